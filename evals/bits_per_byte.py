@@ -1,0 +1,49 @@
+"""Bits per byte of a causal LM: how well it compresses text, comparable across tokenizers."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from transformers import PreTrainedModel
+
+IGNORE_INDEX = -100
+
+
+@torch.no_grad()
+def sum_nats_and_bytes(
+    model: PreTrainedModel, batches: Iterable[torch.Tensor], byte_lengths: torch.Tensor
+) -> torch.Tensor:
+    """Nats of all predicted tokens and the UTF-8 bytes they stand for, as a float64 tensor (2,) on the CPU.
+
+    Args:
+        model: any transformers causal LM; it is left in the mode it was in.
+        batches: token ids (B, T + 1); the last T of each row are predicted.
+        byte_lengths: bytes of each token id (V,), 0 for special tokens, which count on neither side
+            (`tokenizer.encode.token_byte_lengths`).
+
+    Sums over processes or batches add up; `bits_per_byte` makes the figure of them.
+    """
+    was_training = model.training
+    model.eval()
+    totals = torch.zeros(2, dtype=torch.float64)
+    byte_lengths = byte_lengths.to(model.device)
+    for tokens in batches:
+        tokens = tokens.to(model.device)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        num_bytes = byte_lengths[targets]  # (B, T)
+        labels = targets.masked_fill(num_bytes == 0, IGNORE_INDEX)
+        if num_bytes.sum() == 0:
+            continue
+        options = {"skip_logits": True} if hasattr(model, "loss_without_logits") else {}
+        # With num_items_in_batch = 1 the loss is the sum over the labelled tokens.
+        nats = model(
+            input_ids=inputs, labels=labels, shift_labels=labels, num_items_in_batch=1, use_cache=False, **options
+        ).loss
+        totals += torch.tensor([nats.item(), num_bytes.sum().item()], dtype=torch.float64)
+    model.train(was_training)
+    return totals
+
+
+def bits_per_byte(nats: float, num_bytes: float) -> float:
+    """nats / (ln 2 x bytes)."""
+    return nats / (math.log(2) * num_bytes) if num_bytes else float("nan")

@@ -1,0 +1,116 @@
+"""Configuration of NanochatGPT: every size follows from one dial, the depth."""
+
+from transformers import PretrainedConfig
+
+
+class NanochatGPTConfig(PretrainedConfig):
+    """Sizes and constants of a NanochatGPT.
+
+    The field names are those of transformers' own `NanoChatConfig`, so a checkpoint converts to and from
+    `NanoChatForCausalLM` by its config alone. The `model_type` differs on purpose: a transformers that knows
+    "nanochat" would load its own class for it.
+
+    Args:
+        vocab_size: tokens, special ones included.
+        hidden_size: width D of the residual stream.
+        intermediate_size: width of the MLP; None means 4 x `hidden_size`.
+        num_hidden_layers: blocks.
+        num_attention_heads: query heads; `hidden_size` must be a multiple of it.
+        num_key_value_heads: key and value heads (grouped-query attention when fewer); None means as many as queries.
+        max_position_embeddings: context length in tokens.
+        rms_norm_eps: epsilon of every RMSNorm; none of them has weights.
+        rope_theta: base of the rotary frequencies.
+        final_logit_softcapping: logits z become cap x tanh(z / cap).
+        attention_dropout: probability of dropping an attention weight while training.
+    """
+
+    model_type = "nanochat_gpt"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (a list: Trainer adds to it)
+    base_model_tp_plan = {  # noqa: RUF012  (transformers reads it from the class)
+        "layers.*.self_attn.q_proj": "colwise",
+        "layers.*.self_attn.k_proj": "colwise",
+        "layers.*.self_attn.v_proj": "colwise",
+        "layers.*.self_attn.o_proj": "rowwise",
+        "layers.*.mlp.fc1": "colwise",
+        "layers.*.mlp.fc2": "rowwise",
+    }
+
+    def __init__(
+        self,
+        vocab_size: int = 65536,
+        hidden_size: int = 1280,
+        intermediate_size: int | None = None,
+        num_hidden_layers: int = 20,
+        num_attention_heads: int = 10,
+        num_key_value_heads: int | None = None,
+        max_position_embeddings: int = 2048,
+        rms_norm_eps: float = 1e-6,
+        rope_theta: float = 10000.0,
+        final_logit_softcapping: float | None = 15.0,
+        attention_dropout: float = 0.0,
+        use_cache: bool = True,
+        tie_word_embeddings: bool = False,
+        **kwargs,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = 4 * hidden_size if intermediate_size is None else intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.rms_norm_eps = rms_norm_eps
+        # NanoChatConfig keeps the base in a dictionary.
+        self.rope_theta = (kwargs.pop("rope_parameters", None) or {}).get("rope_theta", rope_theta)
+        self.final_logit_softcapping = final_logit_softcapping
+        self.attention_dropout = attention_dropout
+        self.use_cache = use_cache
+        if hidden_size % num_attention_heads or num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"hidden_size {hidden_size} must be a multiple of num_attention_heads {num_attention_heads}, "
+                f"and that a multiple of num_key_value_heads {self.num_key_value_heads}"
+            )
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+
+    @classmethod
+    def from_depth(cls, depth: int, vocab_size: int = 65536, head_dim: int = 128, **kwargs) -> "NanochatGPTConfig":
+        """The model of a given depth: 64 x depth wide, rounded up to whole heads of `head_dim`."""
+        num_heads = max(1, -(-64 * depth // head_dim))
+        return cls(
+            vocab_size=vocab_size,
+            hidden_size=num_heads * head_dim,
+            num_hidden_layers=depth,
+            num_attention_heads=num_heads,
+            **kwargs,
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters by group: embedding, head, attention, mlp, total."""
+        kv_size = self.num_key_value_heads * self.head_dim
+        groups = {
+            "embedding": self.vocab_size * self.hidden_size,
+            "head": 0 if self.tie_word_embeddings else self.vocab_size * self.hidden_size,
+            "attention": self.num_hidden_layers * 2 * self.hidden_size * (self.hidden_size + kv_size),
+            "mlp": self.num_hidden_layers * 2 * self.hidden_size * self.intermediate_size,
+        }
+        return {**groups, "total": sum(groups.values())}
+
+    def flops_per_token(self, sequence_length: int | None = None) -> int:
+        """Floating-point operations to train on one token, forward and backward (PaLM, arXiv 2204.02311, appendix B).
+
+        6 for each parameter in a matrix product (the embedding is a lookup), and 12 x heads x head_dim x attended
+        length for each layer; the attended length is the whole row, as usual for MFU, though causal attention
+        needs half of it.
+        """
+        length = self.max_position_embeddings if sequence_length is None else sequence_length
+        counts = self.parameter_counts()
+        matmul_parameters = counts["attention"] + counts["mlp"] + self.vocab_size * self.hidden_size
+        return 6 * matmul_parameters + self.num_hidden_layers * 12 * self.hidden_size * length
+
+
+__all__ = ["NanochatGPTConfig"]

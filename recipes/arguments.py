@@ -1,0 +1,32 @@
+"""Command lines and YAML files parsed into dataclasses, with one clear line for a name that does not exist."""
+
+import dataclasses
+import difflib
+from typing import TypeVar
+
+import yaml
+from trl import TrlParser
+
+from recipes.errors import InputError
+
+Arguments = TypeVar("Arguments")
+
+
+def parse_arguments(arguments_class: type[Arguments], argv: list[str] | None = None) -> Arguments:
+    """Read `--config file.yaml` and the flags that override it (default: `sys.argv`) into `arguments_class`.
+
+    Raises `InputError` for an unknown flag or YAML key, naming the closest known one.
+    """
+    try:
+        arguments, in_file, on_line = TrlParser(arguments_class).parse_args_and_config(
+            argv, return_remaining_strings=True, separate_remaining_strings=True
+        )
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(" ".join(str(error).split())) from None
+    if unknown := in_file + on_line:
+        name = unknown[0].removeprefix("--").split("=")[0]
+        known = [field.name for field in dataclasses.fields(arguments_class)]
+        closest = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(known)}."
+        raise InputError(f"unknown argument {name}: {remedy}")
+    return arguments

@@ -1,0 +1,70 @@
+"""Directories and files that appear whole or not at all: written beside their final name, synced, then renamed."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_directory(final: str | Path) -> Iterator[Path]:
+    """Write into the directory this yields; it becomes `final` when the block ends without an exception.
+
+    What `final` held before is replaced. After an exception nothing of the new directory is left.
+    """
+    final = Path(final).absolute()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as beside:
+        fresh, replaced = Path(beside, "fresh"), Path(beside, "replaced")
+        fresh.mkdir()
+        yield fresh
+        sync_tree(fresh)
+        if final.exists():
+            final.rename(replaced)
+        try:
+            fresh.rename(final)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(final)
+            raise
+        sync(final.parent)
+
+
+def move_files_into(source: Path, final: Path, last: str) -> None:
+    """Move every file of `source` into the directory `final`, the one named `last` after all others."""
+    sync_tree(source)
+    for path in sorted(source.iterdir(), key=lambda path: path.name == last):
+        path.replace(final / path.name)
+    sync(final)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace the file `path` so that it is never seen half-written."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    sync(beside)
+    beside.replace(path)
+    sync(path.parent)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the unfinished directories that killed processes left beside the whole ones in `directory`."""
+    for path in directory.glob(".*.*/"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_tree(directory: Path) -> None:
+    """Make sure that all files below `directory`, and their names, are on disk."""
+    for path in [*directory.rglob("*"), directory]:
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file's content, or a directory's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

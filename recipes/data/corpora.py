@@ -1,0 +1,246 @@
+"""What `--dataset` names, as a stream of training documents and a stream of held-out ones."""
+
+import glob
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import datasets
+from datasets.data_files import DataFilesDict, DataFilesList
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from recipes.data.readers import SUFFIXES, check_file, logger, read_documents
+from recipes.errors import InputError
+from recipes.hub import check_hub_reachable
+
+TEXT = datasets.Features({"text": datasets.Value("string")})
+HASH_RANGE = 2**64
+VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Two streams of documents, each with the single column `text`, that share no document."""
+
+    name: str
+    train: datasets.IterableDataset
+    validation: datasets.IterableDataset
+
+
+def open_corpus(dataset: str, text_column: str | None = None, skip_damaged: bool = False) -> Corpus:
+    """Open `primer`, local files (a file, a directory, a glob) or a dataset of the Hub, which is streamed.
+
+    Validation is the last of several files; of a single file, the documents whose hash falls in the last 1%; of a
+    Hub dataset, its `validation` split where it has one. Raises `InputError` for everything that can be known before
+    the first document is needed: no such data, unreadable or empty files, a missing column, an unreachable Hub.
+    """
+    if dataset == "primer":
+        return _open_primer()
+    if files := find_files(dataset):
+        return _open_files(dataset, files, text_column or "text", skip_damaged)
+    return _open_hub(dataset, text_column or "text")
+
+
+# Primer
+
+
+def _open_primer() -> Corpus:
+    train, validation = (
+        datasets.IterableDataset.from_generator(_generate_primer, features=TEXT, gen_kwargs={"split": split})
+        for split in ("train", "validation")
+    )
+    return Corpus("primer", train, validation)
+
+
+def _generate_primer(split: str) -> Iterator[dict[str, str]]:
+    for text in _primer_documents(split):
+        yield {"text": text}
+
+
+@cache
+def _primer_documents(split: str) -> list[str]:
+    from recipes.data.primer import primer_documents
+
+    return primer_documents(split)
+
+
+# Local files
+
+
+def find_files(dataset: str) -> list[str]:
+    """Sorted data files that `dataset` names, or an empty list if it can only be the name of a Hub dataset.
+
+    Raises `InputError` for what is meant as a path but leads to no data file.
+    """
+    path = Path(dataset).expanduser()
+    kinds = f"(data files end in {', '.join(SUFFIXES)})"
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise InputError(f"{dataset} is no data file {kinds}.")
+        return [str(path)]
+    if path.is_dir():
+        files = [str(file) for file in sorted(path.rglob("*")) if _is_data_file(file, path)]
+        if not files:
+            raise InputError(f"no data file in the directory {dataset} {kinds}.")
+        return files
+    if glob.has_magic(dataset):
+        matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
+        files = [str(file) for file in matches if file.is_file() and file.name.endswith(SUFFIXES)]
+        if not files:
+            raise InputError(f"no data file matches {dataset} {kinds}.")
+        return files
+    if _looks_like_path(dataset):
+        raise InputError(f"no such file or directory: {dataset}.")
+    return []
+
+
+def _is_data_file(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)  # such as .cache of a Hub download
+    return not hidden and file.name.endswith(SUFFIXES) and file.is_file()
+
+
+def _looks_like_path(dataset: str) -> bool:
+    starts, parts = (".", "/", "~"), dataset.count("/")
+    return dataset.startswith(starts) or parts > 1 or "\\" in dataset or any(s in dataset for s in SUFFIXES)
+
+
+def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) -> Corpus:
+    files = _sound_files(files, column, skip_damaged)
+    documents = partial(_local_documents, column=column, skip_damaged=skip_damaged)
+    if len(files) == 1:
+        first = _first_validation_hash(read_documents(files, column, skip_damaged), files[0])
+        return Corpus(name, documents(files, hashes=(0, first)), documents(files, hashes=(first, HASH_RANGE)))
+    for part in (files[:-1], files[-1:]):
+        if next(read_documents(part, column, skip_damaged), None) is None:
+            raise InputError(f"no text in {', '.join(part)}: every row is empty or damaged.")
+    return Corpus(name, documents(files[:-1]), documents(files[-1:]))
+
+
+def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]:
+    """The files that can be read at all; raises `InputError` naming the first that cannot, or if none can."""
+    sound = []
+    for path in files:
+        damage = check_file(path, column)
+        if damage is None and path.endswith((".json", ".jsonl", ".jsonl.gz")) and not skip_damaged:
+            next(read_documents([path], column, skip_damaged), None)  # raises if the first row has no such column
+        if damage is None:
+            sound.append(path)
+        elif skip_damaged:
+            logger.warning(f"{path}: skipped the whole file: {damage.reason}")
+        else:
+            raise InputError(f"{path}: {damage.reason}. Replace the file, or leave it out by --skip_damaged.")
+    if not sound:
+        raise InputError(f"none of the {len(files)} data files can be read, from {files[0]} to {files[-1]}.")
+    return sound
+
+
+def _local_documents(
+    files: list[str], column: str, skip_damaged: bool, hashes: tuple[int, int] = (0, HASH_RANGE)
+) -> datasets.IterableDataset:
+    options = {"files": files, "column": column, "skip_damaged": skip_damaged, "hashes": hashes}
+    return datasets.IterableDataset.from_generator(_generate_local, features=TEXT, gen_kwargs=options)
+
+
+def _generate_local(
+    files: list[str], column: str, skip_damaged: bool, hashes: tuple[int, int]
+) -> Iterator[dict[str, str]]:
+    everything = hashes == (0, HASH_RANGE)
+    for text in read_documents(files, column, skip_damaged):
+        if everything or hashes[0] <= document_hash(text) < hashes[1]:
+            yield {"text": text}
+
+
+# The split by hash
+
+
+def document_hash(text: str) -> int:
+    """A number in [0, 2^64) that depends on the text alone: the same on every machine and in every order of rows."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def _first_validation_hash(documents: Iterable[str], name: str) -> int:
+    """Documents from this hash on are validation: the last 1%, or the highest hash there is if that leaves none.
+
+    Reads only until each side has a document. Raises `InputError` if there are no two different documents.
+    """
+    lowest, highest = HASH_RANGE, -1
+    for text in documents:
+        value = document_hash(text)
+        lowest, highest = min(lowest, value), max(highest, value)
+        if lowest < VALIDATION_HASH <= highest:
+            return VALIDATION_HASH
+    if highest == -1:
+        raise InputError(f"no text in {name}: every row is empty or damaged.")
+    if lowest == highest:
+        raise InputError(f"{name} holds a single document; training needs one more to hold out for validation.")
+    return highest
+
+
+# The Hub
+
+
+def _open_hub(dataset: str, column: str) -> Corpus:
+    try:
+        validate_repo_id(dataset)
+    except HFValidationError:
+        raise InputError(f"{dataset!r} is neither `primer`, nor a file or directory here, nor a Hub id.") from None
+    check_hub_reachable(
+        f"{dataset} is no file here and has to be streamed. Connect, or pass a local path or `primer`."
+    )
+    try:
+        builder = datasets.load_dataset_builder(dataset)
+        return split_builder(builder, dataset, column)
+    except InputError:
+        raise
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{dataset} cannot be opened, neither as a file here nor on the Hub: {reason}") from error
+
+
+def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> Corpus:
+    """The streams of a `datasets` builder: its own validation split, or its last data file, or a split by hash."""
+    splits = builder.config.data_files
+    if "train" not in splits:
+        raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")
+    files = splits["train"]
+    if "validation" not in splits and len(files) > 1:
+        metadata = files.origin_metadata
+        train, held_out = DataFilesList(files[:-1], metadata), DataFilesList(files[-1:], metadata)
+        builder.config.data_files = DataFilesDict({"train": train, "validation": held_out})
+    streams = builder.as_streaming_dataset()
+    train = _text_only(streams["train"], name, column)
+    if "validation" in streams:
+        return Corpus(name, train, _text_only(streams["validation"], name, column))
+    first = _first_validation_hash((row["text"] for row in train), name)
+    return Corpus(
+        name,
+        train.filter(_hash_between, input_columns="text", fn_kwargs={"low": 0, "high": first}),
+        train.filter(_hash_between, input_columns="text", fn_kwargs={"low": first, "high": HASH_RANGE}),
+    )
+
+
+def _text_only(stream: datasets.IterableDataset, name: str, column: str) -> datasets.IterableDataset:
+    first = next(iter(stream), None)
+    if first is None:
+        raise InputError(f"{name} is empty.")
+    if column not in first:
+        raise InputError(
+            f"{name}: no column {column!r}; the columns there are {', '.join(first)}. Choose one by --text_column."
+        )
+    if not isinstance(first[column], str | None):
+        kind = type(first[column]).__name__
+        raise InputError(f"{name}: column {column!r} holds {kind}, not text. Choose another by --text_column.")
+    stream = stream.select_columns([column])
+    if column != "text":
+        stream = stream.rename_column(column, "text")
+    return stream.filter(_has_text, input_columns="text")
+
+
+def _has_text(text: str | None) -> bool:
+    return bool(text) and not text.isspace()
+
+
+def _hash_between(text: str, low: int, high: int) -> bool:
+    return low <= document_hash(text) < high

@@ -1,0 +1,87 @@
+"""Every flag of the pretraining loop, with nanochat's names; presets in recipes/configs set them by YAML."""
+
+from dataclasses import dataclass, field
+
+from recipes.errors import InputError
+
+
+def _flag(default, help: str, **metadata):
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass
+class PretrainArguments:
+    """Arguments of recipes/pretrain.py.
+
+    The horizon is the first of num_iterations, target_flops and target_param_data_ratio that is set.
+    """
+
+    # Data
+    dataset: str = _flag("primer", "primer, a local file, directory or glob, or a Hub dataset id")
+    text_column: str | None = _flag(None, "column that holds the text (default: text)")
+    skip_damaged: bool = _flag(False, "skip damaged files and rows with a counted warning instead of stopping")
+    packing: str = _flag("best_fit", "best_fit, or concatenated for little data and long documents")
+    num_workers: int = _flag(0, "processes that tokenize and pack ahead, for each training process")
+    # Model
+    tokenizer: str | None = _flag(None, "directory or Hub id of the tokenizer (default: that of model_name_or_path)")
+    depth: int = _flag(20, "the dial: number of layers; width, heads, batch, horizon and learning rates follow")
+    max_seq_len: int = _flag(2048, "tokens a row (context length)")
+    model_config: str | None = _flag(None, "train another architecture from scratch: a transformers config.json")
+    model_name_or_path: str | None = _flag(None, "train an existing causal LM onward")
+    gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass: less memory, slower")
+    # Horizon
+    num_iterations: int | None = _flag(None, "optimizer steps")
+    target_flops: float | None = _flag(None, "train until this many floating-point operations")
+    target_param_data_ratio: float | None = _flag(20.0, "tokens for each parameter (Chinchilla: 20)")
+    # Batch
+    device_batch_size: int = _flag(32, "rows that one process handles at a time; halved when memory runs out")
+    total_batch_size: int | None = _flag(None, "tokens an optimizer step, all processes together (default: by rule)")
+    # Optimization
+    optimizer: str = _flag("muon", "muon, adamw or one registered by register_optimizer")
+    matrix_lr: float = _flag(0.02, "Muon's learning rate for the matrices in the blocks")
+    embedding_lr: float = _flag(0.2, "learning rate of the embedding, at width 768")
+    unembedding_lr: float = _flag(0.004, "learning rate of the head (and of adamw's matrices), at width 768")
+    weight_decay: float = _flag(0.0, "decoupled weight decay of the matrices")
+    grad_clip: float = _flag(1.0, "largest norm of the gradient; 0 for no limit")
+    warmup_ratio: float | None = _flag(None, "share of the steps with rising learning rate (default: by rule)")
+    warmdown_ratio: float | None = _flag(None, "share of the steps with falling learning rate (default: by rule)")
+    final_lr_frac: float = _flag(0.0, "learning rate at the end, as a share of the full one")
+    # Evaluation, saving, resuming
+    eval_every: int = _flag(250, "steps between evaluations of bits per byte; 0: only at the end, -1: never")
+    eval_tokens: int = _flag(10_485_760, "tokens of the validation split an evaluation reads")
+    sample_every: int = _flag(2000, "steps between samples; 0: only at the end, -1: never")
+    save_every: int = _flag(1000, "steps between checkpoints; 0: only at the end")
+    keep_checkpoints: int = _flag(2, "newest checkpoints kept; 0 keeps all")
+    resume: str = _flag("auto", "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path")
+    log_every: int = _flag(1, "steps between logs")
+    # Machine
+    output_dir: str = _flag("runs/base/base", "where checkpoints, metrics and the final model go")
+    seed: int = _flag(0, "seed of the initialization and of the order of the data")
+    mixed_precision: str = _flag("auto", "auto: bf16 where the hardware has it, else fp16 on GPUs; or bf16, fp16, no")
+    compile: str = _flag("auto", "torch.compile: auto (when the run is long enough to repay it), true, false")
+    log_with: str | None = _flag(None, "trackers beside metrics.jsonl, comma-separated: trackio, wandb, tensorboard")
+    run: str | None = _flag(None, "name of the run in the trackers (default: from output_dir)")
+    # Plan only
+    dry_run: bool = _flag(False, "print the plan and stop; needs no data and no weights")
+    vocab_size: int = _flag(65536, "vocabulary to plan with when there is no tokenizer (dry run)")
+    gpus: int = _flag(8, "GPUs to plan for (dry run)")
+    gpu_name: str = _flag("H100", "GPU to plan for (dry run)")
+    price_per_gpu_hour: float | None = _flag(None, "dollars a GPU hour to plan with (dry run)")
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "max_seq_len", "device_batch_size", "eval_tokens", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("num_iterations", "target_flops", "target_param_data_ratio"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}; leave it out to use another.")
+        choices = {
+            "compile": ("auto", "true", "false"),
+            "mixed_precision": ("auto", "bf16", "fp16", "no"),
+            "packing": ("best_fit", "concatenated"),
+        }
+        for name, allowed in choices.items():
+            if str(getattr(self, name)).lower() not in allowed:
+                raise InputError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        if self.model_config and self.model_name_or_path:
+            raise InputError("give model_config or model_name_or_path, not both.")

@@ -1,0 +1,42 @@
+"""The run as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+
+def draw_loss(records: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Training loss (nats a token) over the steps, and validation bits per byte where it was measured, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no display needed
+    from matplotlib import pyplot
+
+    trained = [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]
+    evaluated = [(r["step"], r["val/bpb"]) for r in records if "val/bpb" in r]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.plot(*zip(*trained, strict=True), color="tab:blue", alpha=0.35, linewidth=1)
+    axes.plot(*zip(*smooth(trained), strict=True), color="tab:blue", linewidth=2, label="training loss, smoothed")
+    axes.set(xlabel="step", ylabel="training loss (nats a token)", title=title)
+    axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    if evaluated:
+        right = axes.twinx()
+        right.plot(
+            *zip(*evaluated, strict=True), "o-", color="tab:orange", markersize=4, label="validation bits per byte"
+        )
+        right.set_ylabel("validation bits per byte")
+        right.annotate(f"{evaluated[-1][1]:.3f}", evaluated[-1], textcoords="offset points", xytext=(0, 8), ha="right")
+        more = right.get_legend_handles_labels()
+        handles, labels = handles + more[0], labels + more[1]
+    axes.legend(handles, labels, loc="upper right")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def smooth(points: list[tuple[int, float]], weight: float = 0.9) -> list[tuple[int, float]]:
+    """Exponential moving average of the values, corrected for its start (as Adam's moments are)."""
+    average, smoothed = 0.0, []
+    for count, (step, value) in enumerate(points, 1):
+        average = weight * average + (1 - weight) * value
+        smoothed.append((step, average / (1 - weight**count)))
+    return smoothed

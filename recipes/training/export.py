@@ -1,0 +1,23 @@
+"""The finished model: a directory that `from_pretrained` loads as it is."""
+
+import tempfile
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from recipes import atomic
+
+FINISHED_BY = "config.json"  # written last: while it is missing, the directory holds no finished model
+
+
+def is_finished(output_dir: Path) -> bool:
+    """Whether a run has ended in `output_dir`."""
+    return (output_dir / FINISHED_BY).exists()
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
+    """Weights, configs, tokenizer and the model's code into `output_dir`, beside its metrics and checkpoints."""
+    with tempfile.TemporaryDirectory(prefix=".model.", dir=output_dir) as beside:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        atomic.move_files_into(Path(beside), output_dir, last=FINISHED_BY)

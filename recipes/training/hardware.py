@@ -1,0 +1,97 @@
+"""What the hardware can do: precision, peak speed, memory."""
+
+import resource
+import sys
+import time
+
+import torch
+
+# Peak of dense bf16 matrix products (fp16 where there is no bf16), FLOP/s, and memory, GB: the vendors' data sheets.
+# The first name that the device's name contains counts, so longer names stand before their prefixes.
+GPUS = {
+    "GB200": (2500e12, 186),
+    "B300": (2500e12, 288),
+    "B200": (2250e12, 180),
+    "GH200": (989e12, 96),
+    "H200": (989e12, 141),
+    "H100 NVL": (835e12, 94),
+    "H100 PCIe": (756e12, 80),
+    "H100": (989e12, 80),
+    "H800": (989e12, 80),
+    "A100": (312e12, 80),
+    "A800": (312e12, 80),
+    "L40S": (362e12, 48),
+    "L40": (181e12, 48),
+    "L4": (121e12, 24),
+    "A10G": (125e12, 24),
+    "A10": (125e12, 24),
+    "A6000": (155e12, 48),
+    "RTX 5090": (209e12, 32),
+    "RTX 4090": (165e12, 24),
+    "RTX 3090": (71e12, 24),
+    "V100": (125e12, 32),
+    "T4": (65e12, 16),
+    "MI300X": (1307e12, 192),
+    "MI250X": (383e12, 128),
+}
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 run on the hardware's own units, not by emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else _cpu_flags()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return device.type == "mps"
+
+
+def _cpu_flags() -> dict[str, bool]:
+    """Instruction sets by Linux's own account, for a torch that cannot tell (before 2.12)."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return {flag: True for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    except OSError:
+        return {}
+
+
+def choose_precision(requested: str, device: torch.device) -> str:
+    """`mixed_precision` for accelerate: "auto" is bf16 where the hardware has it, else fp16 on CUDA, else no."""
+    if requested != "auto":
+        return requested
+    if has_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "no"
+
+
+def gpu_figures(name: str) -> tuple[float, float] | None:
+    """Peak FLOP/s and memory in GB of the GPU whose name contains a known one; None if it is unknown."""
+    lowered = name.lower()
+    return next((figures for known, figures in GPUS.items() if known.lower() in lowered), None)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Peak FLOP/s of one device: from the table for GPUs, from a short matrix product for CPUs, None if unknown."""
+    if device.type == "cuda":
+        figures = gpu_figures(torch.cuda.get_device_name(device))
+        return figures[0] if figures else None
+    return measure_matmul(dtype) if device.type == "cpu" else None
+
+
+def measure_matmul(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+    """Best FLOP/s of a square matrix product on this CPU, in well under a second."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    fastest = float("inf")
+    for _ in range(repeats + 1):  # the first one warms up
+        started = time.perf_counter()
+        a @ b
+        fastest = min(fastest, time.perf_counter() - started)
+    return 2 * size**3 / fastest
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes this process has held so far: of the GPU's memory, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,230 @@
+"""The training loop that pretraining and midtraining share: resumable, interruptible, evaluated as it goes."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from recipes.data.packing import RowsLoader
+from recipes.errors import InputError
+from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap, whole_checkpoints
+from recipes.training.plan import Plan
+from recipes.training.tracking import Console, MetricsLog
+
+MAX_SKIPPED_IN_A_ROW = 10
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; its checkpoint is written."""
+
+
+@dataclass
+class StopSignal:
+    """Remembers that SIGTERM or SIGINT came, for the loop to act on between two steps."""
+
+    received: bool = False
+    _previous: dict[int, Callable | int | None] = field(default_factory=dict)
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.received = True
+
+
+@dataclass
+class Cadence:
+    """Steps between events; 0 means only after the last step, -1 never."""
+
+    every: int
+
+    def due(self, step: int, num_steps: int) -> bool:
+        """Whether the event is due after `step` steps."""
+        if self.every < 0:
+            return False
+        return step == num_steps or (self.every > 0 and step > 0 and step % self.every == 0)
+
+
+@dataclass
+class Trainer:
+    """All that the loop works with. `evaluate` and `sample` get the bare model."""
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: RowsLoader
+    plan: Plan
+    checkpointer: Checkpointer
+    metrics: MetricsLog
+    evaluate: Callable[[torch.nn.Module], dict[str, float]]
+    sample: Callable[[torch.nn.Module], list[str]]
+    eval_every: Cadence
+    sample_every: Cadence
+    save_every: Cadence
+    log_every: int
+    grad_clip: float
+    peak_flops: float | None
+
+    def train(self, checkpoint: Path | None) -> None:
+        """Run to the end of the plan, from `checkpoint` if there is one. Raises `Stopped` after a signal."""
+        state = TrainingState()
+        if checkpoint is not None:
+            state = self.checkpointer.restore(checkpoint)
+        if self.accelerator.is_main_process:
+            self.metrics.resume(state.step)
+        console = Console(self.accelerator, self.plan.num_steps, state.step)
+        if checkpoint is not None:
+            console.say(f"resuming from {checkpoint}, step {state.step}")
+        try:
+            with StopSignal() as stop:
+                self._run(state, console, stop, evaluate_first=checkpoint is not None)
+        finally:
+            console.close()
+
+    def _run(self, state: TrainingState, console: Console, stop: StopSignal, evaluate_first: bool) -> None:
+        if evaluate_first:  # the checkpoint was written before its step was evaluated
+            self._look(state, console)
+        batches = iter(self.loader)
+        started, seconds_before = time.perf_counter(), state.seconds
+        while state.step < self.plan.num_steps:
+            step_started = time.perf_counter()
+            lrm = self._set_learning_rates(state.step)
+            loss, epoch, stopping = self._forward_backward(batches, stop)
+            grad_norm = self._update(loss, state)
+            state.step += 1
+            state.seconds = seconds_before + time.perf_counter() - started
+
+            done = state.step == self.plan.num_steps
+            if state.step % self.log_every == 0 or done:
+                self._log(state, console, loss, lrm, grad_norm, time.perf_counter() - step_started, epoch)
+            if stopping or self.save_every.due(state.step, self.plan.num_steps) or done:
+                path = self.checkpointer.save(state)
+                if stopping and not done:
+                    console.say(f"stopped by a signal; {path} is saved, the same command goes on from it")
+                    raise Stopped
+            looked_from = time.perf_counter()
+            self._look(state, console)
+            started += time.perf_counter() - looked_from  # evaluation does not count as training time
+
+    def _set_learning_rates(self, step: int) -> float:
+        multiplier = self.plan.schedule(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * multiplier
+        return multiplier
+
+    def _forward_backward(self, batches: Iterator[dict], stop: StopSignal) -> tuple[float, int, bool]:
+        """Gradients of one optimizer step; returns the mean loss of all processes, the epoch, and whether to stop."""
+        total = torch.zeros((), device=self.accelerator.device)
+        num_micro_batches = self.plan.accumulation_steps
+        tokens_of_this_process = self.plan.total_batch_size // self.plan.world_size
+        for index in range(num_micro_batches):
+            batch = next(batches)
+            rows = batch["tokens"].to(self.accelerator.device, non_blocking=True)  # (B, T + 1)
+            last = index == num_micro_batches - 1
+            # Gradients travel between processes once an optimizer step, with its last micro-batch.
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = self._loss(rows, tokens_of_this_process)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        # One small reduction a step: all processes agree on the loss and on whether a signal came to any of them.
+        shared = torch.stack([total, torch.tensor(float(stop.received), device=total.device)])
+        shared = self.accelerator.reduce(shared, reduction="mean").tolist()
+        return shared[0], batch["epoch"], shared[1] > 0
+
+    def _loss(self, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+        options = {"skip_logits": True} if hasattr(unwrap(self.model), "loss_without_logits") else {}
+        return self.model(
+            input_ids=inputs,
+            labels=targets,
+            shift_labels=targets,
+            num_items_in_batch=num_tokens,
+            use_cache=False,
+            **options,
+        ).loss
+
+    def _update(self, loss: float, state: TrainingState) -> float:
+        """Clip and step; a step whose loss or gradient is not finite is left out and counted."""
+        clip = self.grad_clip or math.inf
+        grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), clip).item()
+        finite = math.isfinite(loss) and math.isfinite(grad_norm)
+        # The fp16 scaler looks for infinities itself, and must see them to lower its scale.
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.skipped += not finite
+        state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
+        if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+            self._give_up(state)
+        return grad_norm
+
+    def _give_up(self, state: TrainingState) -> None:
+        good = whole_checkpoints(self.checkpointer.directory.parent)
+        where = f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was written before"
+        raise InputError(
+            f"loss or gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row, up to step {state.step + 1}; "
+            f"{where}. Lower the learning rates or the precision's risk (--mixed_precision no)."
+        )
+
+    def _log(
+        self,
+        state: TrainingState,
+        console: Console,
+        loss: float,
+        lrm: float,
+        grad_norm: float,
+        seconds: float,
+        epoch: int,
+    ) -> None:
+        plan = self.plan
+        speed = plan.total_batch_size / seconds
+        flops = plan.facts.flops_per_token
+        record = {
+            "step": state.step,
+            "train/loss": loss,
+            "train/lrm": lrm,
+            "train/dt": seconds,
+            "train/tok_per_sec": speed,
+            "train/mfu": speed * flops / (self.peak_flops * plan.world_size) if self.peak_flops else None,
+            "train/grad_norm": grad_norm,
+            "train/skipped": state.skipped,
+            "total_training_time": state.seconds,
+            "total_training_flops": float(state.step * plan.total_batch_size * flops),
+            "epoch": epoch,
+        }
+        self._write(record)
+        console.step(record)
+
+    def _look(self, state: TrainingState, console: Console) -> None:
+        """Evaluate and sample where due. A failure is reported and training goes on: the checkpoint is safe."""
+        if self.eval_every.due(state.step, self.plan.num_steps):
+            try:
+                record = {"step": state.step, **self.evaluate(unwrap(self.model))}
+            except (RuntimeError, ValueError) as error:
+                console.say(f"step {state.step:06d} | evaluation failed, training goes on: {error}")
+            else:
+                self._write(record)
+                console.say(
+                    f"step {state.step:06d} | " + " | ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step")
+                )
+        if self.sample_every.due(state.step, self.plan.num_steps) and self.accelerator.is_main_process:
+            for line in self.sample(unwrap(self.model)):
+                console.say(line)
+
+    def _write(self, record: dict) -> None:
+        if self.accelerator.is_main_process:
+            self.metrics.write(record)
+        values = {key: value for key, value in record.items() if key != "step" and value is not None}
+        self.accelerator.log(values, step=record["step"])

@@ -1,0 +1,111 @@
+"""Optimizers by name. A recipe asks for one; a user registers another with `register_optimizer`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from recipes.errors import InputError
+from recipes.training.hardware import has_bf16
+from recipes.training.muon import Muon
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Learning rates after all scaling, and what else an optimizer may want to know."""
+
+    matrix_lr: float = 0.02
+    embedding_lr: float = 0.2
+    unembedding_lr: float = 0.004
+    weight_decay: float = 0.0
+
+
+OptimizerBuilder = Callable[[nn.Module, OptimizerSettings], torch.optim.Optimizer]
+_BUILDERS: dict[str, OptimizerBuilder] = {}
+
+
+def register_optimizer(name: str) -> Callable[[OptimizerBuilder], OptimizerBuilder]:
+    """Decorator that makes `--optimizer name` build with the decorated function."""
+
+    def register(builder: OptimizerBuilder) -> OptimizerBuilder:
+        _BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+def build_optimizer(name: str, model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The optimizer registered as `name` over all trainable parameters of `model`."""
+    if name not in _BUILDERS:
+        raise InputError(f"unknown optimizer {name!r}: registered are {', '.join(sorted(_BUILDERS))}.")
+    return _BUILDERS[name](model, settings)
+
+
+def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
+
+    Matrices are the 2-D weights of linear layers inside the blocks; GPT-2's `Conv1D` stores them (inputs, outputs).
+    A head tied to the embedding counts as embedding.
+    """
+    roles: dict[str, list[nn.Parameter]] = {
+        "matrices": [],
+        "transposed_matrices": [],
+        "embedding": [],
+        "head": [],
+        "others": [],
+    }
+    head = model.get_output_embeddings()
+    seen: set[nn.Parameter] = set()
+    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            roles[_role(module, name, parameter, head)].append(parameter)
+    return roles
+
+
+def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if module is head and name == "weight":
+        return "head"
+    if name == "weight" and parameter.ndim == 2 and isinstance(module, nn.Linear):
+        return "matrices"
+    if name == "weight" and parameter.ndim == 2 and isinstance(module, Conv1D):
+        return "transposed_matrices"
+    return "others"
+
+
+@register_optimizer("muon")
+def build_muon(model: nn.Module, settings: OptimizerSettings) -> Muon:
+    """Muon for the matrices, AdamW for the rest, with nanochat's classic settings."""
+    roles = split_parameters(model)
+    matrix: dict[str, Any] = {"kind": "muon", "lr": settings.matrix_lr, "weight_decay": settings.weight_decay}
+    groups = [
+        {**matrix, "params": roles["matrices"]},
+        {**matrix, "params": roles["transposed_matrices"], "transposed": True},
+        {"kind": "adamw", "params": roles["embedding"], "lr": settings.embedding_lr},
+        {"kind": "adamw", "params": roles["head"], "lr": settings.unembedding_lr},
+        {"kind": "adamw", "params": roles["others"], "lr": settings.unembedding_lr},
+    ]
+    dtype = torch.bfloat16 if has_bf16(next(model.parameters()).device) else torch.float32
+    return Muon([group for group in groups if group["params"]], orthogonalize_dtype=dtype)
+
+
+@register_optimizer("adamw")
+def build_adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """torch's fused AdamW: decay on the matrices only, the embedding and the head at their own learning rates."""
+    roles = split_parameters(model)
+    matrices = roles["matrices"] + roles["transposed_matrices"]
+    groups = [
+        {"params": matrices, "lr": settings.unembedding_lr, "weight_decay": settings.weight_decay},
+        {"params": roles["embedding"], "lr": settings.embedding_lr},
+        {"params": roles["head"] + roles["others"], "lr": settings.unembedding_lr},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, fused=True
+    )

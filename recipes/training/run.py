@@ -1,0 +1,98 @@
+"""What every training script sets up first: processes, precision, the output directory, trackers, the seed."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DynamoBackend, TorchDynamoPlugin
+
+from recipes import atomic
+from recipes.errors import InputError
+from recipes.training.arguments import PretrainArguments
+from recipes.training.hardware import choose_precision
+from recipes.training.plan import Plan
+from recipes.training.tracking import parse_trackers
+
+ARGUMENTS_FILE = "arguments.json"
+# What may change between a run and its continuation: none of it changes a single weight.
+FREE_TO_CHANGE = {
+    "resume", "log_every", "log_with", "run", "save_every", "keep_checkpoints", "eval_every", "eval_tokens",
+    "sample_every", "device_batch_size", "dry_run", "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
+    "mixed_precision", "gradient_checkpointing", "skip_damaged", "vocab_size", "num_workers",
+}  # fmt: skip
+
+
+COMPILE_PAYS_AFTER = {"cuda": 300.0, "cpu": 180.0}  # seconds of training; compiling takes about 40 on two CPU cores
+ASSUMED_SHARE_OF_PEAK = 0.45
+
+
+def start_accelerator(args: PretrainArguments, compile_model: bool) -> Accelerator:
+    """Join the other processes, choose the precision, tell the trackers."""
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(args.mixed_precision, PartialState().device),
+        log_with=parse_trackers(args.log_with) or None,
+        project_dir=args.output_dir,
+        dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compile_model else None,
+    )
+    torch.set_float32_matmul_precision("high")  # TF32 for what stays fp32 on GPUs that have it
+    accelerator.init_trackers("nanochat", config=asdict(args), init_kwargs=_tracker_names(args))
+    return accelerator
+
+
+def _tracker_names(args: PretrainArguments) -> dict[str, dict]:
+    name = args.run or "-".join(Path(args.output_dir).parts[-2:])
+    return {"wandb": {"name": name}, "trackio": {"name": name}}
+
+
+def worth_compiling(args: PretrainArguments, plan: Plan, device: torch.device, peak: float | None) -> bool:
+    """Whether to use torch.compile: as told, or when the run is long enough for it to repay its own time."""
+    choice = str(args.compile).lower()
+    if choice != "auto":
+        return choice == "true"
+    if peak is None or device.type not in COMPILE_PAYS_AFTER:
+        return False
+    seconds = plan.num_flops / (peak * plan.world_size * ASSUMED_SHARE_OF_PEAK)
+    return seconds > COMPILE_PAYS_AFTER[device.type]
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Type of the numbers in matrix products."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+
+def claim_output_dir(args: PretrainArguments, state: PartialState) -> Path:
+    """Create the output directory, or make sure that what is there belongs to a run with the same arguments.
+
+    Raises `InputError` naming every argument that differs.
+    """
+    output_dir = Path(args.output_dir)
+    mine = {name: value for name, value in asdict(args).items() if name not in FREE_TO_CHANGE}
+    if state.is_main_process:
+        _claim(output_dir, mine)
+    state.wait_for_everyone()
+    return output_dir
+
+
+def _claim(output_dir: Path, mine: dict[str, Any]) -> None:
+    known = output_dir / ARGUMENTS_FILE
+    if not known.exists():
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(known, json.dumps(mine, indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write to output_dir {output_dir}: {error.strerror}.") from None
+        return
+    theirs = json.loads(known.read_text())
+    different = [
+        f"{name} {theirs.get(name)!r} there, {value!r} now"
+        for name, value in mine.items()
+        if theirs.get(name) != value
+    ]
+    if different:
+        raise InputError(
+            f"output_dir {output_dir} belongs to a run of another configuration ({'; '.join(different)}): "
+            "choose another output_dir, or the same configuration."
+        )

@@ -1,0 +1,23 @@
+"""The learning rate over a run, as a pure function of the step: nothing to save, nothing to resume."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Multiplier of every learning rate: linear warmup, constant, linear warmdown to `final_fraction`."""
+
+    num_steps: int
+    warmup_ratio: float = 0.0
+    warmdown_ratio: float = 0.2
+    final_fraction: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        """Multiplier for `step`, counted from 0 to num_steps - 1."""
+        warmup, warmdown = self.warmup_ratio * self.num_steps, self.warmdown_ratio * self.num_steps
+        if step < warmup:
+            return (step + 1) / max(1.0, warmup) if warmup >= 1 else 1.0
+        remaining = self.num_steps - step
+        if remaining >= warmdown:
+            return 1.0
+        return self.final_fraction + (1 - self.final_fraction) * remaining / warmdown

@@ -1,0 +1,119 @@
+"""Where a run's numbers go: metrics.jsonl always, a line or a progress bar on the console, trackers when asked."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from recipes import atomic
+from recipes.errors import InputError
+
+TRACKERS = ("trackio", "wandb", "tensorboard")
+
+
+def parse_trackers(log_with: str | None) -> list[str]:
+    """Names of the trackers asked for. Raises `InputError` for one we do not know or that is not installed."""
+    from accelerate.tracking import get_available_trackers
+
+    names = [name.strip() for name in (log_with or "").split(",") if name.strip()]
+    available = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in TRACKERS:
+            raise InputError(f"unknown tracker {name!r} in log_with: choose from {', '.join(TRACKERS)}.")
+        if name not in available:
+            raise InputError(f"tracker {name} is not installed: pip install {name}.")
+    return names
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a log, on the main process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+
+    def resume(self, step: int) -> None:
+        """Keep the training records up to `step`, and the evaluations before it; drop what came after.
+
+        A checkpoint is written before its step is evaluated, so a resumed run evaluates that step again.
+        """
+        self.records = [record for record in read_metrics(self.path) if _is_kept(record, step)]
+        atomic.write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; a killed process loses nothing written before."""
+        self.records.append(record)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _is_kept(record: dict[str, Any], step: int) -> bool:
+    return record["step"] < step or (record["step"] == step and "train/loss" in record)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Records of a metrics.jsonl; a last line that a killed process left half-written is passed over."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class Console:
+    """One line a log, or a progress bar on a terminal; only the main process speaks."""
+
+    def __init__(self, accelerator: Accelerator, num_steps: int, first_step: int = 0) -> None:
+        self.speaks = accelerator.is_main_process
+        self.num_steps = num_steps
+        self.bar = None
+        if self.speaks and sys.stderr.isatty():
+            self.bar = tqdm(total=num_steps, initial=first_step, unit="step", dynamic_ncols=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar if there is one."""
+        if self.speaks and self.bar is not None:
+            self.bar.write(text)
+        elif self.speaks:
+            print(text, flush=True)
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Show a training record."""
+        if not self.speaks:
+            return
+        if self.bar is not None:
+            self.bar.update(record["step"] - self.bar.n)
+            self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {record['train/tok_per_sec']:,.0f} tok/s")
+        else:
+            print(step_line(record, self.num_steps), flush=True)
+
+    def close(self) -> None:
+        """End the progress bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def step_line(record: dict[str, Any], num_steps: int) -> str:
+    """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go."""
+    step, seconds = record["step"], record["total_training_time"]
+    mfu = f"{record['train/mfu']:.1%}" if record["train/mfu"] is not None else "unknown"
+    to_go = seconds / step * (num_steps - step)
+    return (
+        f"step {step:06d}/{num_steps:06d} ({step / num_steps:.1%}) | loss {record['train/loss']:.4f} "
+        f"| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
+        f"| tok/sec {record['train/tok_per_sec']:,.0f} | mfu {mfu} | total {clock(seconds)} | eta {clock(to_go)}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,154 @@
+"""Sizes, parameters and FLOPs from one dial, and configs that survive the disk."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, NanoChatConfig
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from tests.modeling_nanochat.tiny import random_ids, random_model, tiny_config
+
+SIZES = [
+    {},
+    {"num_key_value_heads": 2},
+    {"num_key_value_heads": 1, "num_hidden_layers": 3},
+    {"intermediate_size": 96},
+    {"tie_word_embeddings": True},
+]
+
+
+def meta_model(config: NanochatGPTConfig) -> NanochatGPTForCausalLM:
+    with torch.device("meta"):
+        return NanochatGPTForCausalLM(config)
+
+
+def counted(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("depth", "hidden_size", "heads"),
+    [(1, 128, 1), (3, 256, 2), (4, 256, 2), (8, 512, 4), (12, 768, 6), (20, 1280, 10), (26, 1664, 13), (32, 2048, 16)],
+)
+def test_depth_sets_the_sizes(depth, hidden_size, heads):
+    config = NanochatGPTConfig.from_depth(depth)
+    assert config.num_hidden_layers == depth
+    assert config.hidden_size == hidden_size
+    assert config.num_attention_heads == config.num_key_value_heads == heads
+    assert config.intermediate_size == 4 * hidden_size
+    assert config.head_dim == 128
+
+
+@given(depth=st.integers(1, 100), head_dim=st.sampled_from([32, 64, 96, 128, 256]))
+def test_width_is_the_first_multiple_of_the_head_at_64_times_the_depth(depth, head_dim):
+    width = NanochatGPTConfig.from_depth(depth, head_dim=head_dim).hidden_size
+    assert width % head_dim == 0
+    assert width - head_dim < 64 * depth <= width
+
+
+def test_from_depth_passes_the_other_fields_on():
+    config = NanochatGPTConfig.from_depth(4, vocab_size=1000, max_position_embeddings=512, num_key_value_heads=1)
+    assert (config.vocab_size, config.max_position_embeddings, config.num_key_value_heads) == (1000, 512, 1)
+
+
+def test_d20_has_560_988_160_parameters():
+    config = NanochatGPTConfig.from_depth(20, vocab_size=65536)
+    assert counted(meta_model(config)) == 560_988_160
+    assert config.parameter_counts() == {
+        "embedding": 83_886_080,
+        "head": 83_886_080,
+        "attention": 131_072_000,
+        "mlp": 262_144_000,
+        "total": 560_988_160,
+    }
+
+
+@pytest.mark.parametrize("depth", [1, 3, 12, 26, 32])
+def test_parameter_counts_are_those_of_the_model_at_any_depth(depth):
+    config = NanochatGPTConfig.from_depth(depth, vocab_size=50257)
+    assert config.parameter_counts()["total"] == counted(meta_model(config))
+
+
+@pytest.mark.parametrize("changes", SIZES)
+def test_parameter_counts_by_group_are_those_of_the_model(changes):
+    config = tiny_config(**changes)
+    model = meta_model(config)
+    groups = {"embedding": "embed_tokens", "head": "lm_head", "attention": "self_attn", "mlp": "mlp"}
+    expected = {
+        group: sum(parameter.numel() for name, parameter in model.named_parameters() if part in name)
+        for group, part in groups.items()
+    }
+    assert config.parameter_counts() == {**expected, "total": counted(model)}
+
+
+@pytest.mark.parametrize("skip_logits", [False, True])
+@pytest.mark.parametrize("changes", SIZES)
+def test_flops_per_token_are_those_of_the_matrix_products_of_a_training_step(changes, skip_logits):
+    batch, length = 3, 24
+    model = random_model(**changes, attn_implementation="eager")  # multiplies whole rows, as the convention counts
+    ids = random_ids(batch, length)
+    with FlopCounterMode(display=False) as counter:
+        model(ids, labels=ids, skip_logits=skip_logits, use_cache=False).loss.backward()
+    assert counter.get_total_flops() == batch * length * model.config.flops_per_token(length)
+
+
+def test_d20_takes_3_49_gigaflops_a_token():
+    config = NanochatGPTConfig.from_depth(20)
+    assert config.flops_per_token() == config.flops_per_token(2048) == 3_491_758_080
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 65},
+        {"num_attention_heads": 3},
+        {"num_key_value_heads": 3},
+        {"num_key_value_heads": 8},
+    ],
+)
+def test_sizes_that_do_not_divide_are_refused(changes):
+    with pytest.raises(ValueError, match="must be a multiple of num_attention_heads"):
+        tiny_config(**changes)
+
+
+def test_config_survives_the_disk(tmp_path):
+    config = tiny_config(
+        num_key_value_heads=2,
+        intermediate_size=96,
+        rope_theta=500.0,
+        rms_norm_eps=1e-5,
+        final_logit_softcapping=None,
+        attention_dropout=0.1,
+        bos_token_id=7,
+        eos_token_id=[8, 9],
+    )
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is NanochatGPTConfig
+    assert loaded.to_dict() == config.to_dict() | {"_name_or_path": loaded.name_or_path}
+
+
+def test_embedding_and_head_stay_untied_through_the_disk(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).tie_word_embeddings is False
+
+
+def test_config_converts_to_and_from_nanochat():
+    theirs = NanoChatConfig(
+        vocab_size=131,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=77,
+        rms_norm_eps=1e-5,
+        final_logit_softcapping=11.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )
+    ours = NanochatGPTConfig(**theirs.to_dict())
+    assert ours.rope_theta == 500.0
+    assert (ours.num_hidden_layers, ours.num_key_value_heads, ours.intermediate_size) == (3, 2, 96)
+    assert NanoChatConfig(**ours.to_dict()).to_diff_dict() == theirs.to_diff_dict()

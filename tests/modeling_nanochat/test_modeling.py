@@ -1,0 +1,273 @@
+"""The forward pass against transformers' NanoChat, and what transformers expects of a model."""
+
+import copy
+import re
+
+import pytest
+import torch
+from transformers import (
+    DynamicCache,
+    NanoChatConfig,
+    NanoChatForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from tests.modeling_nanochat.tiny import (
+    VOCAB_SIZE,
+    assert_close,
+    gradients,
+    random_ids,
+    random_model,
+    randomized,
+    tiny_config,
+)
+
+ATTENTIONS = ["sdpa", "eager"]
+KEY_VALUE_HEADS = [1, 2, 4]
+
+
+def nanochat_with_weights_of(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
+    """transformers' own NanoChat of the same config, with the same weights by the same names."""
+    fields = model.config.to_dict() | {"attn_implementation": model.config._attn_implementation}
+    reference = NanoChatForCausalLM(NanoChatConfig(**fields))
+    reference.load_state_dict(model.state_dict(), strict=True)
+    return reference.eval()
+
+
+@pytest.fixture(params=[(heads, attention) for heads in KEY_VALUE_HEADS for attention in ATTENTIONS], ids=str)
+def pair(request):
+    """Ours and transformers' NanoChat with the same random weights."""
+    heads, attention = request.param
+    ours = random_model(num_key_value_heads=heads, rope_theta=500.0, attn_implementation=attention)
+    return ours, nanochat_with_weights_of(ours)
+
+
+@torch.no_grad()
+def test_logits_are_nanochats(pair):
+    ours, theirs = pair
+    ids = random_ids(3, 40)
+    logits = ours(ids).logits
+    assert logits.std() > 1 and logits.abs().max() < 15  # nothing vanishes, and the cap holds
+    assert_close(logits, theirs(ids).logits)
+
+
+@torch.no_grad()
+def test_left_padded_logits_are_nanochats(pair):
+    ours, theirs = pair
+    ids, mask = random_ids(2, 20), torch.ones(2, 20, dtype=torch.long)
+    mask[0, :7] = 0
+    actual, expected = (model(ids, attention_mask=mask).logits for model in pair)
+    assert_close(actual[mask.bool()], expected[mask.bool()])
+    assert (actual[0, 7:] - ours(ids).logits[0, 7:]).abs().max() > 0.1  # the mask matters
+
+
+@torch.no_grad()
+def test_logits_at_given_positions_are_nanochats(pair):
+    ours, theirs = pair
+    ids = random_ids(2, 12)
+    positions = torch.arange(12).repeat(2, 1) * 9 + torch.tensor([[0], [5]])
+    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": torch.ones_like(ids)}
+    assert_close(ours(**inputs).logits, theirs(**inputs).logits)
+    assert (ours(**inputs).logits - ours(ids).logits).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_logits_after_a_cache_are_nanochats(pair):
+    ids = random_ids(2, 20)
+    actual, expected = (
+        model(ids[:, 13:], past_key_values=model(ids[:, :13], use_cache=True).past_key_values).logits for model in pair
+    )
+    assert_close(actual, expected)
+    assert_close(actual, pair[0](ids).logits[:, 13:])
+
+
+@torch.no_grad()
+def test_no_position_sees_the_future(model):
+    ids, other = random_ids(1, 20), random_ids(1, 20, seed=1)
+    other[:, :11] = ids[:, :11]
+    first, second = model(ids).logits, model(other).logits
+    assert_close(first[:, :11], second[:, :11])
+    assert not torch.allclose(first[:, 11:], second[:, 11:], atol=0.1)
+
+
+@torch.no_grad()
+def test_documents_packed_by_position_ids_do_not_see_each_other(model):
+    ids = random_ids(1, 20)
+    positions = torch.cat((torch.arange(8), torch.arange(12)))[None]
+    packed = model(ids, position_ids=positions, use_cache=False).logits
+    assert_close(packed[:, :8], model(ids[:, :8]).logits)
+    assert_close(packed[:, 8:], model(ids[:, 8:]).logits)
+
+
+@torch.no_grad()
+def test_attention_depends_on_relative_positions_only(model):
+    ids = random_ids(1, 16)
+    positions = torch.arange(16)[None]
+    assert_close(model(ids, position_ids=positions + 50).logits, model(ids, position_ids=positions).logits, 1e-4)
+
+
+@torch.no_grad()
+def test_without_a_cap_logits_are_the_heads_own(model):
+    ids = random_ids(1, 8)
+    capped = model(ids).logits
+    model.config.final_logit_softcapping = None
+    plain = model(ids).logits
+    assert plain.abs().max() > capped.abs().max()
+    assert_close(capped, 15 * torch.tanh(plain / 15))
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_logits_are_fp32_whatever_the_weights_are(model, half):
+    ids = random_ids(2, 8)
+    expected = model(ids).logits
+    with torch.autocast("cpu", half):
+        under_autocast = model(ids).logits
+    in_half = model.to(half)(ids).logits
+    for logits in (under_autocast, in_half):
+        assert logits.dtype == torch.float32
+        assert_close(logits, expected, 0.25)
+
+
+@torch.no_grad()
+def test_logits_to_keep_are_those_of_the_whole(model):
+    ids = random_ids(2, 10)
+    whole = model(ids).logits
+    assert_close(model(ids, logits_to_keep=3).logits, whole[:, -3:])
+    kept = torch.tensor([0, 4, 9])
+    assert_close(model(ids, logits_to_keep=kept).logits, whole[:, kept])
+
+
+@torch.no_grad()
+def test_embeddings_may_stand_for_ids(model):
+    ids = random_ids(2, 10)
+    embeddings = model.get_input_embeddings()(ids)
+    assert_close(model(inputs_embeds=embeddings).logits, model(ids).logits)
+    for inputs in ({}, {"input_ids": ids, "inputs_embeds": embeddings}):
+        with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+            model(**inputs)
+
+
+@torch.no_grad()
+def test_hidden_states_and_attentions_come_on_request():
+    model = random_model(num_hidden_layers=3, num_key_value_heads=2, attn_implementation="eager")
+    ids = random_ids(2, 10)
+    plain = model(ids)
+    assert plain.hidden_states is None and plain.attentions is None
+
+    outputs = model(ids, output_hidden_states=True, output_attentions=True)
+    assert [tuple(state.shape) for state in outputs.hidden_states] == [(2, 10, 64)] * 4
+    assert [tuple(weights.shape) for weights in outputs.attentions] == [(2, 4, 10, 10)] * 3
+    assert_close(outputs.hidden_states[-1], model.model(ids).last_hidden_state)
+    for weights in outputs.attentions:
+        assert_close(weights.sum(-1), torch.ones(2, 4, 10))
+        assert weights.triu(1).count_nonzero() == 0
+
+
+@torch.no_grad()
+def test_a_tuple_comes_on_request(model):
+    ids = random_ids(1, 6)
+    loss, logits, *_ = model(ids, labels=ids, return_dict=False)
+    assert_close((loss, logits), (model(ids, labels=ids).loss, model(ids).logits))
+
+
+def test_attention_dropout_acts_in_training_only():
+    model = random_model(attention_dropout=0.5)
+    ids = random_ids(1, 12)
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    model.train()
+    assert not torch.allclose(model(ids).logits, model(ids).logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(model, use_reentrant):
+    model.train()
+    checkpointed = copy.deepcopy(model)
+    checkpointed.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    assert checkpointed.is_gradient_checkpointing
+    ids = random_ids(2, 16)
+    for each in (model, checkpointed):
+        each(ids, labels=ids, use_cache=False).loss.backward()
+    assert_close(gradients(checkpointed), gradients(model), 1e-6)
+
+
+@pytest.mark.parametrize("size", [VOCAB_SIZE + 13, VOCAB_SIZE - 13])
+def test_resized_vocabulary_keeps_what_was_there(model, size):
+    ids = random_ids(1, 10, vocab_size=VOCAB_SIZE - 13)
+    before = model(ids).logits
+    model.resize_token_embeddings(size)
+    outputs = model(ids, labels=ids)
+    assert outputs.logits.shape == (1, 10, size)
+    common = min(size, VOCAB_SIZE)
+    assert_close(outputs.logits[..., :common], before[..., :common])
+    assert model.config.vocab_size == size
+    assert_close(model(ids, labels=ids, skip_logits=True).loss, outputs.loss)
+
+
+@torch.no_grad()
+def test_flex_attention_gives_the_same_logits(model):
+    ids, mask = random_ids(2, 16), torch.ones(2, 16, dtype=torch.long)
+    mask[0, :5] = 0
+    expected = model(ids, attention_mask=mask).logits
+    model.set_attn_implementation("flex_attention")
+    try:
+        logits = model(ids, attention_mask=mask).logits
+    except Exception as error:  # it needs a compiler, and instructions that not every CPU has
+        pytest.skip(f"flex attention does not run here: {type(error).__name__}")
+    assert_close(logits[mask.bool()], expected[mask.bool()])
+
+
+def test_parallel_plans_name_modules_of_the_model(model):
+    modules = dict(model.named_modules())
+    plan = {f"model.{name}": how for name, how in model.config.base_model_tp_plan.items()} | model._tp_plan
+    named = {}
+    for pattern, how in plan.items():
+        found = [name for name in modules if re.fullmatch(pattern.replace(".", r"\.").replace("*", r"\d+"), name)]
+        assert found, f"{pattern} names no module"
+        named |= dict.fromkeys(found, how)
+    matrices = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear)}
+    assert set(named) >= matrices, "every matrix is split"
+    assert {module.__class__.__name__ for module in modules.values()} >= set(model._no_split_modules)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_training_compiles_without_graph_breaks(model, backend):
+    torch._dynamo.reset()
+    ids = random_ids(2, 16)
+    compiled = copy.deepcopy(model)
+    step = torch.compile(compiled, fullgraph=True, backend=backend)
+    for each, forward in ((model, model), (compiled, step)):
+        each.train()
+        loss = forward(ids, labels=ids, skip_logits=True, use_cache=False).loss
+        loss.backward()
+    assert_close(gradients(compiled), gradients(model))
+
+
+@torch.no_grad()
+def test_inference_compiles_without_graph_breaks(model):
+    torch._dynamo.reset()
+    ids = random_ids(2, 16)
+    mask = torch.ones_like(ids)
+    forward = torch.compile(model, fullgraph=True, backend="eager")
+    assert_close(forward(ids, use_cache=False).logits, model(ids).logits)
+    past = DynamicCache(config=model.config)
+    model(ids[:, :10], past_key_values=past)
+    assert_close(forward(ids[:, 10:], attention_mask=mask, past_key_values=past).logits, model(ids).logits[:, 10:])
+
+
+def test_trainer_trains_and_evaluates(tmp_path):
+    torch.manual_seed(0)
+    model = randomized(NanochatGPTForCausalLM(tiny_config()))
+    rows = [{"input_ids": row, "labels": row} for row in random_ids(8, 16)]
+    arguments = TrainingArguments(
+        tmp_path, max_steps=5, learning_rate=1e-2, per_device_train_batch_size=4, report_to="none", use_cpu=True
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
+    before = trainer.evaluate()["eval_loss"]
+    batch = torch.stack([row["labels"] for row in rows])
+    assert before == pytest.approx(model(batch, labels=batch).loss.item(), rel=1e-5)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] < before
+    assert trainer.predict(rows).predictions.shape == (8, 16, VOCAB_SIZE)

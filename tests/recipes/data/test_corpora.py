@@ -1,0 +1,414 @@
+import gzip
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recipes.data.corpora import document_hash, find_files, open_corpus, split_builder
+from recipes.data.primer import primer_documents
+from recipes.data.readers import _warn_once
+from recipes.errors import InputError
+
+TEXTS = [f"Document number {number}." for number in range(400)]
+
+
+def write_parquet(path, texts=TEXTS, column="text", **options):
+    pq.write_table(pa.table({"number": list(range(len(texts))), column: texts}), path, **options)
+
+
+def write_jsonl(path, texts=TEXTS):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def write_jsonl_gz(path, texts=TEXTS):
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def write_json_list(path, texts=TEXTS):
+    path.write_text(json.dumps([{"text": text} for text in texts], indent=1))
+
+
+WRITERS = {
+    "data.parquet": write_parquet,
+    "data.jsonl": write_jsonl,
+    "data.jsonl.gz": write_jsonl_gz,
+    "data.json": write_json_list,
+    "lines.json": write_jsonl,
+}
+
+
+def texts_of(stream):
+    return [row["text"] for row in stream]
+
+
+def train_texts(path, **options):
+    return texts_of(open_corpus(str(path), **options).train)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_news():
+    _warn_once.cache_clear()
+
+
+# What can be opened
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_single_file_of_every_kind_is_split_into_two_disjoint_parts(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    corpus = open_corpus(str(tmp_path / name))
+    train, validation = texts_of(corpus.train), texts_of(corpus.validation)
+    assert corpus.train.column_names == corpus.validation.column_names == ["text"]
+    assert sorted(train + validation) == sorted(TEXTS)
+    assert 1 <= len(validation) <= 20
+    assert train == [text for text in TEXTS if text in set(train)], "order is kept"
+
+
+def test_the_hash_split_depends_on_neither_process_nor_order_nor_kind_of_file(tmp_path):
+    write_jsonl(tmp_path / "one.jsonl")
+    write_parquet(tmp_path / "two.parquet", TEXTS[::-1])
+    one, two = (texts_of(open_corpus(str(tmp_path / name)).validation) for name in ("one.jsonl", "two.parquet"))
+    assert one == two[::-1]
+    assert document_hash("a text") == 6008937231813765456
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_a_few_documents_still_give_validation_a_document(tmp_path, count):
+    write_jsonl(tmp_path / "data.jsonl", TEXTS[:count])
+    corpus = open_corpus(str(tmp_path / "data.jsonl"))
+    assert len(texts_of(corpus.validation)) == 1
+    assert len(texts_of(corpus.train)) == count - 1
+
+
+def test_the_last_of_several_files_is_validation_at_any_depth(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".cache").mkdir()
+    write_jsonl(tmp_path / "a.jsonl", ["one"])
+    write_parquet(tmp_path / "b" / "x.parquet", ["two"])
+    write_jsonl_gz(tmp_path / "b" / "y.jsonl.gz", ["three"])
+    write_jsonl(tmp_path / ".cache" / "z.jsonl", ["hidden"])
+    (tmp_path / "README.md").write_text("no data")
+    corpus = open_corpus(str(tmp_path))
+    assert texts_of(corpus.train) == ["one", "two"]
+    assert texts_of(corpus.validation) == ["three"]
+    assert corpus.train.num_shards == 2
+
+
+def test_a_glob_takes_the_matching_data_files_only(tmp_path):
+    for name in ("part-1.jsonl", "part-2.jsonl", "part-3.md", "other.jsonl"):
+        write_jsonl(tmp_path / name, [name])
+    corpus = open_corpus(str(tmp_path / "part-*"))
+    assert texts_of(corpus.train) + texts_of(corpus.validation) == ["part-1.jsonl", "part-2.jsonl"]
+
+
+def test_text_files_become_documents_of_whole_paragraphs(tmp_path):
+    paragraphs = [f"Paragraph {number}:\n" + "word " * 100 for number in range(20)]
+    (tmp_path / "a.txt").write_text("\n\n".join(paragraphs))
+    (tmp_path / "b.txt").write_text("The end.")
+    documents = train_texts(tmp_path)
+    assert "\n\n".join(documents) == "\n\n".join(paragraphs)
+    assert all(len(text) >= 2_000 for text in documents[:-1])
+    assert all(text.startswith("Paragraph") for text in documents)
+
+
+def test_text_without_blank_lines_is_cut_at_line_ends(tmp_path):
+    lines = [f"Line {number} " + "word " * 50 for number in range(400)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "b.txt").write_text("The end.")
+    documents = train_texts(tmp_path)
+    assert len(documents) > 3
+    assert "\n".join(documents) == "\n".join(lines)
+
+
+def test_another_text_column_can_be_chosen(tmp_path):
+    write_parquet(tmp_path / "a.parquet", ["one"], column="content")
+    write_parquet(tmp_path / "b.parquet", ["two"], column="content")
+    corpus = open_corpus(str(tmp_path), text_column="content")
+    assert (texts_of(corpus.train), texts_of(corpus.validation)) == (["one"], ["two"])
+
+
+def test_null_and_empty_texts_are_left_out_in_silence(tmp_path, caplog):
+    write_parquet(tmp_path / "a.parquet", ["one", None, "", " \n", "two"])
+    write_jsonl(tmp_path / "b.jsonl", [None, "three"])
+    corpus = open_corpus(str(tmp_path))
+    assert texts_of(corpus.train) == ["one", "two"]
+    assert texts_of(corpus.validation) == ["three"]
+    assert not caplog.records
+
+
+def test_a_stream_resumes_in_the_middle_of_a_file(tmp_path):
+    for name in ("a.parquet", "b.parquet", "c.parquet"):
+        write_parquet(tmp_path / name, [f"{name} {text}" for text in TEXTS], row_group_size=50)
+    whole = train_texts(tmp_path)
+    stream = open_corpus(str(tmp_path)).train
+    head = [row["text"] for row in islice(stream, 510)]
+    resumed = open_corpus(str(tmp_path)).train
+    resumed.load_state_dict(stream.state_dict())
+    assert head + texts_of(resumed) == whole
+
+
+def test_the_primer_needs_no_files():
+    corpus = open_corpus("primer")
+    assert texts_of(corpus.train) == primer_documents("train")
+    assert texts_of(corpus.validation) == primer_documents("validation")
+
+
+# What cannot
+
+
+def fails(dataset, **options):
+    """The one line that opening `dataset` and reading it through ends with."""
+    with pytest.raises(InputError) as error:
+        corpus = open_corpus(str(dataset), **options)
+        texts_of(corpus.train), texts_of(corpus.validation)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("path", ["missing.parquet", "./missing", "/missing", "a/b/c", "missing-*.jsonl", "~/missing"])
+def test_a_mistyped_path_never_goes_to_the_hub(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    message = fails(path)
+    assert path in message
+    assert "Hub" not in message
+
+
+def test_a_name_that_may_be_a_hub_id_is_no_path():
+    assert find_files("HuggingFaceFW/fineweb-edu") == []
+
+
+def test_a_directory_without_data_names_the_kinds_of_data_files(tmp_path):
+    (tmp_path / "README.md").write_text("no data")
+    assert ".parquet" in fails(tmp_path)
+    assert ".parquet" in fails(tmp_path / "README.md")
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "data.txt"])
+def test_an_empty_file_is_named(tmp_path, name):
+    (tmp_path / name).touch()
+    assert fails(tmp_path / name).startswith(f"{tmp_path / name}: the file is empty")
+
+
+def test_files_without_any_text_are_named(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", ["", None])
+    assert f"no text in {tmp_path / 'a.jsonl'}" in fails(tmp_path / "a.jsonl")
+    write_jsonl(tmp_path / "b.jsonl")
+    assert f"no text in {tmp_path / 'a.jsonl'}" in fails(tmp_path)
+
+
+def test_a_single_document_cannot_be_split(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", ["alone"])
+    assert "single document" in fails(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_missing_column_lists_those_there_before_any_reading(tmp_path, name):
+    WRITERS[name](tmp_path / ("0" + name))
+    WRITERS[name](tmp_path / name)
+    with pytest.raises(InputError, match=r"no column 'content'; the columns there are .*text"):
+        open_corpus(str(tmp_path), text_column="content")
+
+
+def test_a_parquet_column_that_is_not_text_is_told_before_any_reading(tmp_path):
+    write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="column 'number' holds int64"):
+        open_corpus(str(tmp_path), text_column="number")
+
+
+DAMAGED_LINES = [
+    (b'{"text": "half', "not valid JSON"),
+    (b'{"text": "\xff"}', "not valid UTF-8"),
+    (b'{"text": 5}', "int where text is expected"),
+    (b'{"other": "x", "more": 1}', "no column 'text'; the columns there are other, more"),
+    (b"[1, 2]", "list where an object"),
+    (b'{"text": "\\ud800"}', "lone surrogate"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), DAMAGED_LINES)
+def test_a_damaged_json_line_is_named_by_file_and_line(tmp_path, line, reason):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n\n' + line + b'\n{"text": "two"}\n')
+    message = fails(path)
+    assert message.startswith(f"{path}, line 3: ")
+    assert reason in message
+
+
+def test_skip_damaged_leaves_out_the_damaged_lines_and_warns_once_with_their_number(tmp_path, caplog):
+    lines = [b'{"text": "one"}', *(line for line, _ in DAMAGED_LINES), b'{"text": "two"}']
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    write_jsonl(tmp_path / "b.jsonl")
+    corpus = open_corpus(str(tmp_path), skip_damaged=True)
+    with caplog.at_level(logging.WARNING):
+        assert texts_of(corpus.train) == texts_of(corpus.train) == ["one", "two"]
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path / 'a.jsonl'}: skipped 6 damaged, the first at line 2: not valid JSON")
+
+
+def test_a_damaged_json_list_is_named_by_line(tmp_path):
+    write_json_list(tmp_path / "a.json")
+    path = tmp_path / "b.json"
+    path.write_text('[{"text": "one"},\n {"text": "two"}\n {"text": "three"}]')
+    assert fails(path).startswith(f"{path}, line 3: not valid JSON")
+    path.write_text('[{"text": "one"}, {"text": 2}]')
+    assert fails(path).startswith(f"{path}, row 1: int where text")
+
+
+def test_a_damaged_line_of_text_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("Erste Zeile\nZweite Zeile mit Umläuten\n".encode("latin-1"))
+    assert fails(path).startswith(f"{path}, line 2: not valid UTF-8")
+
+
+def test_a_cut_off_gzip_file_is_named_and_skipping_keeps_what_came_before(tmp_path, caplog):
+    path = tmp_path / "a.jsonl.gz"
+    write_jsonl_gz(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    write_jsonl(tmp_path / "b.jsonl")
+    message = fails(tmp_path)
+    assert message.startswith(f"{path}, after line ")
+    kept = train_texts(tmp_path, skip_damaged=True)
+    assert kept == TEXTS[: len(kept)]
+    assert len(kept) > 50
+    assert "skipped 1 damaged" in caplog.text
+
+
+def damage_row_group(path, group):
+    chunk = pq.ParquetFile(path).metadata.row_group(group).column(1)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+
+
+def test_a_damaged_row_group_is_named_and_skipping_keeps_the_others(tmp_path, caplog):
+    path = tmp_path / "a.parquet"
+    write_parquet(path, row_group_size=100)
+    damage_row_group(path, 2)
+    write_parquet(tmp_path / "b.parquet")
+    assert fails(tmp_path).startswith(f"{path}, row group 2 (rows 200 to 299): unreadable")
+    assert train_texts(tmp_path, skip_damaged=True) == TEXTS[:200] + TEXTS[300:]
+    assert "skipped 1 damaged, the first at row group 2" in caplog.text
+
+
+def test_a_parquet_file_without_its_footer_is_known_at_opening(tmp_path, caplog):
+    for name in ("a.parquet", "b.parquet", "c.parquet"):
+        write_parquet(tmp_path / name, [name])
+    path = tmp_path / "b.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match=rf"^{path}: not a readable parquet file"):
+        open_corpus(str(tmp_path))
+    corpus = open_corpus(str(tmp_path), skip_damaged=True)
+    assert (texts_of(corpus.train), texts_of(corpus.validation)) == (["a.parquet"], ["c.parquet"])
+    assert f"{path}: skipped the whole file" in caplog.text
+
+
+def test_nothing_left_after_skipping_is_an_error(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    (tmp_path / "b.parquet").write_bytes(b"nor this")
+    assert "none of the 2 data files can be read" in fails(tmp_path, skip_damaged=True)
+
+
+# The Hub: its streams from local builders, its absence from a closed port
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+
+
+def builder_of(directory):
+    return datasets.load_dataset_builder(str(directory))
+
+
+def test_hub_data_without_a_validation_split_holds_out_the_last_file(tmp_path):
+    for number in range(3):
+        write_parquet(tmp_path / f"train-{number}.parquet", [f"text {number}", None], column="content")
+    corpus = split_builder(builder_of(tmp_path), "name", "content")
+    assert texts_of(corpus.train) == ["text 0", "text 1"]
+    assert texts_of(corpus.validation) == ["text 2"]
+    assert list(next(iter(corpus.train))) == ["text"]
+
+
+def test_hub_data_with_a_validation_split_uses_it(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", ["one", "two"])
+    write_jsonl(tmp_path / "validation.jsonl", ["three"])
+    corpus = split_builder(builder_of(tmp_path), "name", "text")
+    assert (texts_of(corpus.train), texts_of(corpus.validation)) == (["one", "two"], ["three"])
+
+
+def test_hub_data_of_a_single_file_is_split_as_a_local_file_is(tmp_path):
+    write_parquet(tmp_path / "data.parquet")
+    hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path / "data.parquet"))
+    assert texts_of(hub.train) == texts_of(local.train)
+    assert texts_of(hub.validation) == texts_of(local.validation)
+
+
+def test_hub_data_without_the_column_lists_those_there(tmp_path):
+    write_parquet(tmp_path / "data.parquet")
+    with pytest.raises(InputError, match="name: no column 'content'; the columns there are number, text"):
+        split_builder(builder_of(tmp_path), "name", "content")
+    with pytest.raises(InputError, match="name: column 'number' holds int"):
+        split_builder(builder_of(tmp_path), "name", "number")
+
+
+OPEN_SCRIPT = """
+from recipes.data.corpora import open_corpus
+from recipes.errors import exit_on_input_error
+exit_on_input_error("script", lambda: open_corpus("someone/something"))
+"""
+
+
+def open_in_subprocess(tmp_path, **environment):
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "no_proxy": "127.0.0.1", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", OPEN_SCRIPT], capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+def test_an_unreachable_hub_is_one_line_within_seconds(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = open_in_subprocess(tmp_path, HF_ENDPOINT=endpoint)
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(f"script: the Hub ({endpoint}) cannot be reached")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # accepts and says nothing
+        done = open_in_subprocess(tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert done.returncode == 2
+    assert "cannot be reached (timed out)" in done.stderr
+
+
+def test_an_offline_hub_is_one_line(tmp_path):
+    done = open_in_subprocess(tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    assert "HF_HUB_OFFLINE" in done.stderr
+
+
+# Real data
+
+
+TEXTBOOKS = Path(__file__).parents[4] / "shared" / "data" / "textbooks"
+
+
+@pytest.mark.skipif(not TEXTBOOKS.exists(), reason="the textbooks are not on this machine")
+def test_real_shards_open_with_the_last_one_held_out():
+    corpus = open_corpus(str(TEXTBOOKS))
+    assert corpus.train.num_shards == len(list(TEXTBOOKS.glob("*.parquet"))) - 1
+    assert len(texts_of(corpus.validation)) > 100

@@ -1,0 +1,59 @@
+"""Bytes per token by domain, and tokenizers that cannot be loaded."""
+
+import json
+import threading
+
+import pytest
+
+from tests.tokenizer.test_train import run_module
+from tokenizer.evaluate import bytes_per_token, from_transformers, load_all, table
+from tokenizer.train import save_tokenizer
+
+
+@pytest.fixture
+def saved(tokenizer, tmp_path):
+    save_tokenizer(tokenizer, tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+def test_bytes_are_utf8_and_special_tokens_do_not_count(saved):
+    assert bytes_per_token(len, {"ascii": "abcd", "greek": "αβγ"}) == {"ascii": 1.0, "greek": 2.0}
+    assert from_transformers(str(saved))("q") == 1
+
+
+def test_what_cannot_be_loaded_is_skipped_with_its_reason():
+    def missing():
+        raise OSError("no such file\non this machine")
+
+    def hangs():
+        threading.Event().wait(60)
+
+    loaded, skipped = load_all({"good": lambda: len, "missing": missing, "slow": hangs}, seconds=0.2)
+    assert loaded == {"good": len}
+    assert skipped == {"missing": "OSError: no such file on this machine", "slow": "not loaded within 0.2 s"}
+
+
+def test_table_shows_the_ratio_of_ours_to_theirs():
+    line = table({"prose": 5.0}, {"theirs": {"prose": 4.0}}).splitlines()[1]
+    assert line.split() == ["prose", "5.00", "4.00", "(1.25x)"]
+
+
+def test_command_prints_and_writes_every_domain(saved, documents, tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": f"{number} {documents[0]}"}) + "\n" for number in range(500)))
+    done = run_module(
+        "tokenizer.evaluate", "--tokenizer", saved, "--dataset", corpus, "--output_dir", tmp_path / "figures"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "figures" / "tokenizer_evaluation.json").read_text())
+    ours = result["bytes_per_token"]["ours"]
+    assert {"prose", "code", "maths", "other languages", "Hindi", str(corpus)} <= set(ours)
+    assert all(value >= 1 for value in ours.values())
+    for name in {"GPT-2", "GPT-4", "GPT-4o"} - set(result["bytes_per_token"]):
+        assert f"skipped {name}: {result['skipped'][name]}" in done.stdout
+
+
+def test_command_names_a_missing_tokenizer(tmp_path):
+    done = run_module("tokenizer.evaluate", "--tokenizer", tmp_path / "nothing")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"tokenizer.evaluate: no tokenizer in {tmp_path / 'nothing'}")

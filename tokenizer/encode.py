@@ -1,0 +1,111 @@
+"""From documents to token ids, and from token ids to the exact bytes they stand for.
+
+Everything here works for any byte-level BPE tokenizer of transformers, GPT-2's as well as ours.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from recipes.errors import InputError
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text: the document start in front exactly once, then ordinary tokens only.
+
+    A special token written out in a text is encoded as the characters it is made of. Nothing is truncated or padded.
+    Raises `InputError` if a text cannot be written as UTF-8 or the tokenizer has no token that starts a document.
+    """
+    start = document_start_id(tokenizer)
+    with _plain_text_only(tokenizer.backend_tokenizer) as backend:
+        try:
+            encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError):
+            check_utf8(texts)
+            raise
+    return [[start, *encoding.ids] for encoding in encodings]
+
+
+def document_start_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Id of the token put in front of every document: bos, or eos where there is no bos (GPT-2's `<|endoftext|>`)."""
+    if tokenizer.bos_token_id is not None:
+        return tokenizer.bos_token_id
+    if tokenizer.eos_token_id is not None:
+        return tokenizer.eos_token_id
+    raise InputError(
+        f"tokenizer {tokenizer.name_or_path!r} has neither a bos_token nor an eos_token to start a document with: "
+        "set one in its tokenizer_config.json."
+    )
+
+
+def check_utf8(texts: Sequence[str], first: int = 0) -> None:
+    """Raise `InputError` naming the first lone surrogate (U+D800 to U+DFFF), which no UTF-8 text can hold.
+
+    `first` is the number of the first text where `texts` is a part of more.
+    """
+    for index, text in enumerate(texts, first):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {index} holds a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
+                "which is not valid Unicode: clean it by text.encode('utf-8', 'replace').decode()."
+            ) from None
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> bytes:
+    """The exact bytes that `ids` stand for, even where they begin or end inside a character. Special tokens: none."""
+    added = _added_tokens(tokenizer)
+    return b"".join(_bytes_of(token, added) for token in tokenizer.convert_ids_to_tokens(list(ids)))
+
+
+def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> torch.LongTensor:
+    """Number of UTF-8 bytes that each token id stands for, (vocab,); 0 for special tokens and unused ids."""
+    added = _added_tokens(tokenizer)
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return torch.tensor([len(_bytes_of(token, added)) for token in tokens], dtype=torch.long)
+
+
+@contextmanager
+def _plain_text_only(backend: Tokenizer) -> Iterator[Tokenizer]:
+    """Switch off special tokens in the text, truncation and padding; the last call may have left them on."""
+    before = backend.encode_special_tokens, backend.truncation, backend.padding
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        yield backend
+    finally:
+        backend.encode_special_tokens = before[0]
+        if before[1] is not None:
+            backend.enable_truncation(**before[1])
+        if before[2] is not None:
+            backend.enable_padding(**before[2])
+
+
+def _added_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, AddedToken]:
+    return {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+
+
+def _bytes_of(token: str | None, added: dict[str, AddedToken]) -> bytes:
+    """Bytes of one vocabulary entry; an added token is stored as plain text, all others in the byte alphabet."""
+    if token is None:
+        return b""
+    if token in added:
+        return b"" if added[token].special else token.encode("utf-8")
+    try:
+        return bytes(map(_byte_of_character().__getitem__, token))
+    except KeyError:
+        raise InputError(f"token {token!r} is not of a byte-level BPE: its number of bytes is not known.") from None
+
+
+@cache
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's alphabet: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onward, in order."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
