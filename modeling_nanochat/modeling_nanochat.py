@@ -28,6 +28,7 @@ from .configuration_nanochat import NanochatGPTConfig
 # Bytes of fp32 logits alive at once while training: what fits a CPU's cache, and what keeps a GPU busy.
 LOSS_CHUNK_BYTES_CPU = 16 * 2**20
 LOSS_CHUNK_BYTES_ACCELERATOR = 2**30
+LARGEST_SAFE_EXPONENT = 60.0  # sums of exp(60) stay far below fp32's 3e38: no maximum has to be subtracted first
 IGNORE_INDEX = -100  # label of a position without loss, as everywhere in transformers
 
 
@@ -85,12 +86,12 @@ def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap:
     compute_dtype, logits = logits.dtype, logits.float()
     labelled = (targets != IGNORE_INDEX)[:, None]
     index = targets.clamp_min(0)[:, None]
-    if cap is None:
-        capped, slope = logits - logits.amax(dim=-1, keepdim=True), 1.0
-    else:
-        # tanh by way of exp is twice as fast on a CPU; capped logits need no maximum subtracted before exp.
-        tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)
+    capped, slope = logits, 1.0
+    if cap is not None:
+        tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # by way of exp: twice as fast on a CPU
         capped, slope = cap * tanh, 1 - tanh.square()
+    if cap is None or cap > LARGEST_SAFE_EXPONENT:
+        capped = capped - capped.amax(dim=-1, keepdim=True)
     exponentials = torch.exp(capped)
     sums = exponentials.sum(dim=-1, keepdim=True)
     loss = ((sums.log() - capped.gather(-1, index)) * labelled).sum()
@@ -189,6 +190,8 @@ class NanochatGPTAttention(nn.Module):
         eps = self.config.rms_norm_eps
         query = rms_norm(rotate(query, *position_embeddings), eps).transpose(1, 2)  # (B, H, T, d)
         key = rms_norm(rotate(key, *position_embeddings), eps).transpose(1, 2)  # (B, K, T, d)
+        # Under autocast the angles are fp32; caches and flex attention want one dtype.
+        query, key = query.to(value.dtype), key.to(value.dtype)
 
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (B, K, S, d)

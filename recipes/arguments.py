@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from typing import TypeVar
+import sys
+from typing import NoReturn, TypeVar
 
 import yaml
 from trl import TrlParser
@@ -12,13 +13,24 @@ from recipes.errors import InputError
 Arguments = TypeVar("Arguments")
 
 
+class Parser(TrlParser):
+    """A parser whose complaints are one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}.")
+
+
 def parse_arguments(arguments_class: type[Arguments], argv: list[str] | None = None) -> Arguments:
     """Read `--config file.yaml` and the flags that override it (default: `sys.argv`) into `arguments_class`.
 
-    Raises `InputError` for an unknown flag or YAML key, naming the closest known one.
+    Raises `InputError` for an unknown flag or YAML key, naming the closest known one, and for an impossible value.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    argv = [word for flag in argv for word in (flag.split("=", 1) if flag.startswith("--config=") else [flag])]
+    if argv[-1:] == ["--config"]:
+        raise InputError("--config names no file: give --config FILE.yaml.")
     try:
-        arguments, in_file, on_line = TrlParser(arguments_class).parse_args_and_config(
+        arguments, in_file, on_line = Parser(arguments_class).parse_args_and_config(
             argv, return_remaining_strings=True, separate_remaining_strings=True
         )
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -1,5 +1,6 @@
 """Whether the Hub can be reached, answered within seconds."""
 
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -23,7 +24,7 @@ def check_hub_reachable(remedy: str) -> None:
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         pass  # an answer, whichever it is
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):  # it answered; whom to trust, huggingface_hub judges for itself
             raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({reason}), and {remedy}") from None

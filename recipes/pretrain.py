@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import find_executable_batch_size, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -27,7 +27,7 @@ from recipes.training.loop import Cadence, Stopped, Trainer
 from recipes.training.models import build_config, build_model, load_tokenizer, set_special_tokens
 from recipes.training.optimizers import build_optimizer
 from recipes.training.plan import Plan, describe_model, dry_run_lines, plan_training
-from recipes.training.run import claim_output_dir, compute_dtype, start_accelerator, worth_compiling
+from recipes.training.run import claim_output_dir, compute_dtype, join_processes, start_accelerator, worth_compiling
 from recipes.training.tracking import MetricsLog
 from tokenizer.encode import token_byte_lengths
 
@@ -35,7 +35,7 @@ from tokenizer.encode import token_byte_lengths
 def pretrain(args: PretrainArguments) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
     tokenizer = load_tokenizer(args)
-    state = PartialState()
+    state = join_processes()
     plan = make_plan(args, len(tokenizer), state.num_processes)
     output_dir = claim_output_dir(args, state)
     if is_finished(output_dir):
@@ -187,7 +187,8 @@ def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Pat
 
 def dry_run(args: PretrainArguments) -> None:
     """Print what a run would be, without data and weights."""
-    plan = make_plan(args, args.vocab_size, args.gpus)
+    vocab_size = len(load_tokenizer(args)) if args.tokenizer else args.vocab_size
+    plan = make_plan(args, vocab_size, args.gpus)
     print("\n".join([*plan.lines(), *dry_run_lines(args, plan)]))
 
 

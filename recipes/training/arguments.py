@@ -65,7 +65,7 @@ class PretrainArguments:
     dry_run: bool = _flag(False, "print the plan and stop; needs no data and no weights")
     vocab_size: int = _flag(65536, "vocabulary to plan with when there is no tokenizer (dry run)")
     gpus: int = _flag(8, "GPUs to plan for (dry run)")
-    gpu_name: str = _flag("H100", "GPU to plan for (dry run)")
+    gpu_name: str = _flag("H100", "GPU to plan for, or cpu for this machine (dry run)")
     price_per_gpu_hour: float | None = _flag(None, "dollars a GPU hour to plan with (dry run)")
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The finished model: a directory that `from_pretrained` loads as it is."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def is_finished(output_dir: Path) -> bool:
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
     """Weights, configs, tokenizer and the model's code into `output_dir`, beside its metrics and checkpoints."""
+    for leftover in output_dir.glob(".model.*"):  # of a process killed here before
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".model.", dir=output_dir) as beside:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)

@@ -1,13 +1,15 @@
 """What the hardware can do: precision, peak speed, memory."""
 
+import re
 import resource
 import sys
 import time
 
+import psutil
 import torch
 
 # Peak of dense bf16 matrix products (fp16 where there is no bf16), FLOP/s, and memory, GB: the vendors' data sheets.
-# The first name that the device's name contains counts, so longer names stand before their prefixes.
+# The first name that is a part of the device's name in whole words counts, so longer names stand before their prefixes.
 GPUS = {
     "GB200": (2500e12, 186),
     "B300": (2500e12, 288),
@@ -66,8 +68,8 @@ def choose_precision(requested: str, device: torch.device) -> str:
 
 def gpu_figures(name: str) -> tuple[float, float] | None:
     """Peak FLOP/s and memory in GB of the GPU whose name contains a known one; None if it is unknown."""
-    lowered = name.lower()
-    return next((figures for known, figures in GPUS.items() if known.lower() in lowered), None)
+    # In whole words: an RTX A1000 is no A100, a T400 no T4.
+    return next((figures for known, figures in GPUS.items() if re.search(rf"\b{known}\b", name, re.IGNORECASE)), None)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
@@ -87,6 +89,12 @@ def measure_matmul(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> fl
         a @ b
         fastest = min(fastest, time.perf_counter() - started)
     return 2 * size**3 / fastest
+
+
+def this_cpu() -> tuple[float, float]:
+    """The same two figures for the CPU of this machine, by measurement."""
+    dtype = torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
+    return measure_matmul(dtype), psutil.virtual_memory().total / 1e9
 
 
 def peak_memory(device: torch.device) -> int:

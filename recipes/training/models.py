@@ -30,7 +30,7 @@ def load_tokenizer(args: PretrainArguments) -> PreTrainedTokenizerFast:
     _check_source(name, "tokenizer", "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
         raise InputError(f"tokenizer {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")

@@ -84,8 +84,12 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             if group.get("kind") not in ("muon", "adamw"):
                 raise ValueError(f"a parameter group's kind must be 'muon' or 'adamw', not {group.get('kind')!r}")
-            if group["kind"] == "muon" and any(p.ndim != 2 for p in group["params"]):
+            if group["kind"] == "adamw":
+                group["fused"] = True  # tells load_state_dict to put the step count beside the parameter
+            elif any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("a Muon group holds a parameter that is not a matrix")
+            # Has `load_state_dict` put the count of steps on the parameter's device, where the fused kernel reads it.
+            group["fused"] = group["kind"] == "adamw"
 
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
@@ -141,7 +145,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=True,
+            fused=group["fused"],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -163,5 +167,5 @@ def orthogonalize_shared(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Te
     own = matrices[dist.get_rank() * share :][:share]
     if len(own):
         mine[: len(own)] = orthogonalize(own, dtype=dtype)
-    dist.all_gather_into_tensor(gathered, mine)
+    dist.all_gather(list(gathered.chunk(ranks)), mine)
     return gathered[: len(matrices)]

@@ -8,7 +8,7 @@ from torch import nn
 from modeling_nanochat import NanochatGPTConfig
 from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
-from recipes.training.hardware import gpu_figures
+from recipes.training.hardware import GPUS, gpu_figures, this_cpu
 from recipes.training.optimizers import OptimizerSettings, split_parameters
 from recipes.training.schedule import Schedule
 
@@ -141,7 +141,7 @@ def plan_training(args: PretrainArguments, facts: ModelFacts, world_size: int) -
         device_batch_size=device_batch_size,
         max_seq_len=args.max_seq_len,
         world_size=world_size,
-        settings=_plan_learning_rates(args, facts, reasons),
+        settings=_plan_learning_rates(args, facts, total_batch_size, reasons),
         schedule=schedule,
         reasons=reasons,
     )
@@ -206,18 +206,23 @@ def _plan_steps(args: PretrainArguments, facts: ModelFacts, total_batch_size: in
     return args.num_iterations if tokens is None else max(1, round(tokens / total_batch_size))
 
 
-def _plan_learning_rates(args: PretrainArguments, facts: ModelFacts, reasons: dict[str, str]) -> OptimizerSettings:
+def _plan_learning_rates(
+    args: PretrainArguments, facts: ModelFacts, total_batch_size: int, reasons: dict[str, str]
+) -> OptimizerSettings:
     width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
-    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5"
-    reasons["matrix_lr"] = "matrix_lr, the same at every width" if args.optimizer == "muon" else "Muon only"
+    # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.
+    batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
+    by_batch = f" x (batch / 2^19)^0.5 = {batch:.3g}" if batch > 1 else ""
+    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_batch}"
+    reasons["matrix_lr"] = f"matrix_lr {args.matrix_lr:g}{by_batch or ', the same at every width'}"
     reasons["embedding_lr"] = f"embedding_lr {args.embedding_lr:g} {by_width}"
     reasons["unembedding_lr"] = f"unembedding_lr {args.unembedding_lr:g} {by_width}"
     if facts.embedding_std != 1.0:
         reasons["embedding_lr"] += f" x {facts.embedding_std:g}, the spread of its embedding"
     return OptimizerSettings(
-        matrix_lr=args.matrix_lr,
-        embedding_lr=args.embedding_lr * width * facts.embedding_std,
-        unembedding_lr=args.unembedding_lr * width,
+        matrix_lr=args.matrix_lr * batch,
+        embedding_lr=args.embedding_lr * width * batch * facts.embedding_std,
+        unembedding_lr=args.unembedding_lr * width * batch,
         weight_decay=args.weight_decay,
     )
 
@@ -237,15 +242,16 @@ def estimate_memory(plan: Plan, gradient_checkpointing: bool) -> dict[str, float
         "gradients": 4.0 * facts.num_parameters,
         "optimizer": 4.0 * in_blocks + 8.0 * rest,
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
-        "loss": 3.0 * 2**30 + 8.0 * facts.vocab_size * facts.hidden_size,
+        # Three copies of a chunk of logits, and the head's gradient before it is added to the others.
+        "loss": 3.0 * min(2**30, 4 * tokens * facts.vocab_size) + 8.0 * facts.vocab_size * facts.hidden_size,
     }
 
 
 def dry_run_lines(args: PretrainArguments, plan: Plan) -> list[str]:
     """What a run on `args.gpus` x `args.gpu_name` would need: memory, hours and cost. Raises for an unknown GPU."""
-    figures = gpu_figures(args.gpu_name)
+    figures = this_cpu() if args.gpu_name == "cpu" else gpu_figures(args.gpu_name)
     if figures is None:
-        raise InputError(f"unknown gpu_name {args.gpu_name!r}: see the table in recipes/training/hardware.py.")
+        raise InputError(f"unknown gpu_name {args.gpu_name!r}: known are cpu (this machine), {', '.join(GPUS)}.")
     peak, capacity = figures
     parts = {name: size / 1e9 for name, size in estimate_memory(plan, args.gradient_checkpointing).items()}
     hours = plan.num_flops / (args.gpus * peak * ASSUMED_MFU) / 3600
@@ -253,7 +259,7 @@ def dry_run_lines(args: PretrainArguments, plan: Plan) -> list[str]:
     listed = ", ".join(f"{name} {size:.1f}" for name, size in parts.items())
     fits = "fits" if total < 0.95 * capacity else "too much: lower device_batch_size or use gradient_checkpointing"
     lines = [
-        f"{'memory':<13}about {total:.0f} GB of {capacity} a GPU ({fits}): {listed}",
+        f"{'memory':<13}about {total:.0f} GB of {capacity:.0f} a device ({fits}): {listed}",
         f"{'time':<13}about {hours:.2f} h on {args.gpus} x {args.gpu_name}, assuming {ASSUMED_MFU:.0%} of its peak",
     ]
     if args.price_per_gpu_hour is not None:

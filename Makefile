@@ -1,0 +1,40 @@
+# Two commands: `make speedrun` trains a model, `make test` proves the code. Each sets up .venv first.
+# The first Python that is new enough: transformers needs 3.11.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := modeling_nanochat tokenizer recipes evals benchmarks tests
+PRESET ?= auto
+RUN ?=
+WORKERS ?= 2
+
+.PHONY: speedrun test quality style bench clean
+
+speedrun: $(READY)
+	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(RUN),--run_dir $(RUN))
+
+test: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+quality: $(READY)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+style: $(READY)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.pretrain
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

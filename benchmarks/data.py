@@ -1,0 +1,74 @@
+"""Speed of tokenizing and packing in one process, and of making the primer: `python -m benchmarks.data`."""
+
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.data.packing import build_rows_loader, pack_best_fit
+from recipes.errors import exit_on_input_error
+from tokenizer.encode import encode_documents
+from tokenizer.train import train_tokenizer
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure."""
+
+    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
+    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
+    max_seq_len: int = field(default=512, metadata={"help": "tokens a row"})
+    documents: int = field(default=4096, metadata={"help": "documents to tokenize and pack"})
+    rounds: int = field(default=5, metadata={"help": "repetitions; the median counts"})
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    print(f"primer        {median_seconds(make_primer, 3):.1f} s to generate, in a new process, imports included")
+    corpus = open_corpus(args.dataset)
+    texts = [row["text"] for row in islice(corpus.train, args.documents)]
+    tokenizer = train_tokenizer((row["text"] for row in corpus.train), args.vocab_size, max_chars=50_000_000)
+    documents = [np.array(ids) for ids in encode_documents(tokenizer, texts)]
+    tokens = sum(map(len, documents))
+    rows = pack_best_fit(documents, args.max_seq_len + 1)
+    print(f"{len(texts):,} documents, {tokens:,} tokens, of which best fit keeps {rows.size / tokens:.0%}")
+
+    seconds = median_seconds(lambda: encode_documents(tokenizer, texts), args.rounds)
+    print(f"tokenizing    {tokens / seconds:>12,.0f} tokens/s")
+    seconds = median_seconds(lambda: pack_best_fit(documents, args.max_seq_len + 1), args.rounds)
+    print(f"packing       {tokens / seconds:>12,.0f} tokens/s")
+
+    batches = max(1, rows.size // (8 * (args.max_seq_len + 1)) - 1)
+
+    def load() -> None:
+        loader = build_rows_loader(corpus.train, tokenizer, args.max_seq_len + 1, 8)
+        for _ in islice(loader, batches):
+            pass
+
+    seconds = median_seconds(load, args.rounds)
+    print(f"whole loader  {batches * 8 * args.max_seq_len / seconds:>12,.0f} tokens/s delivered, one process")
+
+
+def make_primer() -> None:
+    code = "from recipes.data.primer import primer_documents; primer_documents()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def median_seconds(function, rounds: int) -> float:
+    """Median wall time of a call."""
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.data", main)

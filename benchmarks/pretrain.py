@@ -1,0 +1,138 @@
+"""Speed and memory of pretraining against a plain loop: `python -m benchmarks.pretrain`.
+
+Everything is measured in this one run, in turns, so that a machine whose speed drifts favours neither side. The
+recipe runs as users run it: recipes/pretrain.py in a process of its own, optimizer and data included; its speed is
+the median over the steps after warm-up. The plain loop gets its tokens for free. The peak is that of a short bf16
+product on a CPU, the data sheet's on a GPU.
+"""
+
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.plain_loop import plain_tokens_per_second
+from modeling_nanochat import NanochatGPTConfig
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.errors import exit_on_input_error
+from recipes.training.hardware import peak_flops
+from recipes.training.tracking import read_metrics
+from tokenizer.train import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure; the defaults are a depth-4 model on the embedded corpus."""
+
+    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
+    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
+    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
+    max_seq_len: int = field(default=512, metadata={"help": "as of recipes/pretrain.py"})
+    device_batch_size: int = field(default=8, metadata={"help": "rows at a time, of both loops"})
+    total_batch_size: int = field(default=8192, metadata={"help": "tokens an optimizer step of the recipe"})
+    steps: int = field(default=20, metadata={"help": "measured steps a turn"})
+    warmup: int = field(default=5, metadata={"help": "steps before them, compilation included"})
+    rounds: int = field(default=3, metadata={"help": "turns of each side"})
+    compile: str = field(default="true", metadata={"help": "as of recipes/pretrain.py; the plain loop is compiled"})
+
+
+@dataclass
+class Turn:
+    """One turn of both sides, right after each other."""
+
+    peak: float  # FLOP/s
+    plain: float  # tokens/s
+    recipe: float  # tokens/s
+    memory: int  # bytes resident, recipe
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = NanochatGPTConfig.from_depth(
+        args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
+    )
+    flops = config.flops_per_token(args.max_seq_len)
+    print(f"depth {args.depth}, vocabulary {args.vocab_size:,}, rows of {args.max_seq_len}, {flops:,} FLOPs a token")
+    with tempfile.TemporaryDirectory() as directory:
+        tokenizer_dir = Path(directory, "tokenizer")
+        documents = (row["text"] for row in open_corpus(args.dataset).train)
+        save_tokenizer(train_tokenizer(documents, args.vocab_size, max_chars=50_000_000), tokenizer_dir)
+        turns = []
+        for number in range(args.rounds):
+            turn = measure_turn(args, config, device, tokenizer_dir, Path(directory, f"run{number}"))
+            turns.append(turn)
+            print(f"turn {number + 1}: " + describe(turn, flops), flush=True)
+    middle = [statistics.median(ratio) for ratio in zip(*(ratios(turn, flops) for turn in turns), strict=True)]
+    print(
+        f"median of {args.rounds} turns: {middle[0]:.2f} x the plain loop, {middle[1]:.0%} of the peak, "
+        f"{statistics.median(turn.recipe for turn in turns):,.0f} tokens/s, "
+        f"{max(turn.memory for turn in turns) / 1e9:.2f} GB resident at most"
+    )
+
+
+def measure_turn(
+    args: BenchmarkArguments, config: NanochatGPTConfig, device: str, tokenizer_dir: Path, output_dir: Path
+) -> Turn:
+    """Peak, plain loop and recipe, each alone on the machine."""
+    peak = peak_flops(torch.device(device), torch.bfloat16) or float("nan")
+    options = (config, args.device_batch_size, args.steps, args.warmup, device)
+    with multiprocessing.get_context("spawn").Pool(1) as fresh_process:
+        plain = fresh_process.apply(plain_tokens_per_second, options)
+    recipe, memory = run_recipe(args, tokenizer_dir, output_dir)
+    return Turn(peak, plain, recipe, memory)
+
+
+def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) -> tuple[float, int]:
+    """Median tokens/s of recipes/pretrain.py after warm-up, and the most memory it held resident, in bytes."""
+    flags = {
+        "dataset": args.dataset,
+        "tokenizer": tokenizer_dir,
+        "output_dir": output_dir,
+        "depth": args.depth,
+        "max_seq_len": args.max_seq_len,
+        "device_batch_size": args.device_batch_size,
+        "total_batch_size": args.total_batch_size,
+        "num_iterations": args.warmup + args.steps,
+        "compile": args.compile,
+        "eval_every": -1,
+        "sample_every": -1,
+        "save_every": 0,
+    }
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    process = subprocess.Popen(
+        [sys.executable, "recipes/pretrain.py", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output = process.stdout.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(output)
+    speeds = [record["train/tok_per_sec"] for record in read_metrics(output_dir / "metrics.jsonl")]
+    return statistics.median(speeds[args.warmup :]), usage.ru_maxrss * 1024
+
+
+def ratios(turn: Turn, flops_per_token: int) -> tuple[float, float]:
+    """Speed over the plain loop's, and share of the peak."""
+    return turn.recipe / turn.plain, turn.recipe * flops_per_token / turn.peak
+
+
+def describe(turn: Turn, flops_per_token: int) -> str:
+    """One turn on one line."""
+    ratio, share = ratios(turn, flops_per_token)
+    return (
+        f"peak {turn.peak / 1e9:,.0f} GFLOP/s | plain {turn.plain:,.0f} tok/s | recipe {turn.recipe:,.0f} tok/s "
+        f"= {ratio:.2f} x plain = {share:.0%} of peak | {turn.memory / 1e9:.2f} GB"
+    )
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.pretrain", main)

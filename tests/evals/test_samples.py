@@ -1,0 +1,103 @@
+"""Samples are the model's greedy completions, and right answers are told from near misses."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from evals.samples import PROMPTS, complete, is_right
+from tests.modeling_nanochat.tiny import random_model
+from tokenizer.samples import DOMAINS
+from tokenizer.train import train_tokenizer
+
+FRANCE, GOLD, TOMORROW, HOT, PLANETS, COLOR, EQUATION = PROMPTS
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([text[:400] for text in DOMAINS.values()], vocab_size=300)
+
+
+def make_model(name, vocab_size):
+    if name == "nanochat":
+        return random_model(vocab_size=vocab_size)
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5))
+
+
+@torch.no_grad()
+def slow_greedy(model, tokenizer, prompt, steps):
+    """The likeliest token, again and again, each time from the whole text."""
+    model.eval()
+    start = tokenizer(prompt)["input_ids"]
+    ids = list(start)
+    while len(ids) < len(start) + steps:
+        ids.append(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item())
+        if ids[-1] == model.generation_config.eos_token_id:
+            break
+    return tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", ["nanochat", "gpt2"])
+def test_completions_are_greedy_and_without_the_prompt(name, tokenizer):
+    model = make_model(name, len(tokenizer))
+    completions = complete(model, tokenizer, list(PROMPTS), max_new_tokens=12)
+    assert completions == [slow_greedy(model, tokenizer, prompt, 12) for prompt in PROMPTS]
+    assert len(set(completions)) > 1
+
+
+def test_a_completion_ends_where_the_model_ends_it(tokenizer):
+    model = make_model("nanochat", len(tokenizer))
+    free = complete(model, tokenizer, [FRANCE], max_new_tokens=12)[0]
+    ids = torch.tensor([tokenizer(FRANCE)["input_ids"]])
+    with torch.no_grad():
+        second = model.generate(ids, max_new_tokens=2, do_sample=False)[0, -1].item()
+    model.generation_config.eos_token_id = second
+    ended = complete(model, tokenizer, [FRANCE], max_new_tokens=12)[0]
+    assert free.startswith(ended) and len(ended) < len(free)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_keeps_its_mode(training, tokenizer):
+    model = make_model("gpt2", len(tokenizer)).train(training)  # GPT-2 has dropout
+    first, second = (complete(model, tokenizer, [FRANCE], max_new_tokens=4) for _ in range(2))
+    assert first == second
+    assert model.training == training
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "right"),
+    [
+        (FRANCE, " Paris", True),
+        (FRANCE, " Paris.", True),
+        (FRANCE, "\n Paris, of course", True),
+        (FRANCE, " Parisian", False),
+        (FRANCE, " paris", False),
+        (FRANCE, " Lyon, not Paris", False),
+        (FRANCE, "", False),
+        (GOLD, " Au", True),
+        (GOLD, " Aurum", False),
+        (TOMORROW, " Sunday.", True),
+        (TOMORROW, " Sundays", False),
+        (TOMORROW, " Saturday", False),
+        (HOT, " cold.", True),
+        (HOT, " colder", False),
+        (PLANETS, " Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus and Neptune", True),
+        (PLANETS, " Mercury, Venus, Earth, Mars, Jupiter", False),
+        (EQUATION, " 2", True),
+        (EQUATION, " 2.", True),
+        (EQUATION, " 2. Then", True),
+        (EQUATION, " 2, because", True),
+        (EQUATION, " 25", False),
+        (EQUATION, " 2.5", False),
+        (EQUATION, " 2,000", False),
+        (EQUATION, " 12", False),
+        (COLOR, " blue", None),
+    ],
+)
+def test_an_answer_counts_when_it_begins_the_completion_and_ends_there(prompt, completion, right):
+    assert is_right(prompt, completion) is right
+
+
+def test_six_of_the_seven_prompts_have_an_answer():
+    assert len(PROMPTS) == 7
+    assert [prompt for prompt in PROMPTS if is_right(prompt, "") is None] == [COLOR]

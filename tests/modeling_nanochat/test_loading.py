@@ -1,0 +1,158 @@
+"""A saved directory is all that anybody needs: another process without our package, other dtypes, other devices."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, pipeline
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, random_ids, random_model
+
+PROMPT = "w5 w7 w11"
+
+# What somebody runs who has only the directory. Importing any package of this repository fails there.
+STRANGER = """
+import json, sys
+for name in ("modeling_nanochat", "tokenizer", "recipes", "evals"):
+    sys.modules[name] = None
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+directory, prompt = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)
+ids = torch.arange(1, 21).view(2, 10)
+results = {"logits": model(ids).logits}
+results["static"] = model.generate(ids, max_new_tokens=8, do_sample=False, cache_implementation="static")
+
+model.save_pretrained("again")
+results["logits again"] = AutoModelForCausalLM.from_pretrained("again", trust_remote_code=True)(ids).logits
+save_file(results, "results.safetensors")
+
+generator = pipeline("text-generation", directory, trust_remote_code=True)
+text = generator(prompt, max_new_tokens=8, do_sample=False)[0]["generated_text"]
+json.dump({"module": type(model).__module__, "text": text}, open("results.json", "w"))
+"""
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """The words w0, w1, ... as tokens 0, 1, ..."""
+    backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCAB_SIZE)}, unk_token="w0"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0", pad_token="w0")
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"w\d+", text)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A model directory with code and tokenizer."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    random_model(num_key_value_heads=2).save_pretrained(path)
+    word_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(directory) -> NanochatGPTForCausalLM:
+    """The model of the directory, by our own class."""
+    return NanochatGPTForCausalLM.from_pretrained(directory)
+
+
+@pytest.fixture(scope="module")
+def strangers_results(directory, tmp_path_factory):
+    """Tensors and facts from a fresh process without our package and without a network."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(elsewhere / "hf"), "OMP_NUM_THREADS": "1"}
+    environment.pop("HF_MODULES_CACHE", None)
+    command = [sys.executable, "-I", "-c", STRANGER, str(directory), PROMPT]
+    run = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return load_file(elsewhere / "results.safetensors"), json.loads((elsewhere / "results.json").read_text())
+
+
+def test_a_stranger_gets_the_same_logits(strangers_results, original):
+    tensors, facts = strangers_results
+    assert facts["module"].startswith("transformers_modules.")
+    assert_close(tensors["logits"], original(torch.arange(1, 21).view(2, 10)).logits.detach())
+
+
+def test_a_stranger_generates_the_same(strangers_results, original):
+    tensors, _ = strangers_results
+    ids = torch.arange(1, 21).view(2, 10)
+    assert torch.equal(tensors["static"], original.generate(ids, max_new_tokens=8, do_sample=False))
+
+
+def test_what_a_stranger_saves_loads_again(strangers_results):
+    tensors, _ = strangers_results
+    assert torch.equal(tensors["logits again"], tensors["logits"])
+
+
+def test_a_stranger_runs_the_pipeline(strangers_results, original):
+    _, facts = strangers_results
+    ids = original.generate(torch.tensor([[5, 7, 11]]), max_new_tokens=8, do_sample=False)
+    assert words(facts["text"]) == [f"w{i}" for i in ids[0]]
+
+
+def test_the_directory_carries_the_code(directory):
+    assert {"configuration_nanochat.py", "modeling_nanochat.py"} <= {path.name for path in directory.iterdir()}
+    config = json.loads((directory / "config.json").read_text())
+    assert config["model_type"] == "nanochat_gpt"
+    assert config["architectures"] == ["NanochatGPTForCausalLM"]
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_nanochat.NanochatGPTConfig",
+        "AutoModelForCausalLM": "modeling_nanochat.NanochatGPTForCausalLM",
+    }
+
+
+def test_with_the_package_no_trust_is_needed(directory, original):
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    assert type(model) is NanochatGPTForCausalLM
+    ids = random_ids(2, 10)
+    assert torch.equal(model(ids).logits, original(ids).logits)
+    generator = pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained(directory))
+    texts = generator([PROMPT, "w3"], batch_size=2, max_new_tokens=4, do_sample=False)
+    assert [len(words(text[0]["generated_text"])) for text in texts] == [3 + 4, 1 + 4]
+
+
+def test_weights_saved_in_half_load_in_half(tmp_path, original):
+    ids = random_ids(2, 10)
+    half = NanochatGPTForCausalLM.from_pretrained(original.name_or_path, dtype=torch.bfloat16)
+    half.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert torch.equal(loaded(ids).logits, half(ids).logits)
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert_close(exact(ids).logits, original(ids).logits, 0.25)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}], ids=str)
+def test_device_map_places_the_model(directory, original, device_map):
+    model = AutoModelForCausalLM.from_pretrained(directory, device_map=device_map)
+    ids = random_ids(2, 10)
+    assert_close(model(ids.to(model.device)).logits.cpu(), original(ids).logits, 1e-4)
+
+
+def test_layers_offloaded_to_disk_give_the_same_logits(directory, original, tmp_path):
+    device_map = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "lm_head": "cpu"}
+    model = AutoModelForCausalLM.from_pretrained(directory, device_map=device_map, offload_folder=tmp_path)
+    ids = random_ids(2, 10)
+    assert_close(model(ids).logits, original(ids).logits)
+    options = {"max_new_tokens": 4, "do_sample": False}
+    assert torch.equal(model.generate(ids, **options), original.generate(ids, **options))
+
+
+def test_embedding_and_head_are_saved_apart(tmp_path):
+    random_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert not torch.equal(weights["lm_head.weight"], weights["model.embed_tokens.weight"])
+    assert len(weights) == 2 + 2 * 6

@@ -1,0 +1,176 @@
+"""Model and tokenizer come from where the arguments say, or one line says why not."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.errors import InputError
+from recipes.training.arguments import PretrainArguments
+from recipes.training.models import build_config, build_model, load_tokenizer, set_special_tokens
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def gpt2_dir(tmp_path):
+    """A GPT-2 of two layers with weights."""
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, n_positions=64, vocab_size=300)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    return tmp_path / "gpt2"
+
+
+def one_line(error) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Tokenizer
+
+
+def test_a_tokenizer_is_loaded_from_its_directory_or_from_the_models(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    for arguments in ({"tokenizer": str(tmp_path)}, {"model_name_or_path": str(tmp_path)}):
+        assert load_tokenizer(PretrainArguments(**arguments)).get_vocab() == tokenizer.get_vocab()
+
+
+def test_without_a_tokenizer_the_way_to_one_is_named():
+    with pytest.raises(InputError, match=r"^no tokenizer: train one by `python -m tokenizer.train"):
+        load_tokenizer(PretrainArguments())
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "runs/base/tokenizer", "../x"])
+def test_a_tokenizer_directory_that_is_not_there_is_one_clear_line(name):
+    with pytest.raises(InputError) as error:
+        load_tokenizer(PretrainArguments(tokenizer=name))
+    assert one_line(error) == f"tokenizer {name}: no such directory."
+
+
+def test_a_directory_without_a_tokenizer_is_one_clear_line(tmp_path):
+    with pytest.raises(InputError) as error:
+        load_tokenizer(PretrainArguments(tokenizer=str(tmp_path)))
+    assert one_line(error) == f"tokenizer directory {tmp_path} holds no tokenizer.json."
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"added_tokens": [], "model": 1}'])
+def test_a_damaged_tokenizer_is_one_clear_line(tokenizer, tmp_path, content):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        load_tokenizer(PretrainArguments(tokenizer=str(tmp_path)))
+    assert one_line(error).startswith(f"tokenizer {tmp_path} cannot be loaded: ")
+
+
+def test_a_hub_id_that_is_not_in_the_cache_is_one_clear_line_offline():
+    with pytest.raises(InputError) as error:
+        load_tokenizer(PretrainArguments(tokenizer="nobody/nothing"))
+    assert one_line(error).startswith("tokenizer nobody/nothing cannot be loaded: ")
+
+
+def test_special_tokens_reach_both_configs(tokenizer):
+    args = PretrainArguments(depth=1, max_seq_len=32)
+    model = build_model(args, build_config(args, len(tokenizer)), "cpu")
+    set_special_tokens(model, tokenizer)
+    for config in (model.config, model.generation_config):
+        assert config.bos_token_id == tokenizer.convert_tokens_to_ids("<|bos|>")
+        assert config.eos_token_id == config.pad_token_id == tokenizer.convert_tokens_to_ids("<|assistant_end|>")
+
+
+# Configuration
+
+
+def test_the_dial_sets_the_sizes():
+    config = build_config(PretrainArguments(depth=6, max_seq_len=512), vocab_size=1000)
+    assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (6, 384, 3)
+    assert (config.vocab_size, config.max_position_embeddings) == (1000, 512)
+
+
+def test_another_architecture_gets_the_tokenizers_vocabulary(gpt2_dir):
+    for source in (gpt2_dir, gpt2_dir / "config.json"):
+        config = build_config(PretrainArguments(model_config=str(source), max_seq_len=64), vocab_size=777)
+        assert (config.model_type, config.n_layer, config.vocab_size) == ("gpt2", 2, 777)
+
+
+def test_a_model_trained_onward_keeps_its_vocabulary(gpt2_dir):
+    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=64)
+    assert build_config(args, vocab_size=290).vocab_size == 300
+    with pytest.raises(InputError, match=r"^the tokenizer has 301 tokens, the model .* only 300: give the tokenizer"):
+        build_config(args, vocab_size=301)
+
+
+def test_rows_longer_than_the_context_are_one_clear_line(gpt2_dir):
+    with pytest.raises(InputError, match=r"^max_seq_len 65 is beyond the model's context of 64 tokens"):
+        build_config(PretrainArguments(model_config=str(gpt2_dir), max_seq_len=65), vocab_size=300)
+
+
+@pytest.mark.parametrize("flag", ["model_config", "model_name_or_path"])
+@pytest.mark.parametrize("content", ["{", "{}", '{"model_type": "abacus"}'])
+def test_a_damaged_configuration_is_one_clear_line(flag, content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        build_config(PretrainArguments(**{flag: str(tmp_path)}), vocab_size=300)
+    assert one_line(error).startswith(f"no model configuration in {tmp_path}: ")
+
+
+def test_a_configuration_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(InputError) as error:
+        build_config(PretrainArguments(model_config="missing/config.json"), vocab_size=300)
+    assert one_line(error) == "model missing/config.json: no such directory."
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        build_config(PretrainArguments(model_name_or_path=str(tmp_path)), vocab_size=300)
+
+
+# Model
+
+
+def test_a_model_on_the_meta_device_has_shapes_and_no_weights(gpt2_dir):
+    for arguments in ({"depth": 20}, {"model_name_or_path": str(gpt2_dir), "max_seq_len": 64}):
+        args = PretrainArguments(**arguments)
+        model = build_model(args, build_config(args, 300), "meta")
+        assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+def test_a_fresh_model_is_ours_in_fp32_and_the_seed_decides():
+    args = PretrainArguments(depth=1, max_seq_len=32)
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(build_model(args, build_config(args, 300), "cpu"))
+    assert isinstance(models[0], NanochatGPTForCausalLM)
+    assert {p.dtype for p in models[0].parameters()} == {torch.float32}
+    embeddings = [model.get_input_embeddings().weight for model in models]
+    assert torch.equal(embeddings[0], embeddings[1]) and not torch.equal(embeddings[0], embeddings[2])
+
+
+def test_training_onward_starts_from_the_weights_in_fp32(gpt2_dir):
+    saved = AutoModelForCausalLM.from_pretrained(gpt2_dir)
+    saved.to(torch.bfloat16).save_pretrained(gpt2_dir)
+    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=64)
+    model = build_model(args, build_config(args, 300), "cpu")
+    assert json.loads((gpt2_dir / "config.json").read_text())["dtype"] == "bfloat16"
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, saved.get_parameter(name).float())
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for recompute in (False, True):
+        args = PretrainArguments(depth=2, max_seq_len=16, gradient_checkpointing=recompute)
+        torch.manual_seed(0)
+        model = build_model(args, build_config(args, 50), "cpu").train()
+        passes = []
+        model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        torch.nn.init.normal_(model.lm_head.weight, std=0.02)
+        ids = torch.arange(32).view(2, 16)
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        assert len(passes) == (2 if recompute else 1)
+        gradients.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -1,0 +1,163 @@
+"""Every trainable parameter of every causal LM gets exactly one optimizer, and the model learns with it."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Trainer, TrainingArguments
+
+from modeling_nanochat import NanochatGPTConfig
+from recipes.errors import InputError
+from recipes.training import optimizers
+from recipes.training.muon import Muon
+from recipes.training.optimizers import OptimizerSettings, build_optimizer, register_optimizer, split_parameters
+
+SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+CONFIGS = {
+    "nanochat": NanochatGPTConfig(**SIZES, max_position_embeddings=16),
+    "gpt2": GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0),
+    "llama": LlamaConfig(**SIZES, intermediate_size=48, num_key_value_heads=1, max_position_embeddings=16),
+    "llama_tied": LlamaConfig(**SIZES, intermediate_size=48, tie_word_embeddings=True),
+}
+
+
+def make_model(name, seed=0):
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(CONFIGS[name])
+
+
+def names_by_role(model):
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {role: {names[p] for p in params} for role, params in split_parameters(model).items()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_trainable_parameter_has_exactly_one_role(name):
+    model = make_model(name)
+    frozen = next(p for p in model.parameters() if p.ndim == 2)
+    frozen.requires_grad_(False)
+    listed = [id(p) for params in split_parameters(model).values() for p in params]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {id(p) for p in model.parameters() if p is not frozen}
+
+
+def test_roles_of_nanochat():
+    roles = names_by_role(make_model("nanochat"))
+    layer = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.fc1", "mlp.fc2"]
+    assert roles == {
+        "matrices": {f"model.layers.{i}.{module}.weight" for i in range(2) for module in layer},
+        "transposed_matrices": set(),
+        "embedding": {"model.embed_tokens.weight"},
+        "head": {"lm_head.weight"},
+        "others": set(),
+    }
+
+
+def test_roles_of_gpt2_whose_matrices_are_transposed_and_whose_head_is_tied():
+    roles = names_by_role(make_model("gpt2"))
+    layer = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert roles["transposed_matrices"] == {f"transformer.h.{i}.{name}.weight" for i in range(2) for name in layer}
+    assert roles["embedding"] == {"transformer.wte.weight", "transformer.wpe.weight"}
+    assert roles["matrices"] == roles["head"] == set()
+    assert all(name.endswith(".bias") or ".ln_" in name for name in roles["others"])
+
+
+def test_roles_of_llama():
+    roles = names_by_role(make_model("llama"))
+    assert len(roles["matrices"]) == 2 * 7
+    assert roles["head"] == {"lm_head.weight"}
+    assert all("norm" in name for name in roles["others"])
+    assert names_by_role(make_model("llama_tied"))["head"] == set()
+
+
+def learn(model, optimizer, steps=12):
+    """Losses while learning one batch by heart."""
+    ids = torch.randint(50, (4, 16), generator=torch.Generator().manual_seed(1))
+    losses = []
+    for _ in range(steps):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("optimizer_name", ["muon", "adamw"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_architecture_learns_with_every_optimizer(name, optimizer_name):
+    model = make_model(name)
+    optimizer = build_optimizer(optimizer_name, model, OptimizerSettings(0.02, 0.01, 0.004))
+    covered = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(covered) == sorted(id(p) for p in model.parameters())
+    losses = learn(model, optimizer)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def rates(optimizer, model):
+    """Learning rate and weight decay of each parameter by name."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+
+
+def test_each_role_gets_its_own_learning_rate():
+    model = make_model("nanochat")
+    chosen = OptimizerSettings(matrix_lr=0.1, embedding_lr=0.2, unembedding_lr=0.3, weight_decay=0.4)
+    muon, adamw = (rates(build_optimizer(name, model, chosen), model) for name in ("muon", "adamw"))
+    assert muon["model.layers.0.mlp.fc1.weight"] == (0.1, 0.4)
+    assert adamw["model.layers.0.mlp.fc1.weight"] == (0.3, 0.4)
+    for optimizer in (muon, adamw):
+        assert optimizer["model.embed_tokens.weight"] == (0.2, 0.0)
+        assert optimizer["lm_head.weight"] == (0.3, 0.0)
+
+
+def test_a_registered_optimizer_is_built_by_name(monkeypatch):
+    monkeypatch.setattr(optimizers, "_BUILDERS", dict(optimizers._BUILDERS))
+
+    @register_optimizer("plain_sgd")
+    def build(model, chosen):
+        return torch.optim.SGD(model.parameters(), lr=chosen.matrix_lr)
+
+    optimizer = build_optimizer("plain_sgd", make_model("gpt2"), OptimizerSettings(matrix_lr=0.7))
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["lr"] == 0.7
+
+
+def test_an_unknown_optimizer_names_those_there_are():
+    with pytest.raises(InputError, match=r"unknown optimizer 'adam': registered are adamw, muon\.$"):
+        build_optimizer("adam", make_model("gpt2"), OptimizerSettings())
+
+
+# Outside our loop
+
+
+def train_by_trainer(output_dir, resume=None):
+    """Six steps of transformers' own Trainer with Muon on GPT-2; the checkpoint of step 3 is kept."""
+    model = make_model("gpt2")
+    optimizer = build_optimizer("muon", model, OptimizerSettings(0.02, 0.01, 0.004))
+    ids = torch.randint(50, (24, 16), generator=torch.Generator().manual_seed(2)) // 10
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            output_dir=str(output_dir),
+            max_steps=6,
+            per_device_train_batch_size=4,
+            save_steps=3,
+            logging_steps=1,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=[{"input_ids": row, "labels": row} for row in ids],
+        optimizers=(optimizer, None),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    return trainer.model, losses, optimizer
+
+
+def test_muon_trains_and_resumes_inside_transformers_trainer(tmp_path, fresh_accelerate):
+    whole, losses, optimizer = train_by_trainer(tmp_path / "whole")
+    assert isinstance(optimizer, Muon)
+    assert losses[-1] < 0.9 * losses[0]
+    resumed, _, _ = train_by_trainer(tmp_path / "resumed", resume=str(tmp_path / "whole" / "checkpoint-3"))
+    for p, q in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(p, q)

@@ -1,0 +1,258 @@
+"""The plan's numbers, by hand where they are known and by rule everywhere else."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import GPT2Config
+
+from modeling_nanochat import NanochatGPTConfig
+from recipes.errors import InputError
+from recipes.pretrain import dry_run, make_plan, next_smaller
+from recipes.training.arguments import PretrainArguments
+from recipes.training.hardware import gpu_figures
+from recipes.training.plan import (
+    ASSUMED_MFU,
+    MIN_STEPS,
+    SHORT_HORIZON_STEPS,
+    ModelFacts,
+    check_batch,
+    estimate_memory,
+    plan_training,
+)
+
+VOCAB_SIZE = 65_536
+
+
+def facts_of(depth, sequence_length=2048):
+    """Facts of a NanochatGPT, without building it."""
+    config = NanochatGPTConfig.from_depth(depth, vocab_size=VOCAB_SIZE)
+    counts = config.parameter_counts()
+    del counts["total"]
+    return ModelFacts(
+        name=f"d{depth}",
+        parameter_counts=counts,
+        flops_per_token=config.flops_per_token(sequence_length),
+        hidden_size=config.hidden_size,
+        num_layers=depth,
+        vocab_size=VOCAB_SIZE,
+        embedding_std=1.0,
+    )
+
+
+def plan_of(world_size=1, facts=None, **arguments):
+    args = PretrainArguments(**arguments)
+    return plan_training(args, facts or facts_of(args.depth), world_size)
+
+
+# By hand
+
+
+def test_a_d20_at_twenty_tokens_a_parameter():
+    args = PretrainArguments(depth=20, target_param_data_ratio=20, total_batch_size=524_288)
+    plan = make_plan(args, VOCAB_SIZE, world_size=8)
+    assert plan.facts.num_parameters == 560_988_160
+    assert plan.facts.flops_per_token == 6 * (20 * 12 * 1280**2 + VOCAB_SIZE * 1280) + 20 * 12 * 1280 * 2048
+    assert plan.num_steps == 21_400
+    assert plan.num_tokens == 11_219_763_200
+    assert plan.accumulation_steps == 1  # 8 processes x 32 rows x 2048 tokens
+    assert plan.num_flops == pytest.approx(3.9177e19, rel=1e-4)
+
+
+def test_a_d12_gets_half_a_million_tokens_a_step():
+    plan = plan_of(depth=12, target_param_data_ratio=20)
+    assert plan.facts.num_parameters == 185_597_952
+    assert plan.total_batch_size == 2**19
+
+
+def test_facts_equal_those_of_the_model_itself():
+    plan = make_plan(PretrainArguments(depth=3, max_seq_len=512), VOCAB_SIZE, world_size=1)
+    expected = facts_of(3, sequence_length=512)
+    assert plan.facts.parameter_counts == expected.parameter_counts
+    assert plan.facts.flops_per_token == expected.flops_per_token
+
+
+def test_learning_rates_of_embedding_and_head_fall_with_the_width():
+    given_batch = {"total_batch_size": 2**19, "target_param_data_ratio": 20.0}
+    narrow, wide = plan_of(depth=12, **given_batch).settings, plan_of(depth=48, **given_batch).settings
+    assert wide.embedding_lr == pytest.approx(narrow.embedding_lr / 2)  # width 768 to 3072
+    assert wide.unembedding_lr == pytest.approx(narrow.unembedding_lr / 2)
+    assert wide.matrix_lr == pytest.approx(narrow.matrix_lr)
+
+
+# Horizon
+
+
+def test_the_horizon_is_the_first_that_is_set():
+    facts = facts_of(4)
+    batch = {"depth": 4, "total_batch_size": 65_536, "facts": facts}
+    by_flops = round(1e16 / facts.flops_per_token / 65_536)
+    by_ratio = round(3 * facts.num_parameters / 65_536)
+    assert len({77, by_flops, by_ratio}) == 3
+    assert plan_of(num_iterations=77, target_flops=1e16, target_param_data_ratio=3, **batch).num_steps == 77
+    assert plan_of(target_flops=1e16, target_param_data_ratio=3, **batch).num_steps == by_flops
+    assert plan_of(target_param_data_ratio=3, **batch).num_steps == by_ratio
+
+
+def test_no_horizon_at_all_is_one_clear_line():
+    with pytest.raises(InputError, match="^no horizon: set num_iterations, target_flops or target_param_data_ratio"):
+        plan_of(target_param_data_ratio=None)
+
+
+@given(flops=st.floats(1e15, 1e22), depth=st.integers(1, 40))
+def test_the_plan_spends_the_flops_it_was_given(flops, depth):
+    plan = plan_of(depth=depth, target_flops=flops)
+    one_step = plan.total_batch_size * plan.facts.flops_per_token
+    assert plan.num_flops == pytest.approx(flops, abs=max(one_step / 2, one_step - flops) * 1.001)
+
+
+# Batch
+
+
+horizons = st.one_of(
+    st.builds(lambda n: {"num_iterations": n}, st.integers(1, 200_000)),
+    st.builds(lambda f: {"target_flops": f}, st.floats(1e6, 1e24)),
+    st.builds(lambda r: {"target_param_data_ratio": r}, st.floats(1e-6, 500)),
+)
+
+
+@given(
+    depth=st.integers(1, 40),
+    horizon=horizons,
+    rows=st.integers(1, 200),
+    max_seq_len=st.integers(1, 8192),
+    world_size=st.integers(1, 64),
+)
+def test_a_planned_batch_always_divides_among_the_processes(depth, horizon, rows, max_seq_len, world_size):
+    plan = plan_of(world_size, depth=depth, device_batch_size=rows, max_seq_len=max_seq_len, **horizon)
+    micro = plan.device_batch_size * max_seq_len * world_size
+    assert 1 <= plan.device_batch_size <= rows
+    assert isinstance(plan.total_batch_size, int)
+    assert plan.total_batch_size == plan.accumulation_steps * micro > 0
+    assert isinstance(plan.num_steps, int) and plan.num_steps >= 1
+    check_batch(plan.total_batch_size, plan.device_batch_size, max_seq_len, world_size)
+
+
+@given(depth=st.integers(1, 26), ratio=st.floats(0.001, 100), world_size=st.integers(1, 8))
+def test_a_short_run_takes_smaller_batches_rather_than_few_steps(depth, ratio, world_size):
+    plan = plan_of(world_size, depth=depth, target_param_data_ratio=ratio, max_seq_len=256)
+    smallest = 256 * world_size  # one row a process
+    assert plan.total_batch_size == smallest or plan.num_steps >= MIN_STEPS
+
+
+@given(depth=st.integers(1, 40), ratio=st.floats(1, 200))
+def test_more_tokens_never_make_a_smaller_batch(depth, ratio):
+    once, twice = (plan_of(depth=depth, target_param_data_ratio=factor * ratio) for factor in (1, 2))
+    assert once.total_batch_size <= twice.total_batch_size
+
+
+def test_a_total_batch_that_does_not_divide_names_the_nearest_that_do():
+    with pytest.raises(InputError) as error:
+        plan_of(total_batch_size=8000, device_batch_size=8, max_seq_len=512)
+    assert str(error.value) == (
+        "total_batch_size 8000 is not a multiple of 4096 (device_batch_size 8 x max_seq_len 512 x 1 process). "
+        "Nearest that work: 4096, 8192."
+    )
+
+
+@given(
+    total=st.integers(1, 10**6), rows=st.integers(1, 64), length=st.integers(1, 4096), world_size=st.integers(1, 16)
+)
+def test_the_nearest_that_are_named_work(total, rows, length, world_size):
+    micro = rows * length * world_size
+    if total % micro == 0:
+        check_batch(total, rows, length, world_size)
+        return
+    with pytest.raises(InputError) as error:
+        check_batch(total, rows, length, world_size)
+    named = [int(number) for number in re.findall(r"\d+", str(error.value).split("work:")[1])]
+    assert named == [number for number in (total - total % micro, total - total % micro + micro) if number]
+    for number in named:
+        check_batch(number, rows, length, world_size)
+
+
+@given(rows=st.integers(1, 512), accumulated=st.integers(1, 12))
+def test_halving_the_rows_keeps_the_batch_and_ends_at_one_row(rows, accumulated):
+    plan = plan_of(
+        device_batch_size=rows, max_seq_len=16, total_batch_size=rows * 16 * accumulated, num_iterations=10
+    )
+    while fewer := next_smaller(plan, rows):
+        assert fewer <= rows / 2
+        smaller = plan.with_device_batch_size(fewer)
+        assert smaller.accumulation_steps * fewer * 16 == plan.total_batch_size
+        rows = fewer
+    assert rows == 1
+
+
+# Schedule and lines
+
+
+def test_short_runs_cool_down_for_longer():
+    short, long = (plan_of(num_iterations=n).schedule for n in (SHORT_HORIZON_STEPS, SHORT_HORIZON_STEPS + 1))
+    assert short.warmdown_ratio > long.warmdown_ratio
+    assert plan_of(num_iterations=50, warmdown_ratio=0.1, warmup_ratio=0.3, final_lr_frac=0.05).schedule(
+        49
+    ) == pytest.approx(0.05 + 0.95 / 5)
+
+
+def test_every_derived_number_is_printed_with_its_reason():
+    lines = {line[:13].strip(): line[13:] for line in plan_of(depth=20, target_param_data_ratio=20).lines()}
+    assert "560,988,160" in lines["parameters"]
+    for label in ("horizon", "batch", "matrix lr", "embedding lr", "head lr"):
+        number, _, reason = lines[label].partition(": ")
+        assert re.match(r"[\d.,e+-]+", number) and reason, label
+
+
+# Dry run
+
+
+def dry_run_output(capsys, **arguments):
+    dry_run(PretrainArguments(dry_run=True, **arguments))
+    return capsys.readouterr().out
+
+
+def test_a_dry_run_prints_hours_and_cost_by_hand(capsys):
+    arguments = {"depth": 20, "target_param_data_ratio": 20, "total_batch_size": 524_288, "price_per_gpu_hour": 2.0}
+    out = dry_run_output(capsys, **arguments)
+    hours = 11_219_763_200 * 3_491_758_080 / (8 * gpu_figures("H100")[0] * ASSUMED_MFU) / 3600
+    assert f"about {hours:.2f} h on 8 x H100" in out
+    assert f"about ${hours * 16:,.2f} at $2 a GPU hour" in out
+    assert "cost" not in dry_run_output(capsys, depth=20)
+
+
+def test_twice_the_gpus_take_half_the_hours(capsys):
+    arguments = {"depth": 20, "target_param_data_ratio": 20, "total_batch_size": 2**20}
+    hours = [
+        float(re.search(r"about ([\d.]+) h on", dry_run_output(capsys, gpus=gpus, **arguments))[1]) for gpus in (4, 8)
+    ]
+    assert hours[0] == pytest.approx(2 * hours[1], abs=0.02)
+
+
+def test_an_unknown_gpu_is_one_clear_line():
+    with pytest.raises(InputError, match="^unknown gpu_name 'Abacus'"):
+        dry_run(PretrainArguments(depth=2, gpu_name="Abacus"))
+
+
+def test_memory_grows_with_rows_and_shrinks_by_recomputing():
+    small, large = (
+        plan_of(depth=20, device_batch_size=rows, total_batch_size=2**19, num_iterations=10) for rows in (16, 32)
+    )
+    totals = [sum(estimate_memory(plan, False).values()) for plan in (small, large)]
+    assert totals[0] < totals[1]
+    assert sum(estimate_memory(large, True).values()) < totals[1]
+    assert estimate_memory(large, False)["gradients"] == 4 * 560_988_160
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_another_architecture_is_planned_too(as_file, tmp_path, capsys):
+    GPT2Config(n_layer=3, n_embd=64, n_head=2, n_positions=256).save_pretrained(tmp_path)
+    source = str(tmp_path / "config.json") if as_file else str(tmp_path)
+    arguments = {"model_config": source, "max_seq_len": 256, "gpus": 1, "device_batch_size": 4, "vocab_size": 1000}
+    out = dry_run_output(capsys, **arguments, target_param_data_ratio=20, price_per_gpu_hour=1.0)
+    assert "GPT2LMHeadModel, 3 layers, 64 wide" in out
+    in_block = 12 * 64 * 64
+    biases_and_norms = 3 * (9 + 4) * 64 + 2 * 64
+    assert f"{3 * in_block + (1000 + 256) * 64 + biases_and_norms:,}: " in out
+    assert f"{6 * (3 * in_block + 1000 * 64) + 12 * 3 * 64 * 256:,} FLOPs a token" in out
+    assert "cost" in out
