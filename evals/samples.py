@@ -1,5 +1,7 @@
 """What a base model makes of a few prompts: nanochat's seven, six of which have an answer."""
 
+import re
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -42,4 +44,4 @@ def is_right(prompt: str, completion: str) -> bool | None:
     if answer is None:
         return None
     rest = completion.lstrip()
-    return rest.startswith(answer) and not rest[len(answer) : len(answer) + 1].isalnum()
+    return rest.startswith(answer) and not re.match(r"\w|[.,]\d", rest[len(answer) :])

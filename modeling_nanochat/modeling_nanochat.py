@@ -408,6 +408,11 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, GenerationMixin):
         **kwargs,
     ) -> torch.Tensor:
         """Mean cross-entropy in nats over the labelled tokens, or their sum / `num_items_in_batch` if given."""
+        if type(self.lm_head) not in (ZeroInitLinear, nn.Linear):
+            # An adapted or quantized head is more than its weight: go through its own forward.
+            logits = soft_cap(self.lm_head(hidden_states), self.config.final_logit_softcapping)
+            options = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}
+            return self.loss_function(logits, labels, self.config.vocab_size, **options)
         if shift_labels is None:
             shift_labels = F.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
         targets = shift_labels.reshape(-1).to(hidden_states.device)

@@ -1,7 +1,6 @@
 """Directories and files that appear whole or not at all: written beside their final name, synced, then renamed."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +46,6 @@ def write_text(path: Path, text: str) -> None:
     sync(beside)
     beside.replace(path)
     sync(path.parent)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove the unfinished directories that killed processes left beside the whole ones in `directory`."""
-    for path in directory.glob(".*.*/"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_tree(directory: Path) -> None:

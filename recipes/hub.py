@@ -27,4 +27,5 @@ def check_hub_reachable(remedy: str) -> None:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):  # it answered; whom to trust, huggingface_hub judges for itself
-            raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({reason}), and {remedy}") from None
+            why = str(reason).strip()
+            raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({why}), and {remedy}") from None

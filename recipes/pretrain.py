@@ -17,7 +17,7 @@ from evals.samples import PROMPTS, complete
 from recipes.arguments import parse_arguments
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.errors import exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error
 from recipes.training.arguments import PretrainArguments
 from recipes.training.charts import draw_loss
 from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
@@ -57,8 +57,11 @@ def pretrain(args: PretrainArguments) -> None:
     device_batch_size = plan.device_batch_size
 
     def halve() -> int:
-        nonlocal device_batch_size
+        nonlocal device_batch_size, checkpoint
         device_batch_size = next_smaller(plan, device_batch_size)
+        if device_batch_size == 0:
+            raise InputError("out of memory with a single row: use a smaller max_seq_len or --gradient_checkpointing.")
+        checkpoint = find_checkpoint(output_dir, "auto") or checkpoint
         print(f"out of memory: going on with device_batch_size {device_batch_size} and more accumulation", flush=True)
         return device_batch_size
 
@@ -68,7 +71,7 @@ def pretrain(args: PretrainArguments) -> None:
         fitting = plan.with_device_batch_size(rows)
         trainer = build_trainer(args, accelerator, fitting, tokenizer, corpus, output_dir, peak)
         try:
-            trainer.train(find_checkpoint(output_dir, "auto") or checkpoint)
+            trainer.train(checkpoint)
         finally:
             trainer.checkpointer.close()
         if accelerator.is_main_process:
@@ -179,10 +182,15 @@ def next_smaller(plan: Plan, rows: int) -> int:
 
 def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
     """Draw the run, then save the model: the directory counts as finished from then on."""
-    draw_loss(trainer.metrics.records, output_dir / "loss.png", trainer.plan.facts.name)
+    chart = output_dir / "loss.png"
+    try:
+        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name)
+    except Exception as error:  # a model is not lost for want of a picture
+        print(f"could not draw {chart}: {error}")
+    else:
+        print(f"chart        {chart}")
     save_model(unwrap(trainer.model), tokenizer, output_dir)
     print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
-    print(f"          {output_dir / 'loss.png'} shows the run")
 
 
 def dry_run(args: PretrainArguments) -> None:

@@ -187,6 +187,7 @@ class RowsLoader(StatefulDataLoader):
                 collate_fn=_collate,
                 worker_init_fn=_leave_stopping_to_main,
                 pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator(),  # its own: a resumed run must not draw on the model's random numbers
             )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -254,8 +255,9 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _leave_stopping_to_main(worker_id: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main process decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches all processes of a terminal, SIGTERM those of a job; the main one decides what they mean."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _without_traceback(error: InputError) -> str:

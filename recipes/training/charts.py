@@ -11,8 +11,8 @@ def draw_loss(records: list[dict[str, Any]], path: Path, title: str) -> None:
     matplotlib.use("Agg")  # no display needed
     from matplotlib import pyplot
 
-    trained = [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]
-    evaluated = [(r["step"], r["val/bpb"]) for r in records if "val/bpb" in r]
+    trained = [(r["step"], r["train/loss"]) for r in records if r.get("train/loss") is not None]
+    evaluated = [(r["step"], r["val/bpb"]) for r in records if r.get("val/bpb") is not None]
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     axes.plot(*zip(*trained, strict=True), color="tab:blue", alpha=0.35, linewidth=1)
     axes.plot(*zip(*smooth(trained), strict=True), color="tab:blue", linewidth=2, label="training loss, smoothed")

@@ -87,14 +87,12 @@ class Checkpointer:
     def restore(self, path: Path) -> TrainingState:
         """Load everything that `save` wrote to `path`. Raises `InputError` if the data readers differ in number."""
         state = TrainingState(**json.loads((path / STATE_FILE).read_text()))
-        rank = self.accelerator.process_index
-        data_file = path / f"data_{rank:05d}.pt"
-        if not data_file.exists():
-            saved = len(list(path.glob("data_*.pt")))
+        saved, now = len(list(path.glob("data_*.pt"))), self.accelerator.num_processes
+        if saved != now:
             raise InputError(
-                f"{path} was written by {saved} processes, this run has {self.accelerator.num_processes}: "
-                f"resume with --num_processes {saved}."
+                f"{path} was written by {saved} process(es), this run has {now}: resume with --num_processes {saved}."
             )
+        data_file = path / f"data_{self.accelerator.process_index:05d}.pt"
         self.loader.load_state_dict(torch.load(data_file, weights_only=True))
         self.accelerator.load_state(str(path))
         return state
@@ -149,12 +147,18 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
 def whole_checkpoints(output_dir: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
     found = [path for path in (output_dir / "checkpoints").glob("step_*") if STEP_DIRECTORY.fullmatch(path.name)]
-    return sorted((path for path in found if (path / STATE_FILE).exists()), key=lambda path: int(path.name[5:]))
+    return sorted((path for path in found if (path / STATE_FILE).exists()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Finished optimizer steps of a checkpoint, by its name."""
+    return int(STEP_DIRECTORY.fullmatch(checkpoint.name)[1])
 
 
 def find_checkpoint(output_dir: Path, resume: str) -> Path | None:
     """The checkpoint to go on from: the newest for "auto", none for "none", else the one named.
 
+    One of another run is where this run begins: once it has checkpoints of its own, it goes on from those.
     Raises `InputError` if a named one is not whole, or if "none" would train over what `output_dir` holds.
     """
     newest = whole_checkpoints(output_dir)
@@ -170,4 +174,5 @@ def find_checkpoint(output_dir: Path, resume: str) -> Path | None:
     if not (path / STATE_FILE).exists():
         known = ", ".join(str(path) for path in newest) or "none"
         raise InputError(f"--resume {resume} is not a whole checkpoint; those of {output_dir}: {known}.")
-    return path
+    begins_elsewhere = path.resolve().parent != (output_dir / "checkpoints").resolve()
+    return newest[-1] if newest and begins_elsewhere else path

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 # Peak of dense bf16 matrix products (fp16 where there is no bf16), FLOP/s, and memory, GB: the vendors' data sheets.
-# The first name that is a part of the device's name in whole words counts, so longer names stand before their prefixes.
+# The first name found in the device's name as whole words counts, so longer names stand before their prefixes.
 GPUS = {
     "GB200": (2500e12, 186),
     "B300": (2500e12, 288),

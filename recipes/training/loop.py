@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from recipes.data.packing import RowsLoader
 from recipes.errors import InputError
-from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap, whole_checkpoints
+from recipes.training.checkpoints import Checkpointer, TrainingState, step_of, unwrap, whole_checkpoints
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 
@@ -81,7 +81,7 @@ class Trainer:
         """Run to the end of the plan, from `checkpoint` if there is one. Raises `Stopped` after a signal."""
         state = TrainingState()
         if checkpoint is not None:
-            state = self.checkpointer.restore(checkpoint)
+            state = self._restore(checkpoint)
         if self.accelerator.is_main_process:
             self.metrics.resume(state.step)
         console = Console(self.accelerator, self.plan.num_steps, state.step)
@@ -92,6 +92,15 @@ class Trainer:
                 self._run(state, console, stop, evaluate_first=checkpoint is not None)
         finally:
             console.close()
+
+    def _restore(self, checkpoint: Path) -> TrainingState:
+        """Load a checkpoint; learning rates and weight decay stay those of this run, should it be another's."""
+        groups = self.optimizer.param_groups
+        mine = [{name: group[name] for name in ("initial_lr", "weight_decay") if name in group} for group in groups]
+        state = self.checkpointer.restore(checkpoint)
+        for group, settings in zip(self.optimizer.param_groups, mine, strict=True):
+            group.update(settings)
+        return state
 
     def _run(self, state: TrainingState, console: Console, stop: StopSignal, evaluate_first: bool) -> None:
         if evaluate_first:  # the checkpoint was written before its step was evaluated
@@ -109,7 +118,9 @@ class Trainer:
             done = state.step == self.plan.num_steps
             if state.step % self.log_every == 0 or done:
                 self._log(state, console, loss, lrm, grad_norm, time.perf_counter() - step_started, epoch)
-            if stopping or self.save_every.due(state.step, self.plan.num_steps) or done:
+            # What is saved amid skipped steps may be spoilt, and would push good checkpoints out.
+            due = self.save_every.due(state.step, self.plan.num_steps) and not state.skipped_in_a_row
+            if stopping or due or done:
                 path = self.checkpointer.save(state)
                 if stopping and not done:
                     console.say(f"stopped by a signal; {path} is saved, the same command goes on from it")
@@ -126,6 +137,7 @@ class Trainer:
 
     def _forward_backward(self, batches: Iterator[dict], stop: StopSignal) -> tuple[float, int, bool]:
         """Gradients of one optimizer step; returns the mean loss of all processes, the epoch, and whether to stop."""
+        self.model.train()  # from_pretrained gives it for inference, and so leaves it an evaluation that failed
         total = torch.zeros((), device=self.accelerator.device)
         num_micro_batches = self.plan.accumulation_steps
         tokens_of_this_process = self.plan.total_batch_size // self.plan.world_size
@@ -144,7 +156,7 @@ class Trainer:
         return shared[0], batch["epoch"], shared[1] > 0
 
     def _loss(self, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
-        inputs, targets = rows[:, :-1], rows[:, 1:]
+        inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # transformers' own loss takes views of them
         options = {"skip_logits": True} if hasattr(unwrap(self.model), "loss_without_logits") else {}
         return self.model(
             input_ids=inputs,
@@ -171,11 +183,14 @@ class Trainer:
         return grad_norm
 
     def _give_up(self, state: TrainingState) -> None:
-        good = whole_checkpoints(self.checkpointer.directory.parent)
-        where = f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was written before"
+        last_good_step = state.step - state.skipped_in_a_row  # its weights are known to have made a finite step
+        found = whole_checkpoints(self.checkpointer.directory.parent)
+        good = [path for path in found if step_of(path) <= last_good_step]
+        where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
         raise InputError(
             f"loss or gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row, up to step {state.step + 1}; "
-            f"{where}. Lower the learning rates or the precision's risk (--mixed_precision no)."
+            f"{where}. Lower the learning rates (in another output_dir; --resume takes a checkpoint's path) or the "
+            "precision's risk (--mixed_precision no)."
         )
 
     def _log(
@@ -212,7 +227,7 @@ class Trainer:
         if self.eval_every.due(state.step, self.plan.num_steps):
             try:
                 record = {"step": state.step, **self.evaluate(unwrap(self.model))}
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:
                 console.say(f"step {state.step:06d} | evaluation failed, training goes on: {error}")
             else:
                 self._write(record)
@@ -220,7 +235,11 @@ class Trainer:
                     f"step {state.step:06d} | " + " | ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step")
                 )
         if self.sample_every.due(state.step, self.plan.num_steps) and self.accelerator.is_main_process:
-            for line in self.sample(unwrap(self.model)):
+            try:
+                lines = self.sample(unwrap(self.model))
+            except Exception as error:
+                lines = [f"step {state.step:06d} | sampling failed, training goes on: {error}"]
+            for line in lines:
                 console.say(line)
 
     def _write(self, record: dict) -> None:

@@ -13,9 +13,10 @@ from transformers.utils.logging import disable_progress_bar
 from recipes import atomic
 from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
+from recipes.training.checkpoints import whole_checkpoints
 from recipes.training.hardware import choose_precision
 from recipes.training.plan import Plan
-from recipes.training.tracking import parse_trackers
+from recipes.training.tracking import parse_trackers, read_metrics
 
 ARGUMENTS_FILE = "arguments.json"
 # What may change between a run and its continuation: none of it changes a single weight.
@@ -79,6 +80,7 @@ def compute_dtype(precision: str) -> torch.dtype:
 def claim_output_dir(args: PretrainArguments, state: PartialState) -> Path:
     """Create the output directory, or make sure that what is there belongs to a run with the same arguments.
 
+    A run that never made a step, as after a mistake in its arguments, has no claim to it.
     Raises `InputError` naming every argument that differs.
     """
     output_dir = Path(args.output_dir)
@@ -91,7 +93,8 @@ def claim_output_dir(args: PretrainArguments, state: PartialState) -> Path:
 
 def _claim(output_dir: Path, mine: dict[str, Any]) -> None:
     known = output_dir / ARGUMENTS_FILE
-    if not known.exists():
+    begun = read_metrics(output_dir / "metrics.jsonl") or whole_checkpoints(output_dir)
+    if not (begun and known.exists()):
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
             atomic.write_text(known, json.dumps(mine, indent=2) + "\n")

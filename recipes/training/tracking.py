@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl always, a line or a progress bar on the console, trackers when asked."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ class MetricsLog:
         atomic.write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; a killed process loses nothing written before."""
+        """Append one record; a killed process loses nothing written before. JSON has no NaN: it becomes null."""
+        record = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
         self.records.append(record)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_nanochat import modeling_nanochat
 from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, gradients, random_ids, random_model
@@ -173,9 +174,24 @@ def test_evaluation_computes_no_gradient(model):
     ids = random_ids(3, 20)
     with torch.no_grad():
         loss = model(ids, labels=ids, skip_logits=True).loss
-        with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:
             model(ids, labels=ids, skip_logits=True)
-        with torch.utils.flop_counter.FlopCounterMode(display=False) as ordinary:
+        with FlopCounterMode(display=False) as ordinary:
             model(ids, labels=ids)
     assert not loss.requires_grad
     assert counter.get_total_flops() == ordinary.get_total_flops()
+
+
+class DoubledHead(torch.nn.Linear):
+    """Stands for an adapter around the head: its forward is not its weight alone."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_head_with_its_own_forward_is_asked_and_not_bypassed(model):
+    ids = random_ids(2, 12)
+    head = DoubledHead(model.config.hidden_size, model.config.vocab_size, bias=False)
+    head.load_state_dict(model.lm_head.state_dict())
+    model.lm_head = head
+    assert_close(model(ids, labels=ids, skip_logits=True).loss, model(ids, labels=ids).loss, 1e-6)

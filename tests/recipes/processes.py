@@ -1,11 +1,12 @@
 """`python recipes/pretrain.py ...` as a real process that starts in milliseconds.
 
-It is forked from a server that has imported the recipe already; everything else (arguments, signals, exit code, what is
-printed) is as in a shell. Several processes of one run find each other by the variables that torchrun sets.
+It is forked from a server that has imported the recipe already; everything else (arguments, signals, exit code, what
+is printed) is as in a shell. Several processes of one run find each other by the variables that torchrun sets.
 """
 
 import gc
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import signal
@@ -16,14 +17,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 120  # seconds after which a test gives up on a process
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read at import, so it must be there before the server starts
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["recipes.pretrain", "matplotlib.pyplot"])
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Running:
         self.processes = []
         for rank, (output, error) in enumerate(zip(self.outputs, self.errors, strict=True)):
             mine = environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {})
-            process = _context.Process(target=_run_script, args=(argv, mine, output, error, before))
+            process = _server().Process(target=_run_script, args=(argv, mine, output, error, before))
             process.start()
             self.processes.append(process)
 
@@ -115,10 +114,21 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@cache
+def _server() -> multiprocessing.context.ForkServerContext:
+    """What starts the processes: a server without network that has imported the recipe and run nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recipes.pretrain", "matplotlib.backends.backend_agg", "matplotlib.pyplot"])
+    with mock.patch.dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"):  # read at import
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
 def _run_script(argv: list[str], environment: dict[str, str], output: Path, error: Path, before: Callable) -> None:
     """In the new process: become `python recipes/pretrain.py *argv`."""
     import torch
 
+    multiprocessing.set_start_method(None, force=True)  # for its own children the default, as in a shell
     gc.freeze()  # what the server imported need not be searched for garbage
     os.setsid()  # a process group of its own, as a shell gives
     for path, descriptor in ((output, 1), (error, 2)):

@@ -60,7 +60,12 @@ def test_compile_is_understood_as_yaml_and_as_a_flag(preset, value):
     [("num_iteration_s", "num_iterations"), ("totalbatchsize", "total_batch_size"), ("matrix-lrr", "matrix_lr")],
 )
 def test_an_unknown_name_is_answered_by_the_closest_known(preset, wrong, closest):
-    for argv in ([f"--{wrong}", "5"], [f"--{wrong}=5"], preset(f"{wrong}: 5\n"), preset(f"depth: 2\n{wrong}: [1, 2]\n")):
+    for argv in (
+        [f"--{wrong}", "5"],
+        [f"--{wrong}=5"],
+        preset(f"{wrong}: 5\n"),
+        preset(f"depth: 2\n{wrong}: [1, 2]\n"),
+    ):
         with pytest.raises(InputError) as error:
             parse(*argv)
         assert one_line(error) == f"unknown argument {wrong}: did you mean {closest}?"
@@ -72,14 +77,14 @@ def test_a_name_like_no_other_is_answered_by_all_there_are():
 
 
 def test_a_stray_word_is_named():
-    with pytest.raises(InputError, match="^unknown argument stray: "):
+    with pytest.raises(InputError, match=r"^unknown argument stray: "):
         parse("--depth", "2", "stray")
 
 
 def test_a_file_may_be_joined_to_its_flag_and_must_be_there(preset):
     flag, file = preset("depth: 6\n")
     assert parse(f"{flag}={file}").depth == 6
-    with pytest.raises(InputError, match="^--config names no file: "):
+    with pytest.raises(InputError, match=r"^--config names no file: "):
         parse("--depth", "2", "--config")
 
 

@@ -60,15 +60,6 @@ def test_moved_files_join_and_replace_those_that_are_there(tmp_path):
     assert not names(source)
 
 
-def test_only_unfinished_directories_are_swept_up(tmp_path):
-    for name in (".final.abc", "final", "final.partial", ".git"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(OLD)
-    (tmp_path / ".file.new").write_text(OLD)
-    atomic.remove_leftovers(tmp_path)
-    assert names(tmp_path) == {"final", "final.partial", ".git", ".file.new"}
-
-
 # Exceptions
 
 
@@ -154,8 +145,6 @@ def test_a_killed_process_leaves_a_whole_directory_or_none(tmp_path):
     whole = {"one": NEW, "two": NEW}
     for directory in killed:
         assert not (directory / "final").exists() or contents(directory / "final") == whole
-        atomic.remove_leftovers(directory)
-        assert names(directory) <= {"final"}
     assert contents(finished) == {"final/one": NEW, "final/two": NEW}
 
 

@@ -1,9 +1,12 @@
 """A finished run is a directory that from_pretrained loads, and counts as finished only when it is whole."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from recipes.errors import InputError
 from recipes.training.export import is_finished, save_model
 from tests.modeling_nanochat.tiny import random_model
 
@@ -44,7 +47,20 @@ def test_a_save_that_fails_leaves_the_run_unfinished(run_dir, tokenizer):
         def save_pretrained(self, directory):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="disk full"):
         save_model(random_model(vocab_size=len(tokenizer)), Unwilling(), run_dir)
     assert not is_finished(run_dir)
     assert {path.name for path in run_dir.iterdir()} == {"metrics.jsonl", "checkpoints"}
+
+
+def test_the_file_that_makes_it_a_finished_model_is_moved_last(run_dir, tokenizer, monkeypatch):
+    moved, replace = [], Path.replace
+
+    def remember(path, target):
+        moved.append(path.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", remember)
+    save_model(random_model(vocab_size=len(tokenizer)), tokenizer, run_dir)
+    assert len(moved) > 5
+    assert moved[-1] == "config.json"

@@ -257,6 +257,7 @@ def trained_by_ranks(tmp_path_factory):
     return [torch.load(directory / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 def test_two_processes_end_with_the_weights_of_one(trained_by_ranks, count):
     alone = train_some(count)

@@ -96,7 +96,7 @@ def test_the_horizon_is_the_first_that_is_set():
 
 
 def test_no_horizon_at_all_is_one_clear_line():
-    with pytest.raises(InputError, match="^no horizon: set num_iterations, target_flops or target_param_data_ratio"):
+    with pytest.raises(InputError, match=r"^no horizon: set num_iterations, target_flops or target_param_data_ratio"):
         plan_of(target_param_data_ratio=None)
 
 
@@ -174,9 +174,7 @@ def test_the_nearest_that_are_named_work(total, rows, length, world_size):
 
 @given(rows=st.integers(1, 512), accumulated=st.integers(1, 12))
 def test_halving_the_rows_keeps_the_batch_and_ends_at_one_row(rows, accumulated):
-    plan = plan_of(
-        device_batch_size=rows, max_seq_len=16, total_batch_size=rows * 16 * accumulated, num_iterations=10
-    )
+    plan = plan_of(device_batch_size=rows, max_seq_len=16, total_batch_size=rows * 16 * accumulated, num_iterations=10)
     while fewer := next_smaller(plan, rows):
         assert fewer <= rows / 2
         smaller = plan.with_device_batch_size(fewer)
@@ -230,7 +228,7 @@ def test_twice_the_gpus_take_half_the_hours(capsys):
 
 
 def test_an_unknown_gpu_is_one_clear_line():
-    with pytest.raises(InputError, match="^unknown gpu_name 'Abacus'"):
+    with pytest.raises(InputError, match=r"^unknown gpu_name 'Abacus'"):
         dry_run(PretrainArguments(depth=2, gpu_name="Abacus"))
 
 

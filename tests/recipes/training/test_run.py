@@ -33,6 +33,7 @@ def test_a_directory_is_claimed_once_and_again_by_the_same_arguments(tmp_path, s
 
 def test_all_that_differs_is_named(tmp_path, state):
     directory = claim_output_dir(arguments(tmp_path), state)
+    (directory / "metrics.jsonl").write_text('{"step": 1}\n')
     before = (directory / "arguments.json").read_text()
     with pytest.raises(InputError) as error:
         claim_output_dir(arguments(tmp_path, depth=3, seed=7, target_flops=1e18), state)

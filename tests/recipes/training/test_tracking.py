@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -80,6 +81,12 @@ def test_a_half_written_last_line_is_dropped_and_the_next_record_starts_a_new_on
         assert read_metrics(log.path) == [trained(1), trained(2), evaluated(2), trained(3), trained(4), trained(5)]
 
 
+def test_every_line_is_json_even_where_a_number_is_none(log):
+    log.write({"step": 5, "train/loss": math.nan, "train/grad_norm": math.inf, "train/lrm": 1.0})
+    last = json.loads(log.path.read_text().splitlines()[-1], parse_constant=pytest.fail)
+    assert last == {"step": 5, "train/loss": None, "train/grad_norm": None, "train/lrm": 1.0}
+
+
 def test_a_run_that_never_started_has_no_metrics(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.resume(0)
@@ -102,7 +109,15 @@ def test_an_unknown_peak_is_said():
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3599.7, "1:00:00"), (3661, "1:01:01"), (1e6, "277:46:40")],
+    [
+        (0, "0:00"),
+        (59.4, "0:59"),
+        (59.6, "1:00"),
+        (61, "1:01"),
+        (3599.7, "1:00:00"),
+        (3661, "1:01:01"),
+        (1e6, "277:46:40"),
+    ],
 )
 def test_clock_by_hand(seconds, shown):
     assert clock(seconds) == shown

@@ -1,0 +1,13 @@
+"""What the tests of the evaluations share."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Matrices this small gain nothing from threads, which wait long for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
