@@ -11,7 +11,7 @@ import numpy as np
 
 from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.data.packing import build_rows_loader, pack_best_fit
+from recipes.data.packing import BestFitPool, build_rows_loader
 from recipes.errors import exit_on_input_error
 from tokenizer.encode import encode_documents
 from tokenizer.train import train_tokenizer
@@ -36,15 +36,16 @@ def main() -> None:
     tokenizer = train_tokenizer((row["text"] for row in corpus.train), args.vocab_size, max_chars=50_000_000)
     documents = [np.array(ids) for ids in encode_documents(tokenizer, texts)]
     tokens = sum(map(len, documents))
-    rows = pack_best_fit(documents, args.max_seq_len + 1)
-    print(f"{len(texts):,} documents, {tokens:,} tokens, of which best fit keeps {rows.size / tokens:.0%}")
+    rows = pack(documents, args.max_seq_len + 1)
+    kept = len(rows) * (args.max_seq_len + 1) / tokens
+    print(f"{len(texts):,} documents, {tokens:,} tokens, of which best fit keeps {kept:.0%}")
 
     seconds = median_seconds(lambda: encode_documents(tokenizer, texts), args.rounds)
     print(f"tokenizing    {tokens / seconds:>12,.0f} tokens/s")
-    seconds = median_seconds(lambda: pack_best_fit(documents, args.max_seq_len + 1), args.rounds)
+    seconds = median_seconds(lambda: pack(documents, args.max_seq_len + 1), args.rounds)
     print(f"packing       {tokens / seconds:>12,.0f} tokens/s")
 
-    batches = max(1, rows.size // (8 * (args.max_seq_len + 1)) - 1)
+    batches = max(1, len(rows) // 8 - 1)
 
     def load() -> None:
         loader = build_rows_loader(corpus.train, tokenizer, args.max_seq_len + 1, 8)
@@ -53,6 +54,17 @@ def main() -> None:
 
     seconds = median_seconds(load, args.rounds)
     print(f"whole loader  {batches * 8 * args.max_seq_len / seconds:>12,.0f} tokens/s delivered, one process")
+
+
+def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:
+    """Rows of all the documents, from a pool that holds them all at once."""
+    pool = BestFitPool(row_length)
+    for document in documents:
+        pool.add(document)
+    rows = []
+    while (row := pool.next_row()) is not None:
+        rows.append(row)
+    return rows
 
 
 def make_primer() -> None:

@@ -117,7 +117,6 @@ def build_trainer(
         world_size=accelerator.num_processes,
         num_workers=args.num_workers,
         packing=args.packing,
-        seed=args.seed,
     )
     return Trainer(
         accelerator=accelerator,

@@ -56,7 +56,7 @@ class PretrainArguments:
     log_every: int = _flag(1, "steps between logs")
     # Machine
     output_dir: str = _flag("runs/base/base", "where checkpoints, metrics and the final model go")
-    seed: int = _flag(0, "seed of the initialization and of the order of the data")
+    seed: int = _flag(0, "seed of the initialization")
     mixed_precision: str = _flag("auto", "auto: bf16 where the hardware has it, else fp16 on GPUs; or bf16, fp16, no")
     compile: str = _flag("auto", "torch.compile: auto (when the run is long enough to repay it), true, false")
     log_with: str | None = _flag(None, "trackers beside metrics.jsonl, comma-separated: trackio, wandb, tensorboard")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from recipes.data.packing import PackedRows, build_rows_loader, pack_best_fit, pack_concatenated
+from recipes.data import packing
+from recipes.data.packing import BestFitPool, ConcatenatingPool, PackedRows, build_rows_loader
 from recipes.errors import InputError
 
 BOS = 0
@@ -25,6 +26,28 @@ def make_documents(lengths):
     """Documents of the given lengths; every token but the bos in front occurs only once among them all."""
     first = 1 + np.concatenate([[0], np.cumsum(lengths)])
     return [np.array([BOS, *range(start, start + n - 1)]) for start, n in zip(first, lengths, strict=False)]
+
+
+def pack(pool, documents):
+    """Rows of a pool that all documents are added to at once."""
+    for document in documents:
+        pool.add(document)
+    return np.array(take_rows(pool)).reshape(-1, pool.row_length)
+
+
+def take_rows(pool, most=None):
+    rows = []
+    while len(rows) != most and (row := pool.next_row()) is not None:
+        rows.append(row)
+    return rows
+
+
+def pack_best_fit(documents, row_length):
+    return pack(BestFitPool(row_length), documents)
+
+
+def pack_concatenated(documents, row_length):
+    return pack(ConcatenatingPool(row_length), documents)
 
 
 def slow_best_fit(documents, row_length):
@@ -125,14 +148,20 @@ def make_stream(files=4):
     return datasets.IterableDataset.from_generator(generate, gen_kwargs={"files": list(range(files))})
 
 
+@pytest.fixture(autouse=True)
+def small_pool(monkeypatch):
+    """So that the streams here are longer than what waits in the pool."""
+    monkeypatch.setattr(packing, "POOL_DOCUMENTS", 16)
+    monkeypatch.setattr(packing, "READ_DOCUMENTS", 8)
+
+
 def make_rows(documents, tokenizer, **options):
-    return PackedRows(documents, tokenizer, ROW, **{"documents_per_block": 8, **options})
+    return PackedRows(documents, tokenizer, ROW, **options)
 
 
 def make_loader(tokenizer, workers, state=None, files=4, **options):
     options = {"rank": 0, "world_size": 1, **options}
     loader = build_rows_loader(make_stream(files), tokenizer, ROW, 3, num_workers=workers, **options)
-    loader.dataset.documents_per_block = 8
     if state is not None:
         loader.load_state_dict(state)
     return loader
@@ -153,7 +182,7 @@ def test_rows_are_int64_of_the_asked_length(tokenizer, packing):
 @pytest.mark.parametrize("name", ["tokenizer", "foreign_tokenizer"])
 def test_every_document_starts_with_exactly_one_start_token(request, name):
     tokenizer = request.getfixturevalue(name)
-    rows = list(make_rows(make_stream(), tokenizer, epochs=1, packing="concatenated", documents_per_block=200))
+    rows = list(make_rows(make_stream(), tokenizer, epochs=1, packing="concatenated"))
     tokens = {tuple(row["tokens"].tolist()) for row in rows}
     ids = [tokenizer(row["text"], add_special_tokens=False)["input_ids"] for row in make_stream()]
     expected = list(chain.from_iterable([BOS, *document] for document in ids))
@@ -198,11 +227,18 @@ def test_a_loader_resumed_after_the_last_batch_has_no_more(tokenizer, workers):
     assert take(make_loader(tokenizer, workers, first.state_dict(), epochs=1)) == []
 
 
-def test_one_pass_keeps_its_last_partial_batch(tokenizer):
+@pytest.mark.parametrize("batch_size", [1, 4, 5])
+def test_one_pass_keeps_its_last_partial_batch(tokenizer, batch_size):
     rows = len(list(iter(make_loader(tokenizer, 0, epochs=1).dataset)))
-    batches = take(make_loader(tokenizer, 0, epochs=1))
-    assert rows % 3 != 0
+    batches = take(build_rows_loader(make_stream(), tokenizer, ROW, batch_size, epochs=1))
+    assert rows % 4 != 0
     assert sum(len(tokens) for tokens, _ in batches) == rows
+
+
+def test_a_long_document_waits_until_nothing_shorter_fits():
+    long, short, shorter = make_documents([25, 7, 3])
+    rows = pack_best_fit([long, short, shorter], 10)
+    assert rows.tolist() == [[*short, *shorter], [*long[:10]]]
 
 
 @pytest.mark.parametrize("files", [1, 4])  # split by document, and by file
@@ -232,9 +268,16 @@ def test_later_epochs_show_the_same_documents_in_other_rows(tokenizer):
     assert len(first & second) < len(first) / 2
 
 
-def test_another_seed_gives_another_order(tokenizer):
-    one, two = (take(make_loader(tokenizer, 0, seed=seed), 5) for seed in (1, 2))
-    assert one != two
+@given(lengths, row_lengths, st.integers(0, 20))
+@pytest.mark.parametrize("pool_class", [BestFitPool, ConcatenatingPool])
+def test_a_restored_pool_goes_on_with_the_same_rows(pool_class, lengths, row_length, position):
+    whole = pack(pool_class(row_length), make_documents(lengths))
+    first, second = pool_class(row_length), pool_class(row_length)
+    for document in make_documents(lengths):
+        first.add(document)
+    head = take_rows(first, most=position)
+    second.load_state_dict(first.state_dict())
+    np.testing.assert_array_equal(np.array(head + take_rows(second)).reshape(-1, row_length), whole)
 
 
 def test_resuming_with_another_number_of_workers_or_processes_names_both(tokenizer):
