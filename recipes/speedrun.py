@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from evals.samples import PROMPTS, complete, is_right
+from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.training.export import is_finished
@@ -118,7 +119,7 @@ def print_headline(base_dir: Path) -> None:
 def print_samples(base_dir: Path) -> None:
     """The seven prompts, completed greedily, and how many of the six with an answer are right."""
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
-    model = AutoModelForCausalLM.from_pretrained(base_dir, trust_remote_code=True)
+    model = NanochatGPTForCausalLM.from_pretrained(base_dir)
     completions = complete(model, tokenizer, list(PROMPTS), max_new_tokens=24)
     verdicts = [is_right(prompt, text) for prompt, text in zip(PROMPTS, completions, strict=True)]
     print()

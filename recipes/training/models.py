@@ -38,6 +38,7 @@ def load_tokenizer(args: PretrainArguments) -> PreTrainedTokenizerFast:
         raise InputError(f"tokenizer {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")
+    tokenizer.model_max_length = args.max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 

@@ -21,6 +21,8 @@ class OptimizerSettings:
     embedding_lr: float = 0.2
     unembedding_lr: float = 0.004
     weight_decay: float = 0.0
+    momentum_start: float = 0.85  # Muon's, rising to `momentum` over its first 300 steps
+    momentum: float = 0.95
 
 
 OptimizerBuilder = Callable[[nn.Module, OptimizerSettings], torch.optim.Optimizer]
@@ -84,7 +86,13 @@ def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module
 def build_muon(model: nn.Module, settings: OptimizerSettings) -> Muon:
     """Muon for the matrices, AdamW for the rest, with nanochat's classic settings."""
     roles = split_parameters(model)
-    matrix: dict[str, Any] = {"kind": "muon", "lr": settings.matrix_lr, "weight_decay": settings.weight_decay}
+    matrix: dict[str, Any] = {
+        "kind": "muon",
+        "lr": settings.matrix_lr,
+        "weight_decay": settings.weight_decay,
+        "momentum_start": settings.momentum_start,
+        "momentum": settings.momentum,
+    }
     groups = [
         {**matrix, "params": roles["matrices"]},
         {**matrix, "params": roles["transposed_matrices"], "transposed": True},

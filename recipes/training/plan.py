@@ -16,7 +16,12 @@ REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embeddi
 REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
-SHORT_HORIZON_STEPS = 2000  # up to here the warmdown is long, as measured in the same place
+# The classic settings were tuned for thousands of steps. A run this short learns more with larger steps that fall over
+# most of it, and with less momentum to lag behind: measured in the same place, "Short runs".
+SHORT_RUN_STEPS = 1000
+SHORT_RUN_LEARNING_RATES = 2.0  # times the given ones
+SHORT_RUN_MOMENTUM = 0.7
+SHORT_RUN_WARMDOWN = 0.75
 ASSUMED_MFU = 0.4  # of the peak, for the estimate of a dry run
 
 
@@ -108,6 +113,7 @@ class Plan:
             ("", f"= {micro} x {self.accumulation_steps} accumulated"),
             ("steps", f"{self.num_steps:,}"),
             ("matrix lr", f"{self.settings.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
+            ("momentum", f"{self.settings.momentum_start:g} to {self.settings.momentum:g}, Muon's"),
             ("embedding lr", f"{self.settings.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
             ("head lr", f"{self.settings.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
             ("schedule", self.reasons["schedule"]),
@@ -120,20 +126,7 @@ def plan_training(args: PretrainArguments, facts: ModelFacts, world_size: int) -
     reasons: dict[str, str] = {}
     total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, reasons)
     num_steps = _plan_steps(args, facts, total_batch_size, reasons)
-    short = num_steps <= SHORT_HORIZON_STEPS
-    schedule = Schedule(
-        num_steps=num_steps,
-        warmup_ratio=0.0 if args.warmup_ratio is None else args.warmup_ratio,
-        warmdown_ratio=(0.6 if short else 0.2) if args.warmdown_ratio is None else args.warmdown_ratio,
-        final_fraction=args.final_lr_frac,
-    )
-    why = (
-        "given" if args.warmdown_ratio is not None else f"up to {SHORT_HORIZON_STEPS:,} steps" if short else "long run"
-    )
-    reasons["schedule"] = (
-        f"{schedule.warmup_ratio:.0%} warmup, constant, the last {schedule.warmdown_ratio:.0%} linear to "
-        f"{schedule.final_fraction:.0%} ({why})"
-    )
+    short = num_steps <= SHORT_RUN_STEPS
     return Plan(
         facts=facts,
         num_steps=num_steps,
@@ -141,8 +134,8 @@ def plan_training(args: PretrainArguments, facts: ModelFacts, world_size: int) -
         device_batch_size=device_batch_size,
         max_seq_len=args.max_seq_len,
         world_size=world_size,
-        settings=_plan_learning_rates(args, facts, total_batch_size, reasons),
-        schedule=schedule,
+        settings=_plan_optimizer(args, facts, total_batch_size, short, reasons),
+        schedule=_plan_schedule(args, num_steps, short, reasons),
         reasons=reasons,
     )
 
@@ -206,24 +199,45 @@ def _plan_steps(args: PretrainArguments, facts: ModelFacts, total_batch_size: in
     return args.num_iterations if tokens is None else max(1, round(tokens / total_batch_size))
 
 
-def _plan_learning_rates(
-    args: PretrainArguments, facts: ModelFacts, total_batch_size: int, reasons: dict[str, str]
+def _plan_schedule(args: PretrainArguments, num_steps: int, short: bool, reasons: dict[str, str]) -> Schedule:
+    by_rule = SHORT_RUN_WARMDOWN if short else 0.2
+    schedule = Schedule(
+        num_steps=num_steps,
+        warmup_ratio=0.0 if args.warmup_ratio is None else args.warmup_ratio,
+        warmdown_ratio=by_rule if args.warmdown_ratio is None else args.warmdown_ratio,
+        final_fraction=args.final_lr_frac,
+    )
+    rule = f"up to {SHORT_RUN_STEPS:,} steps" if short else f"beyond {SHORT_RUN_STEPS:,} steps"
+    reasons["schedule"] = (
+        f"{schedule.warmup_ratio:.0%} warmup, constant, the last {schedule.warmdown_ratio:.0%} linear to "
+        f"{schedule.final_fraction:.0%}: {rule if args.warmdown_ratio is None else 'as given'}"
+    )
+    return schedule
+
+
+def _plan_optimizer(
+    args: PretrainArguments, facts: ModelFacts, total_batch_size: int, short: bool, reasons: dict[str, str]
 ) -> OptimizerSettings:
     width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
     # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.
     batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
-    by_batch = f" x (batch / 2^19)^0.5 = {batch:.3g}" if batch > 1 else ""
-    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_batch}"
-    reasons["matrix_lr"] = f"matrix_lr {args.matrix_lr:g}{by_batch or ', the same at every width'}"
+    scale = batch * (SHORT_RUN_LEARNING_RATES if short else 1.0)
+    by_scale = f" x {SHORT_RUN_LEARNING_RATES:g} for a run of up to {SHORT_RUN_STEPS:,} steps" if short else ""
+    if batch > 1:
+        by_scale += f" x (batch / 2^19)^0.5 = {batch:.3g}"
+    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
+    reasons["matrix_lr"] = f"matrix_lr {args.matrix_lr:g}{by_scale}"
     reasons["embedding_lr"] = f"embedding_lr {args.embedding_lr:g} {by_width}"
     reasons["unembedding_lr"] = f"unembedding_lr {args.unembedding_lr:g} {by_width}"
     if facts.embedding_std != 1.0:
         reasons["embedding_lr"] += f" x {facts.embedding_std:g}, the spread of its embedding"
+    momentum = {"momentum_start": SHORT_RUN_MOMENTUM, "momentum": SHORT_RUN_MOMENTUM} if short else {}
     return OptimizerSettings(
-        matrix_lr=args.matrix_lr * batch,
-        embedding_lr=args.embedding_lr * width * batch * facts.embedding_std,
-        unembedding_lr=args.unembedding_lr * width * batch,
+        matrix_lr=args.matrix_lr * scale,
+        embedding_lr=args.embedding_lr * width * scale * facts.embedding_std,
+        unembedding_lr=args.unembedding_lr * width * scale,
         weight_decay=args.weight_decay,
+        **momentum,
     )
 
 

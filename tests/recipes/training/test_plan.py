@@ -15,7 +15,7 @@ from recipes.training.hardware import gpu_figures
 from recipes.training.plan import (
     ASSUMED_MFU,
     MIN_STEPS,
-    SHORT_HORIZON_STEPS,
+    SHORT_RUN_STEPS,
     ModelFacts,
     check_batch,
     estimate_memory,
@@ -186,9 +186,12 @@ def test_halving_the_rows_keeps_the_batch_and_ends_at_one_row(rows, accumulated)
 # Schedule and lines
 
 
-def test_short_runs_cool_down_for_longer():
-    short, long = (plan_of(num_iterations=n).schedule for n in (SHORT_HORIZON_STEPS, SHORT_HORIZON_STEPS + 1))
-    assert short.warmdown_ratio > long.warmdown_ratio
+def test_short_runs_take_larger_steps_cool_down_for_longer_and_lag_less():
+    short, long = (plan_of(num_iterations=n) for n in (SHORT_RUN_STEPS, SHORT_RUN_STEPS + 1))
+    assert short.settings.matrix_lr > long.settings.matrix_lr
+    assert short.settings.embedding_lr > long.settings.embedding_lr
+    assert short.settings.momentum < long.settings.momentum
+    assert short.schedule.warmdown_ratio > long.schedule.warmdown_ratio
     assert plan_of(num_iterations=50, warmdown_ratio=0.1, warmup_ratio=0.3, final_lr_frac=0.05).schedule(
         49
     ) == pytest.approx(0.05 + 0.95 / 5)

@@ -1,0 +1,42 @@
+"""Each benchmark runs to its end on a tiny setting and prints its figures; what they are is not for a test to say."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*words):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_data_prints_a_speed_for_tokenizing_packing_and_both():
+    output = run("benchmarks.data", "--vocab_size", "600", "--documents", "300", "--rounds", "1")
+    assert all(
+        re.search(rf"^{name} +[\d,]+ tokens/s", output, re.M) for name in ("tokenizing", "packing", "whole loader")
+    )
+
+
+@pytest.mark.slow
+def test_pretrain_prints_the_ratio_to_the_plain_loop_and_the_share_of_the_peak():
+    setting = (
+        "--vocab_size 600 --depth 1 --max_seq_len 32 --device_batch_size 2 --total_batch_size 128 --compile false"
+    )
+    output = run("benchmarks.pretrain", *setting.split(), "--steps", "2", "--warmup", "1", "--rounds", "1")
+    assert re.search(r"median of 1 turns: \d+\.\d\d x the plain loop, \d+% of the peak, [\d,]+ tokens/s", output)
+
+
+@pytest.mark.slow
+def test_gpu_measures_training_and_generation_wherever_it_runs():
+    setting = "--depths 1 --max_seq_len 32 --rows 2 --vocab_size 128 --attention sdpa --steps 1"
+    output = run("benchmarks.gpu", *setting.split())
+    assert re.search(r"^d1 sdpa: [\d,]+ tokens/s, MFU \d", output, re.M)
+    assert (
+        len(re.findall(r"^d1 generate, batch (?:1|16), (?:dynamic|static) cache: [\d,]+ tokens/s", output, re.M)) == 4
+    )

@@ -1,0 +1,58 @@
+"""The whole speedrun, with a preset that takes seconds."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from recipes import speedrun
+from recipes.errors import InputError
+from recipes.speedrun import SpeedrunArguments
+
+
+@pytest.fixture
+def tiny_preset(tiny, tmp_path, monkeypatch):
+    """Stands beside the real presets under the name cpu."""
+    configs = tmp_path / "configs"
+    (configs / "tokenizer").mkdir(parents=True)
+    preset = {name: value for name, value in tiny.items() if name != "tokenizer"}
+    (configs / "cpu.yaml").write_text(yaml.safe_dump(preset | {"dataset": str(tiny["dataset"])}))
+    tokenizer = {"dataset": str(tiny["dataset"]), "vocab_size": 512, "model_max_length": 32}
+    (configs / "tokenizer" / "cpu.yaml").write_text(yaml.safe_dump(tokenizer))
+    monkeypatch.setattr(speedrun, "CONFIGS", configs)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.mark.slow
+def test_a_speedrun_trains_each_stage_once_and_ends_with_the_seven_prompts(tiny_preset, tmp_path, capfd):
+    args = SpeedrunArguments(preset="cpu", run_dir=str(tmp_path / "run"))
+    speedrun.speedrun(args)
+    first = capfd.readouterr().out
+    speedrun.speedrun(args)
+    second = capfd.readouterr().out
+
+    assert "== tokenizer: done in" in first and "== base: done in" in first
+    assert "== tokenizer: finished already" in second and "== base: finished already" in second
+    for output in (first, second):
+        assert "bits per byte after 6 steps" in output
+        assert "The capital of France is" in output
+        assert "of 6 prompts completed right" in output
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "run" / "base" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == sorted(steps), "the second speedrun is to train nothing anew"
+
+
+def test_an_unknown_preset_names_those_there_are():
+    with pytest.raises(InputError, match="no preset 'd99' in .*: choose one of cpu, d12, d20"):
+        speedrun.choose_preset("d99")
+
+
+@pytest.mark.parametrize(("gpus", "preset"), [(0, "cpu"), (1, "d12"), (8, "d20")])
+def test_the_preset_follows_the_hardware(monkeypatch, gpus, preset):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert speedrun.choose_preset("auto") == preset
+    command = [str(word) for word in speedrun.launcher()]
+    assert command[-2:] == ["--num_processes", str(max(1, gpus))]
