@@ -57,11 +57,12 @@ def main() -> None:
 
 
 def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:
-    """Rows of all the documents, from a pool that holds them all at once."""
-    pool = BestFitPool(row_length)
+    """Rows as the loader makes them: a row whenever enough documents wait, and the rest at the end."""
+    pool, rows = BestFitPool(row_length), []
     for document in documents:
         pool.add(document)
-    rows = []
+        if not pool.hungry:
+            rows.append(pool.next_row())
     while (row := pool.next_row()) is not None:
         rows.append(row)
     return rows

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
@@ -132,6 +133,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_output):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
@@ -341,7 +343,6 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, GenerationMixin):
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012  (used only if tied by config)
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}  # noqa: RUF012
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__(config)
@@ -370,8 +371,8 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, GenerationMixin):
             labels: the input ids themselves (they are shifted here), -100 where there is no loss. Labels already
                 shifted go into `shift_labels` as well, as in all of transformers.
             logits_to_keep: compute logits for the last N positions only, or for the positions of a tensor.
-            skip_logits: return the loss without logits. It is then computed a few hundred tokens at a time, so the
-                logits of a whole batch never exist at once: less memory and faster. For training loops.
+            skip_logits: return the loss without logits. It is then computed a chunk of tokens at a time, so the logits
+                of a whole batch never exist at once: less memory and faster. For training loops.
         """
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,

@@ -1,6 +1,8 @@
 """The one exception for a mistake in what the user gave us, and the one place that prints it."""
 
+import os
 import sys
+import time
 from collections.abc import Callable
 
 
@@ -13,5 +15,7 @@ def exit_on_input_error(script: str, main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
+        if int(os.environ.get("RANK", "0")) > 0:
+            time.sleep(1)  # most mistakes are every process's: the first one speaks, and its end ends the others
         print(f"{script}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,7 +3,8 @@
 Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where it stopped, bit for bit on a CPU.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def pretrain(args: PretrainArguments) -> None:
     tokenizer = load_tokenizer(args)
     state = join_processes()
     plan = make_plan(args, len(tokenizer), state.num_processes)
-    output_dir = claim_output_dir(args, state)
+    output_dir = claim_output_dir(args, plan, state)
     if is_finished(output_dir):
         state.print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
         return
@@ -45,7 +46,7 @@ def pretrain(args: PretrainArguments) -> None:
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
 
     peak = peak_flops(state.device, compute_dtype(choose_precision(args.mixed_precision, state.device)))
-    compile_model = worth_compiling(args, plan, state.device, peak)
+    compile_model = worth_compiling(args, plan, state.device)
     accelerator = start_accelerator(args, compile_model)
     accelerator.print("\n".join(plan.lines()))
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
@@ -62,7 +63,7 @@ def pretrain(args: PretrainArguments) -> None:
         if device_batch_size == 0:
             raise InputError("out of memory with a single row: use a smaller max_seq_len or --gradient_checkpointing.")
         checkpoint = find_checkpoint(output_dir, "auto") or checkpoint
-        print(f"out of memory: going on with device_batch_size {device_batch_size} and more accumulation", flush=True)
+        accelerator.print(f"out of memory: going on with device_batch_size {device_batch_size} and more accumulation")
         return device_batch_size
 
     @find_executable_batch_size(starting_batch_size=device_batch_size, reduce_batch_size_fn=halve)
@@ -149,7 +150,7 @@ def build_evaluation(
     rows_each = -(-args.eval_tokens // (plan.max_seq_len * plan.world_size))
     batches = -(-rows_each // plan.device_batch_size)
 
-    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+    def read() -> Iterator[torch.Tensor]:
         loader = build_rows_loader(
             corpus.validation,
             tokenizer,
@@ -160,10 +161,24 @@ def build_evaluation(
             packing=args.packing,
             epochs=1,
         )
-        totals = sum_nats_and_bytes(model, (batch["tokens"] for batch in islice(loader, batches)), byte_lengths)
-        nats, num_bytes = accelerator.reduce(totals.to(torch.float32).to(accelerator.device)).tolist()
+        return (batch["tokens"] for batch in islice(loader, batches))
+
+    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+        failure = None
+        try:
+            totals = sum_nats_and_bytes(model, read(), byte_lengths)
+        except Exception as error:
+            totals, failure = torch.full((2,), float("nan")), error
+        # Also after a failure: the other processes wait here.
+        nats, num_bytes = accelerator.reduce(totals.to(accelerator.device, torch.float32)).tolist()
+        if failure is not None:
+            raise failure
+        if math.isnan(nats):
+            raise RuntimeError("it failed on another process")
         return {"val/bpb": bits_per_byte(nats, num_bytes)}
 
+    if args.eval_every >= 0:
+        next(read(), None)  # validation data that cannot be read or fill a row is told before the first step
     return evaluate
 
 
@@ -194,7 +209,7 @@ def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Pat
 
 def dry_run(args: PretrainArguments) -> None:
     """Print what a run would be, without data and weights."""
-    vocab_size = len(load_tokenizer(args)) if args.tokenizer else args.vocab_size
+    vocab_size = len(load_tokenizer(args)) if args.tokenizer or args.model_name_or_path else args.vocab_size
     plan = make_plan(args, vocab_size, args.gpus)
     print("\n".join([*plan.lines(), *dry_run_lines(args, plan)]))
 

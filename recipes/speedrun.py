@@ -6,6 +6,7 @@ run it again after an interruption.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def speedrun(args: SpeedrunArguments) -> None:
     pretraining = ["recipes/pretrain.py", "--config", CONFIGS / f"{preset}.yaml"]
     run_stage(
         "base",
-        [*launcher(), *pretraining, "--tokenizer", tokenizer_dir, "--output_dir", base_dir],
+        [*launcher(preset), *pretraining, "--tokenizer", tokenizer_dir, "--output_dir", base_dir],
         finished=lambda: is_finished(base_dir),
     )
     print_headline(base_dir)
@@ -74,12 +75,14 @@ def python() -> list[str]:
     return [sys.executable]
 
 
-def launcher() -> list[str]:
-    """`accelerate launch` for the GPUs of this machine, or for one CPU process."""
-    gpus = torch.cuda.device_count()
-    config = "cpu.yaml" if gpus == 0 else "single_gpu.yaml" if gpus == 1 else "ddp.yaml"
-    launch = [*python(), "-m", "accelerate.commands.launch", "--quiet"]
-    return [*launch, "--config_file", ROOT / "accelerate_configs" / config, "--num_processes", str(max(1, gpus))]
+def launcher(preset: str) -> list[str]:
+    """`accelerate launch` for the GPUs of this machine; one process, as on a CPU, needs no launcher."""
+    gpus = 0 if preset == "cpu" else torch.cuda.device_count()
+    if gpus <= 1:
+        return python()
+    config = ROOT / "accelerate_configs" / "ddp.yaml"
+    launch = [*python(), "-m", "accelerate.commands.launch", "--quiet", "--config_file", config]
+    return [*launch, "--num_processes", str(gpus)]
 
 
 def run_stage(name: str, command: list[str | Path], finished: Callable[[], bool]) -> None:
@@ -90,13 +93,23 @@ def run_stage(name: str, command: list[str | Path], finished: Callable[[], bool]
     words = [str(word) for word in command]
     print(f"\n== {name}: {shlex.join(words)}", flush=True)
     started = time.perf_counter()
-    code = subprocess.run(words, cwd=ROOT, env=environment()).returncode
+    code = wait_for(subprocess.Popen(words, cwd=ROOT, env=environment()))
     if code != 0:
         sys.exit(code)  # the stage has said why
     if not finished():
         print(f"== {name}: stopped; run the same command again to go on", flush=True)
         sys.exit(0)
     print(f"== {name}: done in {clock(time.perf_counter() - started)}", flush=True)
+
+
+def wait_for(stage: subprocess.Popen) -> int:
+    """The exit code of a stage. A signal is the stage's to answer: it saves a checkpoint before it ends."""
+    signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())
+    while True:
+        try:
+            return stage.wait()
+        except KeyboardInterrupt:  # Ctrl-C on a terminal has reached the stage as well
+            continue
 
 
 def environment() -> dict[str, str]:

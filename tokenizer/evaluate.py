@@ -6,7 +6,6 @@ More bytes per token means shorter sequences: more text in the same context, and
 import json
 import os
 import threading
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,11 +16,11 @@ from transformers import AutoTokenizer
 
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.hub import check_hub_reachable
 from tokenizer.samples import DOMAINS, OTHER_LANGUAGES
 
 CountTokens = Callable[[str], int]
 LOADING_SECONDS = 10
-PROBE_SECONDS = 3
 DATASET_DOCUMENTS = 200
 
 
@@ -53,7 +52,7 @@ def from_hub(name: str) -> CountTokens:
     except OSError:
         if constants.HF_HUB_OFFLINE:
             raise OSError("not in the cache, and HF_HUB_OFFLINE is set") from None
-    urllib.request.urlopen(constants.ENDPOINT, timeout=PROBE_SECONDS).close()
+    check_hub_reachable(f"{name} is not in the cache.")
     return from_transformers(name, local_files_only=False)
 
 

@@ -45,6 +45,7 @@ class TokenizerArguments:
     max_chars: int = field(default=2_000_000_000, metadata={"help": "Characters to train on at most."})
     doc_cap: int = field(default=10_000, metadata={"help": "Characters of one document to train on at most."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
+    skip_damaged: bool = field(default=False, metadata={"help": "Skip damaged files and rows, with a warning."})
     model_max_length: int = field(default=2048, metadata={"help": "Context length of the model it is meant for."})
 
 
@@ -167,7 +168,7 @@ def main() -> None:
 
     args = parse_arguments(TokenizerArguments)
     check_replaceable(args.output_dir)
-    corpus = open_corpus(args.dataset, args.text_column)
+    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
 
     started = time.perf_counter()

@@ -206,7 +206,10 @@ class PackedRowsIterator:
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
         # A copy: the streams of `datasets` keep their state in objects that all views of one dataset share.
-        self.stream = split_dataset_by_node(copy.deepcopy(self.rows.documents), self.unit, self.units)
+        documents = copy.deepcopy(self.rows.documents)
+        # By files where there are enough of them: split by document, every unit would read (or download) everything.
+        strategy = "shards" if documents.num_shards >= self.units else "auto"
+        self.stream = split_dataset_by_node(documents, self.unit, self.units, strategy=strategy)
         if state is not None:
             self.stream.load_state_dict(copy.deepcopy(state))
         self.reader = self.stream.iter(batch_size=1)

@@ -69,19 +69,24 @@ class PretrainArguments:
     price_per_gpu_hour: float | None = _flag(None, "dollars a GPU hour to plan with (dry run)")
 
     def __post_init__(self) -> None:
-        for name in ("depth", "max_seq_len", "device_batch_size", "eval_tokens", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("num_iterations", "target_flops", "target_param_data_ratio"):
+        # YAML reads a bare no, true or false as a truth value.
+        self.mixed_precision = {False: "no"}.get(self.mixed_precision, str(self.mixed_precision).lower())
+        self.compile = str(self.compile).lower()
+        lowest = dict.fromkeys(("depth", "max_seq_len", "device_batch_size", "eval_tokens", "log_every", "gpus"), 1)
+        lowest |= dict.fromkeys(("num_workers", "keep_checkpoints", "save_every", "grad_clip"), 0)
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        for name in ("num_iterations", "target_flops", "target_param_data_ratio", "total_batch_size"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)}; leave it out to use another.")
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}: leave it out for the default.")
         choices = {
             "compile": ("auto", "true", "false"),
             "mixed_precision": ("auto", "bf16", "fp16", "no"),
             "packing": ("best_fit", "concatenated"),
         }
         for name, allowed in choices.items():
-            if str(getattr(self, name)).lower() not in allowed:
+            if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
         if self.model_config and self.model_name_or_path:
             raise InputError("give model_config or model_name_or_path, not both.")

@@ -25,6 +25,7 @@ def draw_loss(records: list[dict[str, Any]], path: Path, title: str) -> None:
             *zip(*evaluated, strict=True), "o-", color="tab:orange", markersize=4, label="validation bits per byte"
         )
         right.set_ylabel("validation bits per byte")
+        right.set_ylim(bottom=0, top=1.3 * max(value for _, value in evaluated))
         right.annotate(f"{evaluated[-1][1]:.3f}", evaluated[-1], textcoords="offset points", xytext=(0, 8), ha="right")
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
@@ -33,8 +34,13 @@ def draw_loss(records: list[dict[str, Any]], path: Path, title: str) -> None:
     pyplot.close(figure)
 
 
-def smooth(points: list[tuple[int, float]], weight: float = 0.9) -> list[tuple[int, float]]:
-    """Exponential moving average of the values, corrected for its start (as Adam's moments are)."""
+def smooth(points: list[tuple[int, float]], weight: float | None = None) -> list[tuple[int, float]]:
+    """Exponential moving average of the values, corrected for its start (as Adam's moments are).
+
+    By default it reaches back over a fortieth of the run, so that it does not trail behind a short one.
+    """
+    if weight is None:
+        weight = 1 - 1 / max(1.0, len(points) / 40)
     average, smoothed = 0.0, []
     for count, (step, value) in enumerate(points, 1):
         average = weight * average + (1 - weight) * value

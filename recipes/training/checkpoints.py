@@ -94,7 +94,14 @@ class Checkpointer:
             )
         data_file = path / f"data_{self.accelerator.process_index:05d}.pt"
         self.loader.load_state_dict(torch.load(data_file, weights_only=True))
-        self.accelerator.load_state(str(path))
+        try:
+            self.accelerator.load_state(str(path))
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path} does not fit this run's model and optimizer: {reason}") from None
+        if self.accelerator.is_main_process:
+            self._set_aside_after(path, state.step)
+        self.accelerator.wait_for_everyone()
         return state
 
     def close(self) -> None:
@@ -127,10 +134,20 @@ class Checkpointer:
                 f"{input_dir} holds the weights of another model: {(unexpected or missing)[0]} does not fit."
             )
 
+    def _set_aside_after(self, path: Path, step: int) -> None:
+        """Going back to `path` begins another course: later checkpoints are kept, under names nothing resumes from."""
+        if path.resolve().parent == self.directory.resolve():
+            for newer in whole_checkpoints(self.directory.parent):
+                if step_of(newer) > step:
+                    aside = self.directory / f"abandoned_{newer.name}"
+                    shutil.rmtree(aside, ignore_errors=True)
+                    newer.rename(aside)
+
     def _drop_old(self) -> None:
         if self.keep:
             for path in whole_checkpoints(self.directory.parent)[: -self.keep]:
-                shutil.rmtree(path)
+                # Renamed first: a kill amid the removal must not leave a half that looks whole.
+                shutil.rmtree(path.rename(self.directory / f".{path.name}.partial"))
 
     def _could_not_save(self, final: Path, error: Exception) -> str:
         newest = whole_checkpoints(self.directory.parent)

@@ -8,6 +8,8 @@ import time
 import psutil
 import torch
 
+from recipes.errors import InputError
+
 # Peak of dense bf16 matrix products (fp16 where there is no bf16), FLOP/s, and memory, GB: the vendors' data sheets.
 # The first name found in the device's name as whole words counts, so longer names stand before their prefixes.
 GPUS = {
@@ -20,21 +22,24 @@ GPUS = {
     "H100 PCIe": (756e12, 80),
     "H100": (989e12, 80),
     "H800": (989e12, 80),
+    "A100-SXM4-40GB": (312e12, 40),
+    "A100-PCIE-40GB": (312e12, 40),
     "A100": (312e12, 80),
     "A800": (312e12, 80),
     "L40S": (362e12, 48),
     "L40": (181e12, 48),
     "L4": (121e12, 24),
-    "A10G": (125e12, 24),
+    "A10G": (70e12, 24),
     "A10": (125e12, 24),
     "A6000": (155e12, 48),
     "RTX 5090": (209e12, 32),
     "RTX 4090": (165e12, 24),
     "RTX 3090": (71e12, 24),
+    "V100-SXM2-16GB": (125e12, 16),
     "V100": (125e12, 32),
     "T4": (65e12, 16),
     "MI300X": (1307e12, 192),
-    "MI250X": (383e12, 128),
+    "MI250X": (191e12, 64),
 }
 
 
@@ -59,6 +64,8 @@ def _cpu_flags() -> dict[str, bool]:
 
 def choose_precision(requested: str, device: torch.device) -> str:
     """`mixed_precision` for accelerate: "auto" is bf16 where the hardware has it, else fp16 on CUDA, else no."""
+    if requested == "fp16" and device.type == "cpu":
+        raise InputError("mixed_precision fp16 needs a GPU: on a CPU choose bf16, or no.")
     if requested != "auto":
         return requested
     if has_bf16(device):

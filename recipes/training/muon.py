@@ -84,9 +84,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             if group.get("kind") not in ("muon", "adamw"):
                 raise ValueError(f"a parameter group's kind must be 'muon' or 'adamw', not {group.get('kind')!r}")
-            if group["kind"] == "adamw":
-                group["fused"] = True  # tells load_state_dict to put the step count beside the parameter
-            elif any(p.ndim != 2 for p in group["params"]):
+            if group["kind"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("a Muon group holds a parameter that is not a matrix")
             # Has `load_state_dict` put the count of steps on the parameter's device, where the fused kernel reads it.
             group["fused"] = group["kind"] == "adamw"

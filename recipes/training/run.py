@@ -1,13 +1,16 @@
 """What every training script sets up first: processes, precision, the output directory, trackers, the seed."""
 
 import json
+import os
+import shutil
+import sysconfig
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
 from transformers.utils.logging import disable_progress_bar
 
 from recipes import atomic
@@ -19,7 +22,8 @@ from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers, read_metrics
 
 ARGUMENTS_FILE = "arguments.json"
-# What may change between a run and its continuation: none of it changes a single weight.
+# What may change between a run and its continuation: none of it changes what is trained on what. Precision,
+# compilation and rows at a time do change the last bits.
 FREE_TO_CHANGE = {
     "resume", "log_every", "log_with", "run", "save_every", "keep_checkpoints", "eval_every", "eval_tokens",
     "sample_every", "device_batch_size", "dry_run", "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
@@ -27,8 +31,9 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 
 
-COMPILE_PAYS_AFTER = {"cuda": 300.0, "cpu": 180.0}  # seconds of training; compiling takes about 40 on two CPU cores
-ASSUMED_SHARE_OF_PEAK = 0.45
+# FLOPs a process from which torch.compile repays its own time: some three minutes of training on two CPU cores, where
+# it takes half a minute and trains 1.4 x as fast, and some five minutes on an H100.
+COMPILE_PAYS_AFTER = {"cpu": 4e13, "cuda": 1e17}
 
 
 def join_processes() -> PartialState:
@@ -48,6 +53,7 @@ def start_accelerator(args: PretrainArguments, compile_model: bool) -> Accelerat
         mixed_precision=choose_precision(args.mixed_precision, state.device),
         log_with=parse_trackers(args.log_with) or None,
         project_dir=args.output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # saves a copy of all gradients
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compile_model else None,
     )
     disable_progress_bar()  # of transformers, which draws one for every file it writes
@@ -61,15 +67,21 @@ def _tracker_names(args: PretrainArguments) -> dict[str, dict]:
     return {"wandb": {"name": name}, "trackio": {"name": name}}
 
 
-def worth_compiling(args: PretrainArguments, plan: Plan, device: torch.device, peak: float | None) -> bool:
-    """Whether to use torch.compile: as told, or when the run is long enough for it to repay its own time."""
-    choice = str(args.compile).lower()
-    if choice != "auto":
-        return choice == "true"
-    if peak is None or device.type not in COMPILE_PAYS_AFTER:
-        return False
-    seconds = plan.num_flops / (peak * plan.world_size * ASSUMED_SHARE_OF_PEAK)
-    return seconds > COMPILE_PAYS_AFTER[device.type]
+def worth_compiling(args: PretrainArguments, plan: Plan, device: torch.device) -> bool:
+    """Whether to use torch.compile: as told, or when the run is long enough for it to repay its own time.
+
+    Nothing here is measured: a resumed run and every process must come to the same answer, or bits would differ.
+    """
+    if args.compile != "auto":
+        return args.compile == "true"
+    flops = plan.num_flops / plan.world_size
+    return flops >= COMPILE_PAYS_AFTER.get(device.type, float("inf")) and has_compiler()
+
+
+def has_compiler() -> bool:
+    """Whether this machine has what torch.compile builds with: a C++ compiler and Python's headers."""
+    compiler = os.environ.get("CXX", "g++")
+    return shutil.which(compiler) is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -77,7 +89,7 @@ def compute_dtype(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
 
-def claim_output_dir(args: PretrainArguments, state: PartialState) -> Path:
+def claim_output_dir(args: PretrainArguments, plan: Plan, state: PartialState) -> Path:
     """Create the output directory, or make sure that what is there belongs to a run with the same arguments.
 
     A run that never made a step, as after a mistake in its arguments, has no claim to it.
@@ -85,6 +97,8 @@ def claim_output_dir(args: PretrainArguments, state: PartialState) -> Path:
     """
     output_dir = Path(args.output_dir)
     mine = {name: value for name, value in asdict(args).items() if name not in FREE_TO_CHANGE}
+    # As planned: by rule, the batch follows from the machine as well.
+    mine |= {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     if state.is_main_process:
         _claim(output_dir, mine)
     state.wait_for_everyone()

@@ -109,7 +109,7 @@ def step_line(record: dict[str, Any], num_steps: int) -> str:
     """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go."""
     step, seconds = record["step"], record["total_training_time"]
     mfu = f"{record['train/mfu']:.1%}" if record["train/mfu"] is not None else "unknown"
-    to_go = seconds / step * (num_steps - step)
+    to_go = record["train/dt"] * (num_steps - step)
     return (
         f"step {step:06d}/{num_steps:06d} ({step / num_steps:.1%}) | loss {record['train/loss']:.4f} "
         f"| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "

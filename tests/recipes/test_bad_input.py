@@ -209,3 +209,21 @@ def test_another_number_of_loader_workers_than_the_checkpoint_was_saved_with(min
     (mine["output_dir"] / "config.json").unlink()  # not finished after all
     line = complaint(mine | {"num_workers": 2})
     assert "resume with num_workers 0" in line
+
+
+@pytest.mark.slow
+def test_two_launched_processes_say_it_once():
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launch, "recipes/pretrain.py", "--depth", "1", "--total_batch_size", "0"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("pretrain: total_batch_size must be positive") == 1

@@ -163,11 +163,13 @@ def test_resume_path_begins_at_that_checkpoint_and_gives_the_same_run(finished, 
 
 def test_resume_path_goes_back_to_an_older_checkpoint_of_its_own(finished, tiny, tmp_path):
     output_dir, _ = finished
-    (tmp_path / "checkpoints").symlink_to(output_dir / "checkpoints")
+    shutil.copytree(output_dir / "checkpoints", tmp_path / "checkpoints")
     checkpoint = tmp_path / "checkpoints" / "step_000004"
     end = run(flags(tiny | {"output_dir": tmp_path, "resume": checkpoint}))
     assert f"resuming from {checkpoint}, step 4" in end.stdout
     assert losses(tmp_path) == losses(output_dir)[4:]
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"step_000004", "step_000006", "abandoned_step_000006"}, "the course left behind is kept, aside"
 
 
 def test_resumed_with_another_learning_rate_the_new_one_counts(finished, tiny, tmp_path):

@@ -1,6 +1,11 @@
 """The whole speedrun, with a preset that takes seconds."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
@@ -54,5 +59,28 @@ def test_an_unknown_preset_names_those_there_are():
 def test_the_preset_follows_the_hardware(monkeypatch, gpus, preset):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert speedrun.choose_preset("auto") == preset
-    command = [str(word) for word in speedrun.launcher()]
-    assert command[-2:] == ["--num_processes", str(max(1, gpus))]
+    if gpus > 1:
+        assert speedrun.launcher(preset)[-2:] == ["--num_processes", str(gpus)]
+    else:
+        assert speedrun.launcher(preset) == [sys.executable]
+    assert speedrun.launcher("cpu") == [sys.executable]
+
+
+STAGE = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: (print("saved"), sys.exit(0)))
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_signal_to_the_speedrun_reaches_its_stage_and_waits_for_it_to_save():
+    stage = subprocess.Popen([sys.executable, "-c", STAGE], stdout=subprocess.PIPE, text=True)
+    assert stage.stdout.readline() == "started\n"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        assert speedrun.wait_for(stage) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stage.stdout.read() == "saved\n"

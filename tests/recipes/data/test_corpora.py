@@ -370,7 +370,8 @@ exit_on_input_error("script", lambda: open_corpus("someone/something"))
 
 
 def open_in_subprocess(tmp_path, **environment):
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "no_proxy": "127.0.0.1", **environment}
+    online = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path), "no_proxy": "127.0.0.1"}
+    environment = {**os.environ, **online, **environment}
     return subprocess.run(
         [sys.executable, "-c", OPEN_SCRIPT], capture_output=True, text=True, timeout=60, env=environment
     )

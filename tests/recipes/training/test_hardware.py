@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.errors import InputError
 from recipes.training import hardware
 from recipes.training.hardware import (
     GPUS,
@@ -23,9 +24,15 @@ STATUS = Path("/proc/self/status")
 
 
 def test_precision_is_what_was_asked_for_or_what_the_hardware_has():
-    for requested in ("no", "bf16", "fp16"):
+    for requested in ("no", "bf16"):
         assert choose_precision(requested, CPU) == requested
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     assert choose_precision("auto", CPU) == ("bf16" if has_bf16(CPU) else "no")
+
+
+def test_fp16_on_a_cpu_is_one_clear_line():
+    with pytest.raises(InputError, match=r"^mixed_precision fp16 needs a GPU: .*bf16, or no"):
+        choose_precision("fp16", CPU)
 
 
 @pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="torch cannot tell by itself")

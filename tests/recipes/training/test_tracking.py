@@ -99,7 +99,7 @@ def test_a_run_that_never_started_has_no_metrics(tmp_path):
 def test_a_line_holds_every_figure_of_its_step():
     assert step_line(RECORD, 1000) == (
         "step 000250/001000 (25.0%) | loss 1.2346 | lrm 0.50 | dt 1,250 ms | tok/sec 6,554 | mfu 45.7% "
-        "| total 5:00 | eta 15:00"
+        "| total 5:00 | eta 15:38"
     )
 
 
