@@ -194,7 +194,7 @@ class PackedRowsIterator:
             "epoch": self.epoch,
             "documents_read": self.documents_read,
             "tokens_read": self.tokens_read,
-            "stream": copy.deepcopy(self.stream.state_dict()) if self.documents_read else None,
+            "stream": self.stream_state,
             "pool": self.pool.state_dict(),
         }
 
@@ -205,6 +205,7 @@ class PackedRowsIterator:
         self._open_stream(state["stream"])
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
+        """Read on from `state`, or from the start of an epoch."""
         # A copy: the streams of `datasets` keep their state in objects that all views of one dataset share.
         documents = copy.deepcopy(self.rows.documents)
         # By files where there are enough of them: split by document, every unit would read (or download) everything.
@@ -212,6 +213,8 @@ class PackedRowsIterator:
         self.stream = split_dataset_by_node(documents, self.unit, self.units, strategy=strategy)
         if state is not None:
             self.stream.load_state_dict(copy.deepcopy(state))
+        # Kept here, since a stream just restored gives the state of its start until it is read from again.
+        self.stream_state = state
         self.reader = self.stream.iter(batch_size=1)
 
     def _read(self) -> bool:
@@ -219,13 +222,13 @@ class PackedRowsIterator:
         if self.epoch == self.rows.epochs:
             return False
         texts = [batch["text"][0] for batch in islice(self.reader, READ_DOCUMENTS)]
-        if not texts:
-            self._end_epoch()
-            return self.epoch != self.rows.epochs
-        for ids in encode_documents(self.rows.tokenizer, texts):
+        for ids in encode_documents(self.rows.tokenizer, texts) if texts else []:
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
         self.documents_read += len(texts)
+        self.stream_state = copy.deepcopy(self.stream.state_dict())
+        if len(texts) < READ_DOCUMENTS:  # at once, for the state of a stream that has ended would begin anew
+            self._end_epoch()
         return True
 
     def _end_epoch(self) -> None:

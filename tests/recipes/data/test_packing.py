@@ -203,9 +203,13 @@ def test_resumed_batches_equal_uninterrupted_batches(tokenizer, tmp_path, worker
     assert head + take(make_loader(tokenizer, workers, state), 40 - kill_at) == whole
 
 
-def test_rows_resume_at_every_position_of_several_epochs(tokenizer):
+@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+@pytest.mark.parametrize(
+    "files", [1, 2, 4]
+)  # 30, 60 and 120 documents: the last is a multiple of those read at a time
+def test_rows_resume_at_every_position_of_several_epochs(tokenizer, files, packing):
     def fresh():
-        return iter(make_rows(make_stream(2), tokenizer, epochs=3))
+        return iter(make_rows(make_stream(files), tokenizer, epochs=3, packing=packing))
 
     running, whole, states = fresh(), [], []
     states.append(running.state_dict())
@@ -217,6 +221,24 @@ def test_rows_resume_at_every_position_of_several_epochs(tokenizer):
         resumed = fresh()
         resumed.load_state_dict(state)
         assert [(row["tokens"].tolist(), row["epoch"]) for row in resumed] == whole[position:]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])  # 2: split by document, another class of stream
+def test_a_resumed_run_saves_what_an_uninterrupted_one_would(tokenizer, world_size):
+    def fresh():
+        return iter(make_rows(make_stream(1), tokenizer, world_size=world_size))
+
+    def state_of(rows):
+        return {name: value for name, value in rows.state_dict().items() if name != "pool"}
+
+    running, states = fresh(), []
+    for _ in islice(running, 40):
+        states.append((state_of(running), running.state_dict()))
+    for position in range(0, 39, 3):
+        resumed = fresh()
+        resumed.load_state_dict(states[position][1])
+        assert state_of(resumed) == states[position][0]
+        assert [state_of(resumed) for _ in islice(resumed, 39 - position)] == [s for s, _ in states[position + 1 :]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
