@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from evals.samples import PROMPTS, complete, is_right
 from modeling_nanochat import NanochatGPTForCausalLM
@@ -131,6 +132,7 @@ def print_headline(base_dir: Path) -> None:
 
 def print_samples(base_dir: Path) -> None:
     """The seven prompts, completed greedily, and how many of the six with an answer are right."""
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     model = NanochatGPTForCausalLM.from_pretrained(base_dir)
     completions = complete(model, tokenizer, list(PROMPTS), max_new_tokens=24)
