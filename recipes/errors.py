@@ -16,6 +16,6 @@ def exit_on_input_error(script: str, main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         if int(os.environ.get("RANK", "0")) > 0:
-            time.sleep(1)  # most mistakes are every process's: the first one speaks, and its end ends the others
+            time.sleep(5)  # most mistakes are every process's: the first one speaks, and its end ends the others
         print(f"{script}: {error}", file=sys.stderr)
         sys.exit(2)
