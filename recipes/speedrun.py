@@ -50,7 +50,7 @@ def speedrun(args: SpeedrunArguments) -> None:
         [*python(), "-m", "tokenizer.train", "--config", tokenizer_config, "--output_dir", tokenizer_dir],
         finished=lambda: (tokenizer_dir / "tokenizer.json").exists(),
     )
-    pretraining = ["recipes/pretrain.py", "--config", CONFIGS / f"{preset}.yaml"]
+    pretraining = [ROOT / "recipes" / "pretrain.py", "--config", CONFIGS / f"{preset}.yaml"]
     run_stage(
         "base",
         [*launcher(preset), *pretraining, "--tokenizer", tokenizer_dir, "--output_dir", base_dir],
@@ -87,14 +87,14 @@ def launcher(preset: str) -> list[str]:
 
 
 def run_stage(name: str, command: list[str | Path], finished: Callable[[], bool]) -> None:
-    """Run `command` from the project's root unless its result is there; ends the program if it fails."""
+    """Run `command` unless its result is there; ends the program if it fails."""
     if finished():
         print(f"\n== {name}: finished already", flush=True)
         return
     words = [str(word) for word in command]
     print(f"\n== {name}: {shlex.join(words)}", flush=True)
     started = time.perf_counter()
-    code = wait_for(subprocess.Popen(words, cwd=ROOT, env=environment()))
+    code = wait_for(subprocess.Popen(words, env=environment()))
     if code != 0:
         sys.exit(code)  # the stage has said why
     if not finished():

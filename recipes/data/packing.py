@@ -28,7 +28,7 @@ class BestFitPool:
     """Documents waiting for a row. Each row starts with the start of a document and is filled by best fit.
 
     A row takes the longest waiting document that fits the room left; when none fits, the shortest is cropped to fill
-    it, and what was cut off is dropped. O(log n) a document. The same rule as nanochat's, so figures compare.
+    it, and what was cut off is dropped. O(log n) a document. The rule is nanochat's.
     """
 
     def __init__(self, row_length: int) -> None:

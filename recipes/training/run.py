@@ -32,7 +32,7 @@ FREE_TO_CHANGE = {
 
 
 # FLOPs a process from which torch.compile repays its own time: some three minutes of training on two CPU cores, where
-# it takes half a minute and trains 1.4 x as fast, and some five minutes on an H100.
+# it takes half a minute, and by estimate some five minutes on an H100.
 COMPILE_PAYS_AFTER = {"cpu": 4e13, "cuda": 1e17}
 
 

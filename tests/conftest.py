@@ -1,10 +1,10 @@
-"""What the tests of the evaluations share."""
+"""What all tests share."""
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Matrices this small gain nothing from threads, which wait long for each other on a busy machine."""
     threads = torch.get_num_threads()
