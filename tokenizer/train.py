@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from recipes.arguments import parse_arguments
 from recipes.atomic import new_directory
 from recipes.errors import InputError, exit_on_input_error
+from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8, encode_documents
 from tokenizer.special_tokens import ASSISTANT_END, BOS, SPECIAL_TOKENS
 
@@ -129,7 +130,7 @@ def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
 
 def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers sees it."""
-    return PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=BOS,
         eos_token=ASSISTANT_END,
@@ -139,6 +140,8 @@ def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokeni
         clean_up_tokenization_spaces=False,
         model_max_length=model_max_length,
     )
+    add_chat_template(tokenizer)
+    return tokenizer
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:

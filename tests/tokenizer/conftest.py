@@ -1,11 +1,14 @@
 """Tokenizers small enough to train in the tests."""
 
+from copy import deepcopy
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from tokenizer.chat import add_chat_template
 from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.train import save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,27 @@ def gpt2_like(documents) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>"
     )
+
+
+@pytest.fixture(scope="session")
+def reloaded(tokenizer, tmp_path_factory) -> PreTrainedTokenizerFast:
+    """Ours, saved and loaded again as anyone would."""
+    directory = tmp_path_factory.mktemp("reloaded") / "tokenizer"
+    save_tokenizer(tokenizer, directory)
+    return AutoTokenizer.from_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def gpt2_chat(gpt2_like) -> PreTrainedTokenizerFast:
+    """The GPT-2-like one, taught our chat format."""
+    grown = deepcopy(gpt2_like)
+    add_chat_template(grown)
+    return grown
+
+
+@pytest.fixture(scope="session")
+def gpt2_chat_reloaded(gpt2_chat, tmp_path_factory) -> PreTrainedTokenizerFast:
+    """The same, saved and loaded again."""
+    directory = tmp_path_factory.mktemp("gpt2") / "tokenizer"
+    gpt2_chat.save_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory)
