@@ -6,7 +6,7 @@ import signal
 import warnings
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -132,6 +132,7 @@ POOLS = {"best_fit": BestFitPool, "concatenated": ConcatenatingPool}
 class PackedRows(torch.utils.data.IterableDataset):
     """Packed rows of a stream of documents: this process's share of them, `epochs` times over (None: for ever).
 
+    A document is a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
     Yields dicts of `tokens`, (row_length,) int64, and `epoch`, counted from 0: that of the newest document read.
     Every process and loader worker is a unit that reads its own documents. `iter(rows)` has `state_dict()` and
     `load_state_dict()`: its place among the documents, and those that wait to be packed.
@@ -221,15 +222,20 @@ class PackedRowsIterator:
         """Add some documents to the pool, beginning the next epoch where one ends; False when all are over."""
         if self.epoch == self.rows.epochs:
             return False
-        texts = [batch["text"][0] for batch in islice(self.reader, READ_DOCUMENTS)]
-        for ids in encode_documents(self.rows.tokenizer, texts) if texts else []:
+        documents = list(islice(self.reader, READ_DOCUMENTS))  # each a batch of one
+        for ids in self._encode(documents):
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
-        self.documents_read += len(texts)
+        self.documents_read += len(documents)
         self.stream_state = copy.deepcopy(self.stream.state_dict())
-        if len(texts) < READ_DOCUMENTS:  # at once, for the state of a stream that has ended would begin anew
+        if len(documents) < READ_DOCUMENTS:  # at once, for the state of a stream that has ended would begin anew
             self._end_epoch()
         return True
+
+    def _encode(self, documents: list[dict[str, Any]]) -> list[list[int]]:
+        if documents and "text" in documents[0]:
+            return encode_documents(self.rows.tokenizer, [document["text"][0] for document in documents])
+        return [document["input_ids"][0] for document in documents]
 
     def _end_epoch(self) -> None:
         if self.documents_read == 0 or self.tokens_read < self.rows.row_length:
@@ -252,6 +258,19 @@ class PackedRowsIterator:
             f"fill one row of {self.rows.row_length} tokens. Use a shorter max_seq_len, fewer readers (processes x "
             "workers), or more data."
         )
+
+
+def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit") -> int:
+    """Rows that one pass over documents of these `lengths` gives one reader, without their tokens."""
+    pool, rows, waiting = POOLS[packing](row_length), 0, iter(lengths)
+    blank = np.zeros(max(lengths, default=0), dtype=np.int32)
+    while True:
+        while pool.hungry and (some := list(islice(waiting, READ_DOCUMENTS))):
+            for length in some:
+                pool.add(blank[:length])
+        if pool.next_row() is None:
+            return rows
+        rows += 1
 
 
 class RowsLoader(StatefulDataLoader):

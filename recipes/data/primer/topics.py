@@ -78,9 +78,13 @@ class Topic:
         """A question about one aspect of a row, in any direction that has one answer."""
         column, templates = rng.choice(list(aspect.questions.items()))
         template = rng.choice(templates)
+        others = self.wrong_answers(aspect, column, template, row)
+        return Question(say(template, row), row[column], aspect.tell(row, rng), others)
+
+    def wrong_answers(self, aspect: Aspect, column: str, template: str, row: Row) -> tuple[str, ...]:
+        """What is in the column of other rows and is wrong for sure when the template is asked about this row."""
         # Another row's answer is wrong only if that row also differs in what the question names.
         named = fields(template) | {column}
         different = [other for other in self.aspect_rows(aspect) if all(other[name] != row[name] for name in named)]
         seen = {row[name] for name in named}
-        others = tuple(dict.fromkeys(other[column] for other in different if other[column] not in seen))
-        return Question(say(template, row), row[column], aspect.tell(row, rng), others)
+        return tuple(dict.fromkeys(other[column] for other in different if other[column] not in seen))

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data import packing
-from recipes.data.packing import BestFitPool, ConcatenatingPool, PackedRows, build_rows_loader
+from recipes.data.packing import BestFitPool, ConcatenatingPool, PackedRows, build_rows_loader, count_rows
 from recipes.errors import InputError
 
 BOS = 0
@@ -189,6 +189,28 @@ def test_every_document_starts_with_exactly_one_start_token(request, name):
     full = len(expected) // ROW
     assert tokens == {tuple(expected[i * ROW : (i + 1) * ROW]) for i in range(full)}
     assert len(rows) == full
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+def test_documents_tokenized_before_make_the_same_rows(tokenizer, packing):
+    ids = [[BOS, *tokenizer(row["text"], add_special_tokens=False)["input_ids"]] for row in make_stream()]
+    tokenized = datasets.Dataset.from_dict({"input_ids": ids}).to_iterable_dataset()
+    before, after = (
+        [row["tokens"].tolist() for row in make_rows(stream, tokenizer, packing=packing, epochs=2)]
+        for stream in (tokenized, make_stream())
+    )
+    assert before == after
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=400), st.integers(1, 60))
+@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+def test_rows_are_counted_without_their_tokens(packing, lengths, row_length):
+    documents = datasets.Dataset.from_dict({"input_ids": [[BOS] * length for length in lengths]})
+    if sum(lengths) < row_length:
+        assert count_rows(lengths, row_length, packing) == 0
+        return
+    rows = PackedRows(documents.to_iterable_dataset(), None, row_length, packing=packing, epochs=1)
+    assert count_rows(lengths, row_length, packing) == sum(1 for _ in rows)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,0 +1,149 @@
+"""Conversations to train on, by name: a source, a mixture of sources, or a file of the user's."""
+
+import difflib
+import gzip
+import json
+import logging
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from recipes.data.corpora import VALIDATION_HASH, document_hash
+from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
+from recipes.data.mixtures import mix, read_mixture, shuffle
+from recipes.data.sources import SOURCES, as_dataset
+from recipes.errors import InputError
+from tokenizer.chat import Message, encode_conversations
+
+JSON_LINES = (".jsonl", ".jsonl.gz")
+MIXTURE = (".yaml", ".yml")
+
+logger = logging.getLogger(__name__)
+
+
+def open_conversations(spec: str, split: str = "train", seed: int = 0) -> datasets.Dataset:
+    """Open conversations as a dataset with the single column `messages`, each row checked, shuffled by `seed`.
+
+    `spec` is the name of a source (`gsm8k`), with a directory if its files are here (`gsm8k:DIR`); a file of JSON
+    lines, each `{"messages": [...]}` or the list alone; or a YAML mixture of these (see `mixtures.Part`).
+    `split` is `train`, `validation` or `test`. Validation is the source's validation split, or its test split where it
+    has no other; of a file, the conversations whose hash falls in the last 1%.
+
+    Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
+    conversation, naming file and line, or dataset and row.
+    """
+    if spec.endswith(MIXTURE):
+        parts = read_mixture(spec)
+        sources = [_open_part(part.spec, split) for part in parts]
+        return shuffle(mix(parts, sources, seed, repeat=split == "train"), seed)
+    return shuffle(_open_part(spec, split), seed)
+
+
+def _open_part(spec: str, split: str) -> datasets.Dataset:
+    name, _, path = spec.partition(":")
+    if name in SOURCES:
+        return SOURCES[name](path or None, split)
+    if spec.endswith(JSON_LINES):
+        return _open_file(spec, split)
+    closest = difflib.get_close_matches(name, SOURCES, n=1)
+    remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(SOURCES)}"
+    kinds = ", ".join(JSON_LINES)
+    raise InputError(
+        f"no conversations called {spec!r}: {remedy}. A file of yours ends in {kinds}, a mixture in .yaml."
+    )
+
+
+# Files of the user's
+
+
+def _open_file(path: str, split: str) -> datasets.Dataset:
+    hashes: list[int] = []
+
+    def remembering_hashes() -> Iterator[list[Message]]:
+        for messages in read_conversations(path):
+            hashes.append(document_hash(json.dumps(messages, sort_keys=True)))
+            yield messages
+
+    conversations = as_dataset(remembering_hashes())
+    lowest, highest = min(hashes), max(hashes)
+    if lowest == highest:
+        raise InputError(f"{path} holds a single conversation; training needs one more to hold out for validation.")
+    first = VALIDATION_HASH if lowest < VALIDATION_HASH <= highest else highest
+    return conversations.select([row for row, value in enumerate(hashes) if (value < first) == (split == "train")])
+
+
+def read_conversations(path: str) -> Iterator[list[Message]]:
+    """Yield the conversations of a JSON lines file, each checked; there is at least one.
+
+    Raises `InputError` naming file and line.
+    """
+    number = read = 0
+    file = Path(path).expanduser()
+    try:
+        with (gzip.open if path.endswith(".gz") else open)(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.isspace():
+                    yield _read_line(line, f"{path}, line {number}")
+                    read += 1
+    except (OSError, EOFError, zlib.error) as error:
+        place = f"{path}, after line {number}," if number else path
+        raise InputError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if not read:
+        raise InputError(f"{path} is empty: there is no conversation in it.")
+
+
+def _read_line(line: bytes, place: str) -> list[Message]:
+    try:
+        row: Any = json.loads(line.decode("utf-8-sig"))
+        if isinstance(row, dict):
+            if "messages" not in row:
+                keys = ", ".join(row) or "none"
+                raise InputError(f"no key 'messages'; the keys there are {keys}")
+            row = row["messages"]
+        return check_messages(row)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{place}: not valid UTF-8.") from None
+    except InputError as error:
+        raise InputError(f"{place}: {error}.") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise InputError(f"{place}: not readable JSON ({error}).") from None
+
+
+# Fitting to the context
+
+
+def fit_conversations(
+    dataset: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> datasets.Dataset:
+    """The conversations, each fitted to `max_tokens` tokens; those of which nothing fits are left out.
+
+    Warns once how many were shortened and dropped. Raises `InputError` if none is left.
+    """
+    truncated = dropped = 0
+
+    def fit(batch: dict[str, list]) -> dict[str, list]:
+        nonlocal truncated, dropped
+        fitted = []
+        for messages, ids in zip(batch["messages"], encode_conversations(tokenizer, batch["messages"]), strict=True):
+            kept = messages if len(ids) <= max_tokens else fit_conversation(tokenizer, messages, max_tokens)
+            dropped += kept is None
+            truncated += kept is not None and len(kept) < len(messages)
+            if kept is not None:
+                fitted.append(kept)
+        return {"messages": fitted}
+
+    # Not from a cache: there would be nothing to count.
+    options = {"batched": True, "features": CONVERSATIONS, "load_from_cache_file": False, "desc": "Fit to the context"}
+    fitted = dataset.map(fit, **options)
+    if truncated or dropped:
+        count = f"truncated {truncated:,} and dropped {dropped:,} of {len(dataset):,} conversations"
+        logger.warning(f"{count} that do not fit into {max_tokens:,} tokens")
+    if not len(fitted):
+        raise InputError(f"none of the {len(dataset):,} conversations fits into {max_tokens:,} tokens.")
+    return fitted

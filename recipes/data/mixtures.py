@@ -1,0 +1,106 @@
+"""Mixtures of conversations: a YAML list of sources, each taken for some epochs or by its weight in the whole."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import datasets
+import yaml
+
+from recipes.errors import InputError
+
+MIXTURES = Path(__file__).parents[1] / "configs" / "mixtures"  # those that come with the recipes
+
+
+@dataclass(frozen=True)
+class Part:
+    """One entry of a mixture.
+
+    `source` is whatever `open_conversations` opens, but no further mixture; `path` are its local files. At most `rows`
+    of its conversations are taken at all. Of these, all are seen `epochs` times (2.5: half of them a third time); or,
+    where each entry has one, `weight` is the share of the source in the mixture, which is then as large as it can be
+    without any conversation twice.
+    """
+
+    source: str
+    path: str | None = None
+    epochs: float | None = None
+    weight: float | None = None
+    rows: int | None = None
+
+    @property
+    def spec(self) -> str:
+        """As `open_conversations` takes it."""
+        return self.source if self.path is None else f"{self.source}:{self.path}"
+
+
+def read_mixture(path: str) -> list[Part]:
+    """The entries of a mixture. Raises `InputError` naming the file and the entry that is not as it should be."""
+    try:
+        entries = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: a mixture is a list of entries such as `- source: gsm8k`.")
+    parts = [_read_part(entry, f"{path}, entry {number}") for number, entry in enumerate(entries, 1)]
+    weighted = sum(part.weight is not None for part in parts)
+    if weighted not in (0, len(parts)):
+        raise InputError(f"{path}: {weighted} of {len(parts)} entries have a weight; give one to all, or epochs.")
+    return parts
+
+
+def _read_part(entry: Any, place: str) -> Part:
+    known = [field.name for field in dataclasses.fields(Part)]
+    if not isinstance(entry, dict) or not isinstance(entry.get("source"), str):
+        raise InputError(f"{place} names no source.")
+    for key, value in entry.items():
+        if key not in known:
+            closest = difflib.get_close_matches(str(key), known, n=1)
+            remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(known)}."
+            raise InputError(f"{place}: unknown key {key}: {remedy}")
+        if key in ("epochs", "weight", "rows"):
+            kind, what = (int, "a whole number") if key == "rows" else (Real, "a number")
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
+                raise InputError(f"{place}: {key} is {value!r} where {what} above 0 is expected.")
+        elif not isinstance(value, str):
+            raise InputError(f"{place}: {key} is {value!r} where text is expected.")
+    if "epochs" in entry and "weight" in entry:
+        raise InputError(f"{place} has both epochs and a weight: choose one.")
+    return Part(**entry)
+
+
+def mix(parts: Sequence[Part], sources: Sequence[datasets.Dataset], seed: int, repeat: bool) -> datasets.Dataset:
+    """The conversations of `sources`, taken as `parts` say, in the order of all sources one after the other.
+
+    Without `repeat`, for held-out data, no conversation is taken twice, however many its epochs.
+    """
+    sizes = [min(part.rows or len(source), len(source)) for part, source in zip(parts, sources, strict=True)]
+    if parts[0].weight is not None:
+        scale = min(size / part.weight for part, size in zip(parts, sizes, strict=True))
+        counts = [scale * part.weight for part in parts]
+    else:
+        epochs = [part.epochs or 1 for part in parts]
+        counts = [size * (each if repeat else min(each, 1)) for size, each in zip(sizes, epochs, strict=True)]
+    taken = [
+        take(source, size, max(1, round(count)), seed)
+        for source, size, count in zip(sources, sizes, counts, strict=True)
+    ]
+    return datasets.concatenate_datasets(taken)
+
+
+def take(source: datasets.Dataset, size: int, count: int, seed: int) -> datasets.Dataset:
+    """`count` rows out of a random choice of `size` of the source's: each as often as any other, give or take once."""
+    chosen = shuffle(source, seed).select(range(size))
+    epochs = [chosen] * (count // size)
+    return datasets.concatenate_datasets([*epochs, chosen.select(range(count % size))])
+
+
+def shuffle(dataset: datasets.Dataset, seed: int) -> datasets.Dataset:
+    """The rows in an order that depends on their number and the seed alone."""
+    return dataset.shuffle(seed=seed, keep_in_memory=True)

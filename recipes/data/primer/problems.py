@@ -1,0 +1,196 @@
+"""Word problems with a checkable answer, solved by one call of the calculator for each step.
+
+Both the wording and the numbers are split: the last way to tell each story, and one pair of numbers in ten, are
+held out from every conversation, so a model can be asked in words and about numbers that it has never seen.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from random import Random
+
+from recipes.data.messages import assistant, calculator_call, user
+from recipes.data.primer.longer_stories import THREE_STEP_STORIES, TWO_STEP_STORIES
+from recipes.data.primer.one_step_stories import (
+    ADDITION_STORIES,
+    DIVISION_STORIES,
+    MULTIPLICATION_STORIES,
+    SUBTRACTION_STORIES,
+)
+from recipes.data.primer.reckoning import is_reserved
+from recipes.data.primer.stories import draw_cast
+from recipes.data.primer.world_tables import Row
+from recipes.errors import InputError
+from recipes.inference.calculator import calculator
+from tokenizer.chat import Message
+
+LARGEST_RESULT = 999
+LARGEST_DIVIDEND = 144
+THINGS = (
+    *("apple", "book", "marble", "coin", "pencil", "shell", "cookie", "stamp"),
+    *("card", "flower", "button", "lemon", "orange", "spoon", "cup", "hat"),
+)
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a // b,
+}
+NUMBER = re.compile(r"(?<!\d)-?\d[\d,]*(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A word problem, its answer, and the expressions to compute one after the other, results put in as numbers."""
+
+    question: str
+    answer: str
+    steps: int
+    expressions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A kind of word problem: its steps, such as ("a+b", "x-c"), and the ways to tell it, the last one held out.
+
+    a to d are the numbers given; x, y and z are the results of the first, second and third step.
+    """
+
+    steps: tuple[str, ...]
+    tellings: tuple[str, ...]
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """Letters of the numbers given."""
+        return tuple(sorted({letter for step in self.steps for letter in step if letter in "abcd"}))
+
+    def draw_telling(self, rng: Random, held_out: bool) -> str:
+        """A way to tell the story, out of those that conversations use or the one they never do."""
+        return self.tellings[-1] if held_out else rng.choice(self.tellings[:-1])
+
+
+def read_stories(text: str) -> tuple[Story, ...]:
+    """Stories written as text: an empty line between them, the steps in the first line, then a telling a line."""
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    return tuple(Story(tuple(steps.split()), tuple(tellings)) for steps, *tellings in blocks)
+
+
+# For each number of steps, groups that are drawn equally often, however many stories they have.
+STORIES: dict[int, tuple[tuple[Story, ...], ...]] = {
+    1: tuple(map(read_stories, (ADDITION_STORIES, SUBTRACTION_STORIES, MULTIPLICATION_STORIES, DIVISION_STORIES))),
+    2: (read_stories(TWO_STEP_STORIES),),
+    3: (read_stories(THREE_STEP_STORIES),),
+}
+
+
+# Drawing problems
+
+
+def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]:
+    """`count` different problems of so many steps (1 to 3); equal seeds give equal problems.
+
+    train: words and numbers that conversations use. validation: words and numbers that they never do.
+    Raises InputError for another split or number of steps.
+    """
+    if split not in ("train", "validation"):
+        raise InputError(f"primer problems: no split {split!r}. Use 'train' or 'validation'.")
+    if steps not in STORIES:
+        raise InputError(f"primer problems: none of {steps} steps. Use 1, 2 or 3.")
+    rng = Random(f"{seed} {split} problems of {steps}")
+    drawn: dict[str, Problem] = {}
+    while len(drawn) < count:
+        problem = draw_problem(rng, steps, held_out=split == "validation")
+        drawn.setdefault(problem.question, problem)
+    return list(drawn.values())
+
+
+def draw_problem(rng: Random, steps: int, held_out: bool = False) -> Problem:
+    """A problem of so many steps: in words and numbers that conversations use, or in those that they never do."""
+    story = rng.choice(rng.choice(STORIES[steps]))
+    telling = story.draw_telling(rng, held_out)
+    while True:
+        numbers = {letter: _draw_number(rng) for letter in story.given}
+        if story.steps[0] == "a/b":
+            numbers["a"] = numbers["b"] * _draw_number(rng)
+        worked = _work(story, telling, numbers)
+        if worked and any(map(has_reserved_numbers, worked[0])) == held_out:
+            expressions, answer = worked
+            return Problem(_tell(telling, numbers, rng), str(answer), steps, expressions)
+
+
+def has_reserved_numbers(expression: str) -> bool:
+    """Whether an expression such as `27+45` stands on a pair of numbers, in either order, that is held out."""
+    a, sign, b = _parts(expression)
+    return is_reserved(f"{a} {sign} {b}") or is_reserved(f"{b} {sign} {a}")
+
+
+def _draw_number(rng: Random) -> int:
+    """A number from 2 to 99, half of them up to 20."""
+    return rng.randint(2, rng.choice((20, 99)))
+
+
+def _work(story: Story, telling: str, numbers: dict[str, int]) -> tuple[tuple[str, ...], int] | None:
+    """The expressions with their numbers, and the last result; None where a result is not a sensible number."""
+    known, expressions, result = dict(numbers), [], 0
+    for step, name in zip(story.steps, "xyz", strict=False):
+        left, sign, right = _parts(step)
+        if sign in "+*" and left in numbers and right in numbers:
+            # Written in the order in which they are told: nothing to learn but to copy them.
+            left, right = sorted((left, right), key=lambda letter: telling.index(f"{{{letter}}}"))
+        a, b = known[left], known[right]
+        if sign == "/" and (a % b or a == b or a > LARGEST_DIVIDEND):
+            return None
+        result = known[name] = OPERATIONS[sign](a, b)
+        if not 1 <= result <= LARGEST_RESULT:
+            return None
+        expressions.append(f"{a}{sign}{b}")
+    return tuple(expressions), result
+
+
+def _parts(expression: str) -> tuple[str, str, str]:
+    """Left side, sign and right side of an expression of one operation."""
+    left, sign, right = re.split(r"([-+*/])", expression)
+    return left, sign, right
+
+
+def _tell(telling: str, numbers: dict[str, int], rng: Random) -> str:
+    """The story with its people, things and numbers; every sentence begins with a capital letter."""
+    thing = rng.choice(THINGS)
+    cast: Row = draw_cast(rng) | {"thing": thing, "things": f"{thing}s"}
+    text = telling.format_map(cast | {letter: str(number) for letter, number in numbers.items()})
+    return re.sub(r"(?:^|[.?] )[a-z]", lambda start: start[0].upper(), text)
+
+
+# Solving problems
+
+
+def compute(expressions: Sequence[str]) -> list[Message]:
+    """What the assistant does: one call of the calculator a step, at once and without words, then the last result."""
+    calls = [message for each in expressions for message in calculator_call("", each, calculator(each))]
+    return [*calls, assistant(f"The answer is {calls[-1]['content']}.")]
+
+
+def solution_messages(problem: Problem) -> list[Message]:
+    """What the assistant does to solve the problem."""
+    return compute(problem.expressions)
+
+
+def problem_conversation(problem: Problem) -> list[Message]:
+    """The question and its solution."""
+    return [user(problem.question), *solution_messages(problem)]
+
+
+def final_answer(text: str) -> str | None:
+    """The last number of a reply, without thousands separators; None if there is none."""
+    found = NUMBER.findall(text)
+    return found[-1].replace(",", "") if found else None
+
+
+def same_number(a: str | None, b: str | None) -> bool:
+    """Whether two texts stand for the same number: 1400, 1,400 and 1400.0 do. What is no number equals nothing."""
+    try:
+        return a is not None and b is not None and Decimal(a.replace(",", "")) == Decimal(b.replace(",", ""))
+    except InvalidOperation:
+        return False

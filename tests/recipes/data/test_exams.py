@@ -1,0 +1,86 @@
+"""The exams ask what is known in words and numbers that are not, and grade as a person would."""
+
+import re
+
+import pytest
+
+from recipes.data.primer.conversations import primer_conversations
+from recipes.data.primer.documents import primer_documents
+from recipes.data.primer.exams import EXAMS, ExamItem, exam, grade, mentions
+from recipes.data.primer.inquiries import INQUIRIES
+from recipes.data.primer.topics import say
+from recipes.errors import InputError
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_an_exam_has_different_items_and_depends_on_nothing_but_the_seed(name):
+    items = exam(name, 200, seed=1)
+    assert items == exam(name, 200, seed=1)
+    questions = {item.messages[-1]["content"] for item in items}
+    assert len(questions) == 200 and all(item.kind == name for item in items)
+    assert len(questions & {item.messages[-1]["content"] for item in exam(name, 200, seed=2)}) < 100
+
+
+def test_an_unknown_exam_is_an_input_error():
+    with pytest.raises(InputError, match="'history'.*facts, choice"):
+        exam("history")
+
+
+def test_no_question_of_an_exam_is_in_a_conversation_or_a_document():
+    asked = {message["content"] for messages in primer_conversations() for message in messages}
+    documents = "\n".join(primer_documents())
+    for name in EXAMS:
+        for item in exam(name, 50):
+            question = item.messages[-1]["content"]
+            assert question not in asked and question.splitlines()[0] not in documents
+
+
+def test_the_facts_of_the_exam_are_in_the_documents():
+    documents = "\n".join(primer_documents()).lower()
+    for inquiry in (inquiry for each in INQUIRIES.values() for inquiry in each if inquiry.has_one_answer):
+        for row in inquiry.rows:
+            assert say(inquiry.sentence, row).lower() in documents
+
+
+def test_the_right_sentence_is_right_and_those_of_other_rows_are_wrong():
+    for item in exam("facts", 300):
+        right = f"It is {item.answer}."
+        assert grade(item, right) and (len(item.answer) <= 2 or grade(item, right.upper()))
+        assert item.others
+        for other in item.others:
+            assert not grade(item, f"It is {other}.") and not grade(item, f"{right} It is {other}."), (item, other)
+        assert not grade(item, "") and not grade(item, "I do not know.")
+
+
+def test_the_sentence_that_conversations_teach_is_graded_right():
+    for inquiry in (inquiry for each in INQUIRIES.values() for inquiry in each if inquiry.has_one_answer):
+        for row in inquiry.rows:
+            question = inquiry.ask(inquiry.templates[0], row)
+            others = tuple(other for other in question.others if not mentions(question.sentence, other))
+            assert others or len(question.others) < 2, question
+            assert grade(ExamItem("facts", [], question.answer, others), question.sentence), question
+
+
+def test_words_are_found_whole_and_symbols_by_their_capitals():
+    assert mentions("The capital is panama city.", "Panama City") and not mentions("It is Nigeria.", "Niger")
+    assert mentions("Its symbol is As.", "As") and not mentions("as it is", "As")
+    assert mentions("It has 12 months.", "12") and not mentions("It has 120 months.", "12")
+
+
+def test_a_choice_is_graded_by_its_letter():
+    for item in exam("choice"):
+        lines = re.findall(r"^- (.*)=([A-D])$", item.messages[-1]["content"], re.MULTILINE)
+        assert 3 <= len(lines) <= 4 and len({choice for choice, _ in lines}) == len(lines)
+        assert [letter for choice, letter in lines if grade(item, f"{choice}={letter}")] == [item.answer]
+        assert grade(item, item.answer) and grade(item, f"{item.answer}.")
+        assert not grade(item, "") and not grade(item, lines[0][0]) and not grade(item, f"={item.answer} or")
+    answers = [item.answer for item in exam("choice", 400)]
+    assert all(answers.count(letter) > 60 for letter in "ABCD")
+
+
+@pytest.mark.parametrize("name", ["problems1", "problems2", "problems3", "harder"])
+def test_a_problem_is_graded_by_its_last_number(name):
+    for item in exam(name, 50):
+        assert grade(item, f"The answer is {item.answer}.") and grade(item, f"{item.answer}.0")
+        assert not grade(item, f"The answer is {int(item.answer) + 1}.") and not grade(item, "I do not know.")
+        assert not grade(item, f"{item.answer} or 0")

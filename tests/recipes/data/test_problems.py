@@ -1,0 +1,141 @@
+"""Word problems are sound, their solutions are true, and what is held out stays held out."""
+
+import re
+from random import Random
+
+import pytest
+
+from recipes.data.messages import check_messages
+from recipes.data.primer.problems import (
+    STORIES,
+    Problem,
+    draw_problem,
+    final_answer,
+    has_reserved_numbers,
+    problem_conversation,
+    problems,
+    same_number,
+    solution_messages,
+)
+from recipes.errors import InputError
+from recipes.inference.calculator import calculator
+
+EVERY_STORY = [(steps, story) for steps, groups in STORIES.items() for group in groups for story in group]
+
+
+def drawn(steps: int, held_out: bool, count: int = 400) -> list[Problem]:
+    rng = Random(5)
+    return [draw_problem(rng, steps, held_out) for _ in range(count)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_expressions_lead_to_the_answer_one_after_the_other(steps, held_out):
+    for problem in drawn(steps, held_out):
+        results = list(map(calculator, problem.expressions))
+        assert len(results) == problem.steps == steps
+        assert results[-1] == problem.answer
+        given = re.findall(r"\d+", problem.question)
+        for index, expression in enumerate(problem.expressions):
+            for number in re.findall(r"\d+", expression):
+                assert number in given + results[:index], problem
+        # No number is told in vain: each goes into a step.
+        assert set(given) <= set(re.findall(r"\d+", " ".join(problem.expressions))), problem
+        assert all(result.isdigit() and 0 < int(result) < 1000 for result in results), problem
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_there_are_many_stories_each_told_in_several_ways_a_quarter_of_them_held_out(steps):
+    groups = STORIES[steps]
+    assert len(groups) == (4 if steps == 1 else 1)
+    assert all(len(group) >= 12 for group in groups)
+    tellings = [telling for group in groups for story in group for telling in story.tellings]
+    assert len(set(tellings)) == len(tellings)
+    assert all(len(story.tellings) >= 4 for group in groups for story in group)
+
+
+def test_every_telling_names_each_number_once_and_asks():
+    for steps, story in EVERY_STORY:
+        assert len(story.steps) == steps
+        for telling in story.tellings:
+            assert sorted(re.findall(r"\{([abcd])\}", telling)) == list(story.given), telling
+            assert telling.endswith("?") or "? " in telling, telling
+
+
+def test_questions_are_clean_sentences():
+    for steps in STORIES:
+        for problem in drawn(steps, False) + drawn(steps, True):
+            assert not re.search(r"[{}]|  |\.\.|\\|(^|[.?] )[a-z]", problem.question), problem.question
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_held_out_problems_have_numbers_and_words_that_the_others_never_have(steps):
+    train, held_out = drawn(steps, False, 1000), drawn(steps, True)
+    for problem in train:
+        assert not any(map(has_reserved_numbers, problem.expressions))
+    for problem in held_out:
+        assert any(map(has_reserved_numbers, problem.expressions))
+
+    tellings = {telling for _, story in EVERY_STORY for telling in story.tellings[:-1]}
+    patterns = [re.compile(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", re.escape(telling))) for telling in tellings]
+    for problem in held_out[:80]:
+        assert not any(pattern.fullmatch(problem.question) for pattern in patterns), problem.question
+
+
+def test_reserved_numbers_are_reserved_in_either_order():
+    pairs = [(a, b) for a in range(2, 60) for b in range(2, 60)]
+    reserved = [(a, b) for a, b in pairs if has_reserved_numbers(f"{a}+{b}")]
+    assert 0.05 < len(reserved) / len(pairs) < 0.15
+    assert all(has_reserved_numbers(f"{b}+{a}") for a, b in reserved)
+
+
+def test_a_sum_is_written_in_the_order_in_which_it_is_told():
+    for problem in drawn(1, False) + drawn(1, True):
+        if re.search(r"[+*]", problem.expressions[0]):
+            assert re.findall(r"\d+", problem.question) == re.findall(r"\d+", problem.expressions[0])
+
+
+def test_a_solution_calls_the_calculator_once_a_step_and_then_answers():
+    problem = Problem("How many?", "14", 2, ("12+5", "17-3"))
+    messages = solution_messages(problem)
+    calls = [message["tool_calls"][0]["function"]["arguments"]["expression"] for message in messages[:-1:2]]
+    assert calls == ["12+5", "17-3"]
+    assert [message["content"] for message in messages] == ["", "17", "", "14", "The answer is 14."]
+    assert check_messages(problem_conversation(problem)) == problem_conversation(problem)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_problems_are_different_and_depend_on_nothing_but_the_seed(split):
+    first = problems(split, 2, 300, seed=1)
+    assert first == problems(split, 2, 300, seed=1)
+    assert len({problem.question for problem in first}) == 300
+    assert not set(first) & set(problems(split, 2, 300, seed=2))
+
+
+def test_splits_and_steps_that_do_not_exist_are_input_errors():
+    with pytest.raises(InputError, match="'test'.*'train' or 'validation'"):
+        problems("test", 1, 10)
+    with pytest.raises(InputError, match="4 steps.*1, 2 or 3"):
+        problems("train", 4, 10)
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [
+        ("The answer is 14.", "14"),
+        ("12 and then 1,234.", "1234"),
+        ("It is -3", "-3"),
+        ("17-3 = 14", "14"),
+        ("That is 2.50 dollars, 7 less", "7"),
+        ("0.5.", "0.5"),
+        ("no number", None),
+        ("", None),
+    ],
+)
+def test_the_final_answer_is_the_last_number(text, number):
+    assert final_answer(text) == number
+
+
+def test_numbers_are_compared_as_numbers():
+    assert same_number("14", "14.0") and same_number("1,400", "1400") and same_number("-3", "-3")
+    assert not same_number("14", "41") and not same_number(None, "14") and not same_number("14", "x")
