@@ -1,4 +1,4 @@
-"""Every flag of the pretraining loop, with nanochat's names; presets in recipes/configs set them by YAML."""
+"""Every flag of the training loop, with nanochat's names; presets in recipes/configs set them by YAML."""
 
 from dataclasses import dataclass, field
 
@@ -10,30 +10,17 @@ def _flag(default, help: str, **metadata):
 
 
 @dataclass
-class PretrainArguments:
-    """Arguments of recipes/pretrain.py.
-
-    The horizon is the first of num_iterations, target_flops and target_param_data_ratio that is set.
-    """
+class LoopArguments:
+    """What pretraining and midtraining share."""
 
     # Data
-    dataset: str = _flag("primer", "primer, a local file, directory or glob, or a Hub dataset id")
-    text_column: str | None = _flag(None, "column that holds the text (default: text)")
-    skip_damaged: bool = _flag(False, "skip damaged files and rows with a counted warning instead of stopping")
     packing: str = _flag("best_fit", "best_fit, or concatenated for little data and long documents")
     num_workers: int = _flag(0, "processes that tokenize and pack ahead, for each training process")
     # Model
-    tokenizer: str | None = _flag(None, "directory or Hub id of the tokenizer (default: that of model_name_or_path)")
-    depth: int = _flag(20, "the dial: number of layers; width, heads, batch, horizon and learning rates follow")
     max_seq_len: int = _flag(2048, "tokens a row (context length)")
-    model_config: str | None = _flag(None, "train another architecture from scratch: a transformers config.json")
-    model_name_or_path: str | None = _flag(None, "train an existing causal LM onward")
     gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass: less memory, slower")
-    # Horizon
+    # Horizon and batch
     num_iterations: int | None = _flag(None, "optimizer steps")
-    target_flops: float | None = _flag(None, "train until this many floating-point operations")
-    target_param_data_ratio: float | None = _flag(20.0, "tokens for each parameter (Chinchilla: 20)")
-    # Batch
     device_batch_size: int = _flag(32, "rows that one process handles at a time; halved when memory runs out")
     total_batch_size: int | None = _flag(None, "tokens an optimizer step, all processes together (default: by rule)")
     # Optimization
@@ -56,30 +43,19 @@ class PretrainArguments:
     log_every: int = _flag(1, "steps between logs")
     # Machine
     output_dir: str = _flag("runs/base/base", "where checkpoints, metrics and the final model go")
-    seed: int = _flag(0, "seed of the initialization")
+    seed: int = _flag(0, "seed of all that is random")
     mixed_precision: str = _flag("auto", "auto: bf16 where the hardware has it, else fp16 on GPUs; or bf16, fp16, no")
     compile: str = _flag("auto", "torch.compile: auto (when the run is long enough to repay it), true, false")
     log_with: str | None = _flag(None, "trackers beside metrics.jsonl, comma-separated: trackio, wandb, tensorboard")
     run: str | None = _flag(None, "name of the run in the trackers (default: from output_dir)")
-    # Plan only
-    dry_run: bool = _flag(False, "print the plan and stop; needs no data and no weights")
-    vocab_size: int = _flag(65536, "vocabulary to plan with when there is no tokenizer (dry run)")
-    gpus: int = _flag(8, "GPUs to plan for (dry run)")
-    gpu_name: str = _flag("H100", "GPU to plan for, or cpu for this machine (dry run)")
-    price_per_gpu_hour: float | None = _flag(None, "dollars a GPU hour to plan with (dry run)")
 
     def __post_init__(self) -> None:
         # YAML reads a bare no, true or false as a truth value.
         self.mixed_precision = {False: "no"}.get(self.mixed_precision, str(self.mixed_precision).lower())
         self.compile = str(self.compile).lower()
-        lowest = dict.fromkeys(("depth", "max_seq_len", "device_batch_size", "eval_tokens", "log_every", "gpus"), 1)
-        lowest |= dict.fromkeys(("num_workers", "keep_checkpoints", "save_every", "grad_clip"), 0)
-        for name, least in lowest.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}.")
-        for name in ("num_iterations", "target_flops", "target_param_data_ratio", "total_batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)}: leave it out for the default.")
+        self._at_least(1, "max_seq_len", "device_batch_size", "eval_tokens", "log_every")
+        self._at_least(0, "num_workers", "keep_checkpoints", "save_every", "grad_clip")
+        self._positive("num_iterations", "total_batch_size")
         choices = {
             "compile": ("auto", "true", "false"),
             "mixed_precision": ("auto", "bf16", "fp16", "no"),
@@ -88,5 +64,85 @@ class PretrainArguments:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+
+    def _at_least(self, least: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}: leave it out for the default.")
+
+
+@dataclass
+class PretrainArguments(LoopArguments):
+    """Arguments of recipes/pretrain.py.
+
+    The horizon is the first of num_iterations, target_flops and target_param_data_ratio that is set.
+    """
+
+    # Data
+    dataset: str = _flag("primer", "primer, a local file, directory or glob, or a Hub dataset id")
+    text_column: str | None = _flag(None, "column that holds the text (default: text)")
+    skip_damaged: bool = _flag(False, "skip damaged files and rows with a counted warning instead of stopping")
+    # Model
+    tokenizer: str | None = _flag(None, "directory or Hub id of the tokenizer (default: that of model_name_or_path)")
+    depth: int = _flag(20, "the dial: number of layers; width, heads, batch, horizon and learning rates follow")
+    model_config: str | None = _flag(None, "train another architecture from scratch: a transformers config.json")
+    model_name_or_path: str | None = _flag(None, "train an existing causal LM onward")
+    # Horizon
+    target_flops: float | None = _flag(None, "train until this many floating-point operations")
+    target_param_data_ratio: float | None = _flag(20.0, "tokens for each parameter (Chinchilla: 20)")
+    # Plan only
+    dry_run: bool = _flag(False, "print the plan and stop; needs no data and no weights")
+    vocab_size: int = _flag(65536, "vocabulary to plan with when there is no tokenizer (dry run)")
+    gpus: int = _flag(8, "GPUs to plan for (dry run)")
+    gpu_name: str = _flag("H100", "GPU to plan for, or cpu for this machine (dry run)")
+    price_per_gpu_hour: float | None = _flag(None, "dollars a GPU hour to plan with (dry run)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "depth", "gpus")
+        self._positive("target_flops", "target_param_data_ratio")
         if self.model_config and self.model_name_or_path:
             raise InputError("give model_config or model_name_or_path, not both.")
+
+
+@dataclass
+class MidtrainArguments(LoopArguments):
+    """Arguments of recipes/midtrain.py. What is left out is as in the run that trained the source."""
+
+    source: str | None = _flag(None, "the base model: directory of a finished run, or Hub id")
+    conversations: str | None = _flag(None, "what to train on: a mixture's .yaml, a .jsonl, or the name of a source")
+    num_workers: int = _flag(0, "processes that render and tokenize the conversations before training")
+    max_seq_len: int | None = _flag(None, "tokens a row (default: the source's)")
+    num_iterations: int | None = _flag(None, "optimizer steps (default: one pass over the conversations)")
+    device_batch_size: int | None = _flag(
+        None, "rows that one process handles at a time (default: up to 32, as divide the batch)"
+    )
+    total_batch_size: int | None = _flag(None, "tokens an optimizer step, all processes (default: the source's)")
+    init_lr_frac: float = _flag(1.0, "learning rates to start with, as a share of the full ones of the source's run")
+    optimizer: str | None = _flag(None, "muon, adamw or a registered one (default: the source's)")
+    matrix_lr: float | None = _flag(None, "as in pretraining (default: the source's)")
+    embedding_lr: float | None = _flag(None, "as in pretraining (default: the source's)")
+    unembedding_lr: float | None = _flag(None, "as in pretraining (default: the source's)")
+    weight_decay: float | None = _flag(None, "as in pretraining (default: the source's)")
+    output_dir: str = _flag("runs/base/mid", "where checkpoints, metrics and the final model go")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("source", "conversations"):
+            if not getattr(self, name):
+                raise InputError(f"no {name}: give --{name} ({self.__dataclass_fields__[name].metadata['help']}).")
+        if self.init_lr_frac <= 0:
+            raise InputError(f"init_lr_frac must be positive, not {self.init_lr_frac}.")
+
+    # What building a model and a tokenizer asks for.
+    tokenizer = model_config = None
+
+    @property
+    def model_name_or_path(self) -> str:
+        """The model to train onward."""
+        return self.source

@@ -16,14 +16,16 @@ from transformers import (
 from modeling_nanochat import NanochatGPTConfig
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
-from recipes.training.arguments import PretrainArguments
+from recipes.training.arguments import LoopArguments
+from tokenizer.chat import stop_token_ids
+from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 
 # On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
 # compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
 LONGEST_EAGER_ROW = 1024
 
 
-def load_tokenizer(args: PretrainArguments) -> PreTrainedTokenizerFast:
+def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
     """The tokenizer that the arguments name. Raises `InputError` if it cannot be had."""
     name = args.tokenizer or args.model_name_or_path
     if name is None:
@@ -31,7 +33,7 @@ def load_tokenizer(args: PretrainArguments) -> PreTrainedTokenizerFast:
             "no tokenizer: train one by `python -m tokenizer.train --dataset ... --output_dir DIR`, "
             "then give --tokenizer DIR."
         )
-    _check_source(name, "tokenizer", "tokenizer.json")
+    check_source(name, "tokenizer", "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
@@ -42,15 +44,20 @@ def load_tokenizer(args: PretrainArguments) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_config(args: PretrainArguments, vocab_size: int) -> PretrainedConfig:
+def load_config(source: str) -> PretrainedConfig:
+    """Configuration of the model in `source`. Raises `InputError` if there is none."""
+    check_source(source, "model", "config.json")
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"no model configuration in {source}: {' '.join(str(error).split())[:200]}") from None
+
+
+def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
     """Configuration of the model to train: by the dial, from `model_config`, or of `model_name_or_path`."""
     if args.model_name_or_path or args.model_config:
         source = args.model_name_or_path or args.model_config
-        _check_source(source, "model", "config.json")
-        try:
-            config = AutoConfig.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"no model configuration in {source}: {' '.join(str(error).split())[:200]}") from None
+        config = load_config(source)
         if args.model_config:
             config.vocab_size = vocab_size
         elif config.vocab_size < vocab_size:
@@ -65,7 +72,7 @@ def build_config(args: PretrainArguments, vocab_size: int) -> PretrainedConfig:
     return NanochatGPTConfig.from_depth(args.depth, vocab_size=vocab_size, max_position_embeddings=args.max_seq_len)
 
 
-def build_model(args: PretrainArguments, config: PretrainedConfig, device: torch.device | str) -> PreTrainedModel:
+def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.device | str) -> PreTrainedModel:
     """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights."""
     with torch.device(device):
         if args.model_name_or_path and str(device) != "meta":
@@ -80,14 +87,19 @@ def build_model(args: PretrainArguments, config: PretrainedConfig, device: torch
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tell the model's configs which ids begin, end and pad a text."""
+    """Tell the model's configs which ids begin, end and pad a text.
+
+    With a tokenizer of ours, generation also ends where a tool is called: its result is not the model's to write.
+    """
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = getattr(tokenizer, name)
         setattr(model.config, name, value)
         setattr(model.generation_config, name, value)
+    if {ASSISTANT_END, PYTHON_END} <= tokenizer.get_vocab().keys():
+        model.generation_config.eos_token_id = stop_token_ids(tokenizer)
 
 
-def _check_source(name: str, what: str, file: str) -> None:
+def check_source(name: str, what: str, file: str) -> None:
     """Raise `InputError` early if `name` is a path to nothing, or a Hub id while the Hub cannot be reached."""
     path = Path(name)
     if path.is_file() and what == "model":

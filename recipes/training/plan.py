@@ -7,7 +7,7 @@ from torch import nn
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.errors import InputError
-from recipes.training.arguments import PretrainArguments
+from recipes.training.arguments import LoopArguments, PretrainArguments
 from recipes.training.hardware import GPUS, gpu_figures, this_cpu
 from recipes.training.optimizers import OptimizerSettings, split_parameters
 from recipes.training.schedule import Schedule
@@ -100,6 +100,15 @@ class Plan:
         """The same run with fewer rows at a time and more accumulation: the same steps up to rounding."""
         return replace(self, device_batch_size=rows)
 
+    def with_learning_rates_times(self, fraction: float) -> "Plan":
+        """The same run with all learning rates smaller or larger."""
+        if fraction == 1:
+            return self
+        rates = ("matrix_lr", "embedding_lr", "unembedding_lr")
+        settings = replace(self.settings, **{name: getattr(self.settings, name) * fraction for name in rates})
+        reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in rates}
+        return replace(self, settings=settings, reasons=self.reasons | reasons)
+
     def lines(self) -> list[str]:
         """The plan as a person reads it."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.facts.parameter_counts.items())
@@ -121,7 +130,7 @@ class Plan:
         return [f"{label:<13}{text}" for label, text in rows]
 
 
-def plan_training(args: PretrainArguments, facts: ModelFacts, world_size: int) -> Plan:
+def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int) -> Plan:
     """Derive the run from the dial. Raises `InputError` if the batch cannot be divided among the processes."""
     reasons: dict[str, str] = {}
     total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, reasons)
@@ -152,9 +161,7 @@ def _horizon_tokens(args: PretrainArguments, facts: ModelFacts) -> tuple[float |
     raise InputError("no horizon: set num_iterations, target_flops or target_param_data_ratio.")
 
 
-def _plan_batch(
-    args: PretrainArguments, facts: ModelFacts, world_size: int, reasons: dict[str, str]
-) -> tuple[int, int]:
+def _plan_batch(args: LoopArguments, facts: ModelFacts, world_size: int, reasons: dict[str, str]) -> tuple[int, int]:
     """Tokens a step, and rows a process at a time."""
     row_tokens = args.max_seq_len * world_size  # the least a step can hold: one row a process
     if args.total_batch_size is not None:
@@ -194,12 +201,22 @@ def check_batch(total_batch_size: int, device_batch_size: int, max_seq_len: int,
     )
 
 
-def _plan_steps(args: PretrainArguments, facts: ModelFacts, total_batch_size: int, reasons: dict[str, str]) -> int:
+def next_smaller(plan: Plan, rows: int) -> int:
+    """The largest number of rows up to half of `rows` that still divides the batch; 0 if there is none."""
+    return largest_divisor(plan.total_batch_size // (plan.max_seq_len * plan.world_size), rows // 2)
+
+
+def largest_divisor(rows: int, at_most: int) -> int:
+    """The largest number up to `at_most` that divides `rows`; 0 if there is none."""
+    return next((number for number in range(min(rows, at_most), 0, -1) if rows % number == 0), 0)
+
+
+def _plan_steps(args: LoopArguments, facts: ModelFacts, total_batch_size: int, reasons: dict[str, str]) -> int:
     tokens, reasons["horizon"] = _horizon_tokens(args, facts)
     return args.num_iterations if tokens is None else max(1, round(tokens / total_batch_size))
 
 
-def _plan_schedule(args: PretrainArguments, num_steps: int, short: bool, reasons: dict[str, str]) -> Schedule:
+def _plan_schedule(args: LoopArguments, num_steps: int, short: bool, reasons: dict[str, str]) -> Schedule:
     by_rule = SHORT_RUN_WARMDOWN if short else 0.2
     schedule = Schedule(
         num_steps=num_steps,
@@ -216,7 +233,7 @@ def _plan_schedule(args: PretrainArguments, num_steps: int, short: bool, reasons
 
 
 def _plan_optimizer(
-    args: PretrainArguments, facts: ModelFacts, total_batch_size: int, short: bool, reasons: dict[str, str]
+    args: LoopArguments, facts: ModelFacts, total_batch_size: int, short: bool, reasons: dict[str, str]
 ) -> OptimizerSettings:
     width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
     # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.

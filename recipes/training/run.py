@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from recipes import atomic
 from recipes.errors import InputError
-from recipes.training.arguments import PretrainArguments
+from recipes.training.arguments import LoopArguments
 from recipes.training.checkpoints import whole_checkpoints
 from recipes.training.hardware import choose_precision
 from recipes.training.plan import Plan
@@ -45,7 +45,7 @@ def join_processes() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
-def start_accelerator(args: PretrainArguments, compile_model: bool) -> Accelerator:
+def start_accelerator(args: LoopArguments, compile_model: bool) -> Accelerator:
     """Devices, precision, compilation and trackers, by accelerate."""
     state = join_processes()
     accelerator = Accelerator(
@@ -62,12 +62,12 @@ def start_accelerator(args: PretrainArguments, compile_model: bool) -> Accelerat
     return accelerator
 
 
-def _tracker_names(args: PretrainArguments) -> dict[str, dict]:
+def _tracker_names(args: LoopArguments) -> dict[str, dict]:
     name = args.run or "-".join(Path(args.output_dir).parts[-2:])
     return {"wandb": {"name": name}, "trackio": {"name": name}}
 
 
-def worth_compiling(args: PretrainArguments, plan: Plan, device: torch.device) -> bool:
+def worth_compiling(args: LoopArguments, plan: Plan, device: torch.device) -> bool:
     """Whether to use torch.compile: as told, or when the run is long enough for it to repay its own time.
 
     Nothing here is measured: a resumed run and every process must come to the same answer, or bits would differ.
@@ -89,7 +89,7 @@ def compute_dtype(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
 
-def claim_output_dir(args: PretrainArguments, plan: Plan, state: PartialState) -> Path:
+def claim_output_dir(args: LoopArguments, plan: Plan, state: PartialState) -> Path:
     """Create the output directory, or make sure that what is there belongs to a run with the same arguments.
 
     A run that never made a step, as after a mistake in its arguments, has no claim to it.

@@ -1,6 +1,6 @@
-"""`python recipes/pretrain.py ...` as a real process that starts in milliseconds.
+"""`python recipes/pretrain.py ...`, or another recipe, as a real process that starts in milliseconds.
 
-It is forked from a server that has imported the recipe already; everything else (arguments, signals, exit code, what
+It is forked from a server that has imported the recipes already; everything else (arguments, signals, exit code, what
 is printed) is as in a shell. Several processes of one run find each other by the variables that torchrun sets.
 """
 
@@ -37,7 +37,9 @@ class Finished:
 class Running:
     """The process, or the processes, of one command. Each calls `before` first, as to set itself a limit."""
 
-    def __init__(self, argv: list[str], processes: int = 1, before: Callable[[], object] = int) -> None:
+    def __init__(
+        self, argv: list[str], processes: int = 1, before: Callable[[], object] = int, script: str = "pretrain"
+    ) -> None:
         self._logs = tempfile.TemporaryDirectory(prefix="logs.")
         self.outputs = [Path(self._logs.name, f"{rank}.out") for rank in range(processes)]
         self.errors = [Path(self._logs.name, f"{rank}.err") for rank in range(processes)]
@@ -49,7 +51,7 @@ class Running:
         self.processes = []
         for rank, (output, error) in enumerate(zip(self.outputs, self.errors, strict=True)):
             mine = environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {})
-            process = _server().Process(target=_run_script, args=(argv, mine, output, error, before))
+            process = _server().Process(target=_run_script, args=(script, argv, mine, output, error, before))
             process.start()
             self.processes.append(process)
 
@@ -96,9 +98,9 @@ class Running:
         ]
 
 
-def run(argv: list[str], processes: int = 1, before: Callable[[], object] = int) -> Finished:
+def run(argv: list[str], processes: int = 1, before: Callable[[], object] = int, script: str = "pretrain") -> Finished:
     """Run a command to its end; of several processes, what the first one printed."""
-    ends = Running(argv, processes, before).wait()
+    ends = Running(argv, processes, before, script).wait()
     return Finished(max((end.code for end in ends), key=abs), ends[0].stdout, ends[0].stderr)
 
 
@@ -116,16 +118,19 @@ def free_port() -> int:
 
 @cache
 def _server() -> multiprocessing.context.ForkServerContext:
-    """What starts the processes: a server without network that has imported the recipe and run nothing."""
+    """What starts the processes: a server without network that has imported the recipes and run nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.pretrain", "matplotlib.backends.backend_agg", "matplotlib.pyplot"])
+    drawing = ["matplotlib.backends.backend_agg", "matplotlib.pyplot"]
+    context.set_forkserver_preload(["recipes.pretrain", "recipes.midtrain", "recipes.sft", "recipes.grpo", *drawing])
     with mock.patch.dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"):  # read at import
         multiprocessing.forkserver.ensure_running()
     return context
 
 
-def _run_script(argv: list[str], environment: dict[str, str], output: Path, error: Path, before: Callable) -> None:
-    """In the new process: become `python recipes/pretrain.py *argv`."""
+def _run_script(
+    name: str, argv: list[str], environment: dict[str, str], output: Path, error: Path, before: Callable
+) -> None:
+    """In the new process: become `python recipes/NAME.py *argv`."""
     import torch
 
     multiprocessing.set_start_method(None, force=True)  # for its own children the default, as in a shell
@@ -136,6 +141,6 @@ def _run_script(argv: list[str], environment: dict[str, str], output: Path, erro
     os.environ.update(environment)
     torch.set_num_threads(1)
     before()
-    script = str(REPOSITORY / "recipes" / "pretrain.py")
+    script = str(REPOSITORY / "recipes" / f"{name}.py")
     sys.argv = [script, *argv]
     runpy.run_path(script, run_name="__main__")

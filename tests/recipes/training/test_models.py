@@ -78,9 +78,11 @@ def test_special_tokens_reach_both_configs(tokenizer):
     args = PretrainArguments(depth=1, max_seq_len=32)
     model = build_model(args, build_config(args, len(tokenizer)), "cpu")
     set_special_tokens(model, tokenizer)
+    bos, end, call = tokenizer.convert_tokens_to_ids(["<|bos|>", "<|assistant_end|>", "<|python_end|>"])
     for config in (model.config, model.generation_config):
-        assert config.bos_token_id == tokenizer.convert_tokens_to_ids("<|bos|>")
-        assert config.eos_token_id == config.pad_token_id == tokenizer.convert_tokens_to_ids("<|assistant_end|>")
+        assert (config.bos_token_id, config.pad_token_id) == (bos, end)
+    assert model.config.eos_token_id == end
+    assert model.generation_config.eos_token_id == [end, call]
 
 
 # Configuration

@@ -9,7 +9,7 @@ from transformers import GPT2Config
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.errors import InputError
-from recipes.pretrain import dry_run, make_plan, next_smaller
+from recipes.pretrain import dry_run
 from recipes.training.arguments import PretrainArguments
 from recipes.training.hardware import gpu_figures
 from recipes.training.plan import (
@@ -19,8 +19,10 @@ from recipes.training.plan import (
     ModelFacts,
     check_batch,
     estimate_memory,
+    next_smaller,
     plan_training,
 )
+from recipes.training.setup import make_plan
 
 VOCAB_SIZE = 65_536
 
@@ -195,6 +197,15 @@ def test_short_runs_take_larger_steps_cool_down_for_longer_and_lag_less():
     assert plan_of(num_iterations=50, warmdown_ratio=0.1, warmup_ratio=0.3, final_lr_frac=0.05).schedule(
         49
     ) == pytest.approx(0.05 + 0.95 / 5)
+
+
+def test_a_share_of_the_learning_rates_is_printed_with_its_reason():
+    whole = plan_of(num_iterations=50, total_batch_size=65_536)
+    half = whole.with_learning_rates_times(0.5)
+    for name in ("matrix_lr", "embedding_lr", "unembedding_lr"):
+        assert getattr(half.settings, name) == pytest.approx(getattr(whole.settings, name) / 2)
+        assert half.reasons[name] == f"{whole.reasons[name]} x init_lr_frac 0.5"
+    assert (half.settings.momentum, half.num_steps) == (whole.settings.momentum, whole.num_steps)
 
 
 def test_every_derived_number_is_printed_with_its_reason():

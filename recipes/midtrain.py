@@ -1,0 +1,106 @@
+"""Midtrain a base model on conversations: `accelerate launch recipes/midtrain.py --source DIR --conversations ...`.
+
+The loop is pretraining's: packed rows, every token trained, and after Ctrl-C or SIGTERM the same command goes on. What
+is not said is as in the run that trained the source, whose optimizer state this one begins with.
+"""
+
+import sys
+from dataclasses import replace
+
+import datasets
+from transformers import PreTrainedTokenizerFast
+
+from recipes.arguments import parse_arguments
+from recipes.data.conversations import open_conversations
+from recipes.data.corpora import Corpus
+from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
+from recipes.errors import InputError, exit_on_input_error
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.checkpoints import find_checkpoint
+from recipes.training.export import is_finished
+from recipes.training.models import load_config, load_tokenizer
+from recipes.training.plan import Plan, check_batch, largest_divisor
+from recipes.training.run import claim_output_dir, join_processes
+from recipes.training.setup import make_plan, train_and_save
+from recipes.training.warm_start import read_arguments
+from tokenizer.chat import add_chat_template
+
+TAKEN_OVER = (
+    "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
+)  # fmt: skip
+MOST_ROWS = 32  # that a process handles at a time when no number is given
+
+
+def midtrain(args: MidtrainArguments) -> None:
+    """The whole recipe, from a base model to one that knows the chat format."""
+    state = join_processes()
+    args = take_over(args, state.num_processes)
+    tokenizer = load_tokenizer(args)
+    if not tokenizer.chat_template:
+        add_chat_template(tokenizer)
+    with state.main_process_first():  # the others find what it has tokenized in the cache, where there is one
+        train, validation = (read_conversations(args, tokenizer, split) for split in ("train", "validation"))
+    rows = rows_of_one_pass(train, args.max_seq_len + 1, args.packing, state.num_processes)
+    one_pass = rows // (args.total_batch_size // (args.max_seq_len * state.num_processes))
+    plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
+    output_dir = claim_output_dir(args, plan, state)
+    if is_finished(output_dir):
+        state.print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
+        return
+    checkpoint = find_checkpoint(output_dir, args.resume)
+    args = replace(args, num_workers=0)  # those have done their work: what is tokenized is read faster than handed on
+    streams = (token_stream(tokens, state.num_processes) for tokens in (train, validation))
+    train_and_save(
+        args,
+        plan,
+        tokenizer,
+        Corpus(args.conversations, *streams),
+        output_dir,
+        checkpoint,
+        epochs=1 if plan.num_steps <= one_pass else None,
+        source=args.source,
+    )
+
+
+def take_over(args: MidtrainArguments, world_size: int) -> MidtrainArguments:
+    """`args` with what was not given as it was in the run that trained the source, or else by default."""
+    context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
+    theirs = {"max_seq_len": context} | read_arguments(args.source)
+    missing = [name for name in TAKEN_OVER if getattr(args, name) is None]
+    args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+    if args.total_batch_size is None:
+        raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
+    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, world_size)
+    rows = args.total_batch_size // (args.max_seq_len * world_size)
+    return replace(args, device_batch_size=args.device_batch_size or largest_divisor(rows, MOST_ROWS))
+
+
+def read_conversations(args: MidtrainArguments, tokenizer: PreTrainedTokenizerFast, split: str) -> datasets.Dataset:
+    """Token ids of all conversations of `split`."""
+    conversations = open_conversations(args.conversations, split, args.seed)
+    return tokenize_conversations(conversations, tokenizer, args.max_seq_len, args.num_workers)
+
+
+def plan_midtraining(
+    args: MidtrainArguments, vocab_size: int, world_size: int, tokens: datasets.Dataset, one_pass: int
+) -> Plan:
+    """The run in numbers: `one_pass` steps unless told otherwise. Raises `InputError` if these are none."""
+    if args.num_iterations is None and one_pass == 0:
+        raise InputError(
+            f"{args.conversations}: {len(tokens):,} conversations ({sum(tokens['length']):,} tokens) are too few for "
+            f"one step of {args.total_batch_size:,} tokens. Use more of them, or a smaller total_batch_size."
+        )
+    plan = make_plan(replace(args, num_iterations=args.num_iterations or one_pass), vocab_size, world_size)
+    if args.num_iterations is None:
+        plan = replace(plan, reasons=plan.reasons | {"horizon": f"one pass over {len(tokens):,} conversations"})
+    return plan.with_learning_rates_times(args.init_lr_frac)
+
+
+def main() -> None:
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    midtrain(parse_arguments(MidtrainArguments))
+
+
+if __name__ == "__main__":
+    exit_on_input_error("midtrain", main)

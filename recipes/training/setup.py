@@ -1,0 +1,213 @@
+"""Model, optimizer, data and evaluation put together for the loop, and a run brought from its plan to its model."""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import find_executable_batch_size, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from evals.samples import PROMPTS, complete
+from recipes.data.corpora import Corpus
+from recipes.data.packing import build_rows_loader
+from recipes.errors import InputError
+from recipes.training.arguments import LoopArguments
+from recipes.training.charts import draw_loss
+from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
+from recipes.training.export import save_model
+from recipes.training.hardware import choose_precision, peak_flops
+from recipes.training.loop import Cadence, Stopped, Trainer
+from recipes.training.models import build_config, build_model, set_special_tokens
+from recipes.training.optimizers import build_optimizer
+from recipes.training.plan import Plan, describe_model, next_smaller, plan_training
+from recipes.training.run import compute_dtype, join_processes, start_accelerator, worth_compiling
+from recipes.training.tracking import MetricsLog
+from recipes.training.warm_start import warm_start
+from tokenizer.encode import token_byte_lengths
+
+
+def make_plan(args: LoopArguments, vocab_size: int, world_size: int) -> Plan:
+    """The run in numbers; needs shapes only, no weights."""
+    model = build_model(args, build_config(args, vocab_size), device="meta")
+    return plan_training(args, describe_model(model, args.max_seq_len), world_size)
+
+
+def train_and_save(
+    args: LoopArguments,
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Corpus,
+    output_dir: Path,
+    checkpoint: Path | None,
+    *,
+    epochs: int | None = None,
+    source: str | None = None,
+) -> None:
+    """Train to the end of the plan, from `checkpoint` if there is one, and save the model.
+
+    With fewer rows at a time should they not fit into memory; returns early, with a checkpoint, after a signal.
+
+    Args:
+        epochs: passes after which the training data end (None: never).
+        source: the run whose optimizer state to begin with, where it has any.
+    """
+    state = join_processes()
+    peak = peak_flops(state.device, compute_dtype(choose_precision(args.mixed_precision, state.device)))
+    compile_model = worth_compiling(args, plan, state.device)
+    accelerator = start_accelerator(args, compile_model)
+    accelerator.print("\n".join(plan.lines()))
+    speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
+    accelerator.print(
+        f"machine      {accelerator.num_processes} x {state.device.type}, {accelerator.mixed_precision} precision, "
+        f"{'compiled' if compile_model else 'not compiled'}, {speed}"
+    )
+
+    device_batch_size = plan.device_batch_size
+
+    def halve() -> int:
+        nonlocal device_batch_size, checkpoint
+        device_batch_size = next_smaller(plan, device_batch_size)
+        if device_batch_size == 0:
+            raise InputError("out of memory with a single row: use a smaller max_seq_len or --gradient_checkpointing.")
+        checkpoint = find_checkpoint(output_dir, "auto") or checkpoint
+        accelerator.print(f"out of memory: going on with device_batch_size {device_batch_size} and more accumulation")
+        return device_batch_size
+
+    @find_executable_batch_size(starting_batch_size=device_batch_size, reduce_batch_size_fn=halve)
+    def train(rows: int) -> None:
+        accelerator.free_memory()
+        fitting = plan.with_device_batch_size(rows)
+        trainer = build_trainer(args, accelerator, fitting, tokenizer, corpus, output_dir, peak, epochs)
+        if source is not None and checkpoint is None:
+            accelerator.print(f"{'optimizer':<13}{warm_start(trainer.optimizer, args.optimizer, source)}")
+        try:
+            trainer.train(checkpoint)
+        finally:
+            trainer.checkpointer.close()
+        if accelerator.is_main_process:
+            finish(trainer, tokenizer, output_dir)
+
+    try:
+        train()
+    except Stopped:
+        return
+    finally:
+        accelerator.end_training()
+
+
+def build_trainer(
+    args: LoopArguments,
+    accelerator: Accelerator,
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Corpus,
+    output_dir: Path,
+    peak: float | None,
+    epochs: int | None = None,
+) -> Trainer:
+    """Model, optimizer and data, put together for the loop."""
+    set_seed(args.seed)
+    model = build_model(args, build_config(args, len(tokenizer)), device=accelerator.device)
+    set_special_tokens(model, tokenizer)
+    optimizer = build_optimizer(args.optimizer, model, plan.settings)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # what the schedule multiplies
+    model, optimizer = accelerator.prepare(model, optimizer)
+    loader = build_rows_loader(
+        corpus.train,
+        tokenizer,
+        plan.max_seq_len + 1,
+        plan.device_batch_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        num_workers=args.num_workers,
+        packing=args.packing,
+        epochs=epochs,
+    )
+    return Trainer(
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        loader=loader,
+        plan=plan,
+        checkpointer=Checkpointer(accelerator, output_dir, loader, tokenizer, args.keep_checkpoints),
+        metrics=MetricsLog(output_dir / "metrics.jsonl"),
+        evaluate=build_evaluation(args, accelerator, plan, tokenizer, corpus),
+        sample=lambda model: sample_lines(model, tokenizer),
+        eval_every=Cadence(args.eval_every),
+        sample_every=Cadence(args.sample_every),
+        save_every=Cadence(args.save_every),
+        log_every=args.log_every,
+        grad_clip=args.grad_clip,
+        peak_flops=peak,
+    )
+
+
+def build_evaluation(
+    args: LoopArguments,
+    accelerator: Accelerator,
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Corpus,
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    """Bits per byte of `eval_tokens` of the validation split, shared among the processes."""
+    byte_lengths = token_byte_lengths(tokenizer)
+    rows_each = -(-args.eval_tokens // (plan.max_seq_len * plan.world_size))
+    batches = -(-rows_each // plan.device_batch_size)
+
+    def read() -> Iterator[torch.Tensor]:
+        loader = build_rows_loader(
+            corpus.validation,
+            tokenizer,
+            plan.max_seq_len + 1,
+            plan.device_batch_size,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            packing=args.packing,
+            epochs=1,
+        )
+        return (batch["tokens"] for batch in islice(loader, batches))
+
+    def evaluate(model: PreTrainedModel) -> dict[str, float]:
+        failure = None
+        try:
+            totals = sum_nats_and_bytes(model, read(), byte_lengths)
+        except Exception as error:
+            totals, failure = torch.full((2,), float("nan")), error
+        # Also after a failure: the other processes wait here.
+        nats, num_bytes = accelerator.reduce(totals.to(accelerator.device, torch.float32)).tolist()
+        if failure is not None:
+            raise failure
+        if math.isnan(nats):
+            raise RuntimeError("it failed on another process")
+        return {"val/bpb": bits_per_byte(nats, num_bytes)}
+
+    if args.eval_every >= 0:
+        try:
+            next(read(), None)  # what cannot be read or fill a row is told before the first step
+        except InputError as error:
+            raise InputError(f"held out for validation: {error} Or train without, by --eval_every -1.") from None
+    return evaluate
+
+
+def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The seven prompts with the model's completions."""
+    completions = complete(model, tokenizer, list(PROMPTS))
+    return [f"  {prompt}|{completion!r}" for prompt, completion in zip(PROMPTS, completions, strict=True)]
+
+
+def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
+    """Draw the run, then save the model: the directory counts as finished from then on."""
+    chart = output_dir / "loss.png"
+    try:
+        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name)
+    except Exception as error:  # a model is not lost for want of a picture
+        print(f"could not draw {chart}: {error}")
+    else:
+        print(f"chart        {chart}")
+    save_model(unwrap(trainer.model), tokenizer, output_dir)
+    print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")

@@ -1,0 +1,64 @@
+"""What a stage takes over from the run that trained its model: settings, and the optimizer's state."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipes.errors import InputError
+from recipes.training.checkpoints import whole_checkpoints
+from recipes.training.run import ARGUMENTS_FILE
+
+OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
+SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
+
+
+def read_arguments(source: str) -> dict[str, Any]:
+    """Arguments of the run that trained `source`; none if it is not a run's directory."""
+    path = Path(source) / ARGUMENTS_FILE
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.") from None
+
+
+def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
+    """Give `optimizer`, called `name`, the state that it had at the end of the run in `source`.
+
+    Learning rates and all other settings stay this run's. Returns a line that says where the state comes from, or why
+    it starts afresh: no checkpoint there, another optimizer, other shapes.
+    """
+    checkpoints = [path for path in whole_checkpoints(Path(source)) if (path / OPTIMIZER_FILE).exists()]
+    if not checkpoints:
+        return f"{name}, starting afresh: {source} holds no checkpoint with its state"
+    theirs = read_arguments(source).get("optimizer", name)
+    if theirs != name:
+        return f"{name}, starting afresh: {source} was trained by {theirs}"
+    file = checkpoints[-1] / OPTIMIZER_FILE
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        misfit = _misfit(saved, optimizer)
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
+        misfit = " ".join(str(error).split())[:200]
+    if misfit:
+        return f"{name}, starting afresh: {file} does not fit ({misfit})"
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    return f"{name}, warm-started from {file}"
+
+
+def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
+    """What keeps the saved state from being that of this optimizer's parameters, or None."""
+    groups, mine = saved["param_groups"], optimizer.param_groups
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in mine]:
+        sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
+        return f"its groups hold {sizes} parameters, this run's {own}"
+    for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
+        if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
+            return f"its group {index} is another optimizer's"
+        for number, parameter in zip(theirs["params"], own["params"], strict=True):
+            for name, value in saved["state"].get(number, {}).items():
+                if torch.is_tensor(value) and value.ndim > 0 and value.shape != parameter.shape:
+                    return f"its {name} is {tuple(value.shape)} where a parameter is {tuple(parameter.shape)}"
+    return None

@@ -1,0 +1,102 @@
+"""The optimizer's state goes over whole or not at all, and one line says which."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.errors import InputError
+from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.warm_start import read_arguments, warm_start
+
+
+def trained(name: str = "muon", depth: int = 2, **settings) -> torch.optim.Optimizer:
+    """An optimizer after one step, over a tiny model."""
+    torch.manual_seed(0)
+    config = NanochatGPTConfig.from_depth(depth, vocab_size=32, max_position_embeddings=16)
+    model = NanochatGPTForCausalLM(config)
+    optimizer = build_optimizer(name, model, OptimizerSettings(**settings))
+    ids = torch.arange(16).view(1, 16)
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    return optimizer
+
+
+@pytest.fixture
+def source(tmp_path):
+    """What a run of Muon leaves, as far as it matters here: two checkpoints, of which the newest counts."""
+    for step, content in ((1, {}), (2, trained().state_dict())):
+        checkpoint = tmp_path / "checkpoints" / f"step_{step:06d}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "training_state.json").write_text("{}")
+        torch.save(content, checkpoint / "optimizer.bin")
+    (tmp_path / "arguments.json").write_text(json.dumps({"optimizer": "muon"}))
+    return tmp_path
+
+
+def test_the_state_is_theirs_and_the_settings_stay_mine(source):
+    optimizer = trained(matrix_lr=0.5, momentum=0.6)
+    before = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.zero_()
+    line = warm_start(optimizer, "muon", str(source))
+    assert line == f"muon, warm-started from {source / 'checkpoints' / 'step_000002' / 'optimizer.bin'}"
+    torch.testing.assert_close(optimizer.state_dict()["state"], trained().state_dict()["state"], rtol=0, atol=0)
+    after = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    assert before == after
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def swap_optimizer(source):
+    torch.save(trained("adamw").state_dict(), source / "checkpoints" / "step_000002" / "optimizer.bin")
+    return "is another optimizer's"
+
+
+def rename_optimizer(source):
+    (source / "arguments.json").write_text(json.dumps({"optimizer": "adamw"}))
+    return "was trained by adamw"
+
+
+def deepen(source):
+    torch.save(trained(depth=3).state_dict(), source / "checkpoints" / "step_000002" / "optimizer.bin")
+    return "its groups hold [18, 1, 1] parameters, this run's [12, 1, 1]"
+
+
+def reshape(source):
+    state = trained().state_dict()
+    state["state"][0]["momentum_buffer"] = torch.zeros(3, 3)
+    torch.save(state, source / "checkpoints" / "step_000002" / "optimizer.bin")
+    return "its momentum_buffer is (3, 3) where a parameter is (128, 128)"
+
+
+def damage(source):
+    (source / "checkpoints" / "step_000002" / "optimizer.bin").write_bytes(b"PK\x03\x04 and nothing more")
+    return "does not fit"
+
+
+def remove(source):
+    for path in source.glob("checkpoints/*/optimizer.bin"):
+        path.unlink()
+    return "holds no checkpoint with its state"
+
+
+@pytest.mark.parametrize("spoil", [swap_optimizer, rename_optimizer, deepen, reshape, damage, remove])
+def test_a_state_that_is_not_this_optimizers_is_left_and_the_line_says_why(source, spoil):
+    reason = spoil(source)
+    optimizer = trained()
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    line = warm_start(optimizer, "muon", str(source))
+    assert line.startswith("muon, starting afresh: ") and str(source) in line and reason in line
+    assert "\n" not in line
+    torch.testing.assert_close(optimizer.state_dict()["state"], before, rtol=0, atol=0)
+
+
+def test_arguments_of_a_run_are_read_and_damaged_ones_named(source, tmp_path):
+    assert read_arguments(str(source)) == {"optimizer": "muon"}
+    assert read_arguments("some/model") == {}
+    (source / "arguments.json").write_text("{")
+    with pytest.raises(InputError, match=r"arguments\.json is damaged"):
+        read_arguments(str(source))
