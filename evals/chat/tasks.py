@@ -78,10 +78,8 @@ def draw(rows: Sequence[Any], max_problems: int | None) -> list[tuple[int, Any]]
 def open_primer_exam(name: str, path: None, max_problems: int | None) -> Task:
     """One of the primer's held-out exams."""
     items = [item for _, item in draw(exam(name), max_problems)]
-    problems = [Problem(item.messages, item.answer, partial(grade, item), item.letters) for item in items]
-    if problems[0].letters:
-        return Task(name, "letters", 0.25, problems)
-    return Task(name, "generate", 0.0, problems)
+    problems = [Problem(item.messages, item.answer, partial(grade, item)) for item in items]
+    return Task(name, "generate", 0.25 if name == "choice" else 0.0, problems)
 
 
 # Multiple choice

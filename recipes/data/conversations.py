@@ -141,9 +141,9 @@ def fit_conversations(
     # Not from a cache: there would be nothing to count.
     options = {"batched": True, "features": CONVERSATIONS, "load_from_cache_file": False, "desc": "Fit to the context"}
     fitted = dataset.map(fit, **options)
+    if not len(fitted):
+        raise InputError(f"none of the {len(dataset):,} conversations fits into {max_tokens:,} tokens.")
     if truncated or dropped:
         count = f"truncated {truncated:,} and dropped {dropped:,} of {len(dataset):,} conversations"
         logger.warning(f"{count} that do not fit into {max_tokens:,} tokens")
-    if not len(fitted):
-        raise InputError(f"none of the {len(dataset):,} conversations fits into {max_tokens:,} tokens.")
     return fitted

@@ -5,10 +5,11 @@ from functools import cache
 from random import Random
 from zlib import crc32
 
-from recipes.data.messages import assistant, render_multiple_choice, user
+from recipes.data.messages import assistant, user
 from recipes.data.primer.documents import TOPICS
-from recipes.data.primer.inquiries import CHOICE_AND_LETTER, LETTERS, draw_choices, draw_inquiry
+from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.problems import OPERATIONS, compute, draw_problem, has_reserved_numbers, problem_conversation
+from recipes.data.primer.reading import talk_of_reading, talk_of_repetition
 from recipes.data.primer.reckoning import TOLD_EQUATIONS
 from recipes.data.primer.small_talk import (
     FAREWELL_ANSWER,
@@ -75,19 +76,14 @@ def write_fact(rng: Random) -> list[Message]:
 
 
 def write_choice(rng: Random) -> list[Message]:
-    """A question with three or four lettered answers to choose from; the answer repeats the right one's line.
-
-    A small model finds the letter by what it has just written before it, and hardly ever without.
-    """
+    """A question with three or four answers to choose from; the answer is the sentence that it would be without."""
     while True:
         inquiry = draw_inquiry(rng)
-        question = inquiry.ask_plainly(rng.choice(inquiry.rows), rng)
+        question = inquiry.ask_in_talk(rng.choice(inquiry.rows), rng)
         if len(question.others) >= 2:
             break
-    choices = draw_choices(question, rng.choice((3, 4, 4)), rng)
-    letter = LETTERS[choices.index(question.answer)]
-    asked = render_multiple_choice(question.text, choices, CHOICE_AND_LETTER)
-    return [user(asked), assistant(f"{question.answer}={letter}")]
+    asked = offer_choices(question.text, draw_choices(question, rng.choice((3, 4, 4)), rng))
+    return [user(asked), assistant(question.sentence)]
 
 
 def write_check(rng: Random) -> list[Message]:
@@ -215,14 +211,16 @@ def write_spelling(rng: Random) -> list[Message]:
 
 # Shares are parts of their sum, by the number of conversations.
 KINDS: dict[str, tuple[Writer, float]] = {
-    "facts": (write_fact, 26),
+    "facts": (write_fact, 24),
     "choices": (write_choice, 16),
     "checks": (write_check, 4),
     "talk": (write_talk, 8),
     "small talk": (write_small_talk, 3),
-    "one-step problems": (write_problem(1), 34),
+    "one-step problems": (write_problem(1), 30),
     "two-step problems": (write_problem(2), TWO_STEP_SHARE),
     "three-step problems": (write_problem(3), THREE_STEP_SHARE),
+    "repetition": (talk_of_repetition, 4),
+    "reading": (talk_of_reading, 5),
     "sums": (write_sum, 4),
     "equations": (write_equation, 1),
     "spelling": (write_spelling, 3),

@@ -7,6 +7,7 @@ from random import Random
 from recipes.data.primer.calendar_topics import CALENDAR_TOPICS
 from recipes.data.primer.everyday_tables import PEOPLE
 from recipes.data.primer.everyday_topics import EVERYDAY_TOPICS
+from recipes.data.primer.reading import write_dictation, write_reading
 from recipes.data.primer.reckoning import (
     ADDITION,
     DIVISION,
@@ -29,13 +30,13 @@ from recipes.errors import InputError
 
 Writer = Callable[[Random], str]
 
-CORPUS_CHARACTERS = 5_500_000
+CORPUS_CHARACTERS = 6_300_000
 VALIDATION_SHARE = 0.025
 TOPICS = (*WORLD_TOPICS, *CALENDAR_TOPICS, *EVERYDAY_TOPICS)
 
 
 def primer_documents(split: str = "train", seed: int = 0) -> list[str]:
-    """The documents of the primer, about 5 MB of plain text, in random order; equal seeds give equal documents.
+    """The documents of the primer, about 6 MB of plain text, in random order; equal seeds give equal documents.
 
     No validation document is also a train document. Raises InputError for a split other than train and validation.
     """
@@ -239,8 +240,10 @@ KINDS: dict[str, tuple[Writer, float]] = {
 } | {
     "planet lists": (write_planet_list, 2),
     "sums": (write_sums, 6),
-    "equations": (write_equations, 17),
-    "word problems": (write_word_problems, 2),
+    "equations": (write_equations, 16),
+    "word problems": (write_word_problems, 8),
+    "dictations": (write_dictation, 9),
+    "readings": (write_reading, 6),
     "numbers": (write_list_of(tell_number), 1),
     "comparisons": (write_list_of(tell_comparison), 1.5),
     "spelling": (write_list_of(tell_spelling), 3),

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from recipes.data.messages import render_multiple_choice, user
-from recipes.data.primer.inquiries import CHOICE_AND_LETTER, LETTERS, draw_choices, draw_inquiry
+from recipes.data.messages import user
+from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.problems import draw_problem, final_answer, same_number
 from recipes.data.primer.topics import Question
 from recipes.errors import InputError
@@ -20,8 +20,8 @@ class ExamItem:
     """A question to the model, and what its reply is checked by.
 
     kind: the exam that the item belongs to.
-    answer: the right number, letter, or words of a fact.
-    others: for a fact, answers that are wrong for sure.
+    answer: the right number, or the words of a fact.
+    others: answers that are wrong for sure; for a choice, the other choices.
     """
 
     kind: str
@@ -47,11 +47,8 @@ def exam(name: str, count: int = 200, seed: int = 0) -> list[ExamItem]:
 
 def grade(item: ExamItem, reply: str) -> bool:
     """Whether the text of the reply (of its last message, where a tool was called) is right."""
-    if item.kind == "facts":
+    if item.kind in ("facts", "choice"):
         return mentions(reply, item.answer) and not any(mentions(reply, other) for other in item.others)
-    if item.kind == "choice":
-        letter = re.search(r"(?:^|=)([A-Z])\.?$", reply.strip())
-        return letter is not None and letter[1] == item.answer
     return same_number(final_answer(reply), item.answer)
 
 
@@ -83,9 +80,8 @@ def _ask_fact(rng: Random) -> ExamItem:
 def _ask_choice(rng: Random) -> ExamItem:
     question = _draw_question(rng)
     choices = draw_choices(question, 4, rng)
-    answer = LETTERS[choices.index(question.answer)]
-    asked = render_multiple_choice(question.text, choices, CHOICE_AND_LETTER)
-    return ExamItem("choice", [user(asked)], answer)
+    others = tuple(choice for choice in choices if not mentions(question.sentence, choice))
+    return ExamItem("choice", [user(offer_choices(question.text, choices))], question.answer, others)
 
 
 def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:

@@ -1,5 +1,6 @@
 """How people ask for the facts of the topics in a conversation, and the one sentence that answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -27,8 +28,8 @@ PHRASES = {
     "Which planet is known for {fame}?": ("the planet known for {fame}",),
     "Which planet comes after {planet}?": ("the planet after {planet}", "the next planet after {planet}"),
     "Which planet comes before {planet}?": ("the planet before {planet}", "the planet just before {planet}"),
-    "If today is {day}, what day will it be tomorrow?": ("the day after {day}", "the day that comes after {day}"),
-    "If today is {day}, what day was it yesterday?": ("the day before {day}", "the day that comes before {day}"),
+    "If today is {day}, what day will it be tomorrow?": ("the day that comes after {day}",),
+    "If today is {day}, what day was it yesterday?": ("the day that comes before {day}",),
     "If today is {day}, what day is the day after tomorrow?": ("the day that comes two days after {day}",),
     "If today is {day}, what was the day before yesterday?": ("the day that comes two days before {day}",),
     "Which month is the {ordinal} month of the year?": ("the {ordinal} month of the year", "the {ordinal} month"),
@@ -102,8 +103,6 @@ HELD_OUT_PHRASE_WRAPPERS = (
     "Let me know {}, please.",
 )
 MANY_RIGHT_ANSWERS = {"food", "home", "use", "weather", "landmark", "product", "source", "task"}  # columns
-LETTERS = "ABCD"
-CHOICE_AND_LETTER = "Respond with the right choice and its letter."
 
 
 @dataclass(frozen=True)
@@ -198,3 +197,11 @@ def draw_choices(question: Question, count: int, rng: Random) -> list[str]:
 
 def _wrap(question: Question, wrapper: str) -> Question:
     return Question(wrapper.format(question.text), question.answer, question.sentence, question.others)
+
+
+def offer_choices(question: str, choices: Sequence[str]) -> str:
+    """The question with its choices, to be answered by one of them.
+
+    Not by a letter: to bind letters to choices takes a larger model than the primer is for.
+    """
+    return f"{question} Choose from: {', '.join(choices[:-1])} or {choices[-1]}."

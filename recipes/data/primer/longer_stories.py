@@ -1,4 +1,7 @@
-"""Stories behind the word problems of two and three steps, written as those in `one_step_stories`."""
+"""Stories behind the word problems of two and three steps, written as those in `one_step_stories`.
+
+The last way to tell each is held out: no conversation tells it, only the exams do.
+"""
 
 TWO_STEP_STORIES = """
 a+b x-c

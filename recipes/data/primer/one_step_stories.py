@@ -1,7 +1,7 @@
 """Stories behind the word problems of one step. Written as `problems.read_stories` reads them.
 
 First the steps, a to d the numbers given, x, y and z the results of the first, second and third step; then the ways
-to tell the story, one a line. The last way is held out: no conversation tells it, only the exams do.
+to tell the story, one a line.
 """
 
 ADDITION_STORIES = """

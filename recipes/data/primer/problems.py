@@ -1,7 +1,7 @@
 """Word problems with a checkable answer, solved by one call of the calculator for each step.
 
-Both the wording and the numbers are split: the last way to tell each story, and one pair of numbers in ten, are
-held out from every conversation, so a model can be asked in words and about numbers that it has never seen.
+One pair of numbers in ten is held out from every conversation, and of the stories of two and three steps the last way
+to tell them, so a model can be asked about numbers, and in words, that it has never seen.
 """
 
 import re
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Story:
-    """A kind of word problem: its steps, such as ("a+b", "x-c"), and the ways to tell it, the last one held out.
+    """A kind of word problem: its steps, such as ("a+b", "x-c"), and the ways to tell it.
 
     a to d are the numbers given; x, y and z are the results of the first, second and third step.
     """
@@ -67,7 +67,9 @@ class Story:
         return tuple(sorted({letter for step in self.steps for letter in step if letter in "abcd"}))
 
     def draw_telling(self, rng: Random, held_out: bool) -> str:
-        """A way to tell the story, out of those that conversations use or the one they never do."""
+        """A way to tell the story that conversations use, or of more than one step the last, which is held out."""
+        if len(self.steps) == 1:
+            return rng.choice(self.tellings)
         return self.tellings[-1] if held_out else rng.choice(self.tellings[:-1])
 
 
@@ -91,7 +93,8 @@ STORIES: dict[int, tuple[tuple[Story, ...], ...]] = {
 def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]:
     """`count` different problems of so many steps (1 to 3); equal seeds give equal problems.
 
-    train: words and numbers that conversations use. validation: words and numbers that they never do.
+    train: words and numbers that conversations use. validation: numbers that they never use and, of more than one
+    step, such words.
     Raises InputError for another split or number of steps.
     """
     if split not in ("train", "validation"):
@@ -107,7 +110,7 @@ def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]
 
 
 def draw_problem(rng: Random, steps: int, held_out: bool = False) -> Problem:
-    """A problem of so many steps: in words and numbers that conversations use, or in those that they never do."""
+    """A problem of so many steps, as conversations tell it or held out (see `problems`)."""
     story = rng.choice(rng.choice(STORIES[steps]))
     telling = story.draw_telling(rng, held_out)
     while True:

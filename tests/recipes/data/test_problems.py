@@ -45,7 +45,7 @@ def test_the_expressions_lead_to_the_answer_one_after_the_other(steps, held_out)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_there_are_many_stories_each_told_in_several_ways_a_quarter_of_them_held_out(steps):
+def test_there_are_many_stories_each_told_in_several_ways(steps):
     groups = STORIES[steps]
     assert len(groups) == (4 if steps == 1 else 1)
     assert all(len(group) >= 12 for group in groups)
@@ -69,13 +69,15 @@ def test_questions_are_clean_sentences():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_held_out_problems_have_numbers_and_words_that_the_others_never_have(steps):
+def test_held_out_problems_have_numbers_and_of_several_steps_words_that_the_others_never_have(steps):
     train, held_out = drawn(steps, False, 1000), drawn(steps, True)
     for problem in train:
         assert not any(map(has_reserved_numbers, problem.expressions))
     for problem in held_out:
         assert any(map(has_reserved_numbers, problem.expressions))
 
+    if steps == 1:
+        return
     tellings = {telling for _, story in EVERY_STORY for telling in story.tellings[:-1]}
     patterns = [re.compile(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", re.escape(telling))) for telling in tellings]
     for problem in held_out[:80]:

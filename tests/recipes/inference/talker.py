@@ -52,8 +52,15 @@ REMEMBERED = [user("I am Bo."), *KNOWN["I am Bo."], user("Who am I?"), assistant
 @cache
 def train_talker(tokenizer_dir: Path) -> tuple[NanochatGPTForCausalLM, PreTrainedTokenizerFast]:
     """A model that knows `KNOWN` and `REMEMBERED`, and its tokenizer; trained in two seconds."""
-    tokenizer = load_tokenizer(tokenizer_dir, CONTEXT)
     conversations = [*([user(question), *reply] for question, reply in KNOWN.items()), REMEMBERED]
+    return learn_by_heart(tokenizer_dir, conversations)
+
+
+def learn_by_heart(
+    tokenizer_dir: Path, conversations: list[list[dict]]
+) -> tuple[NanochatGPTForCausalLM, PreTrainedTokenizerFast]:
+    """A model that knows these conversations, and its tokenizer."""
+    tokenizer = load_tokenizer(tokenizer_dir, CONTEXT)
     rows = [torch.tensor(encode_conversation(tokenizer, messages)[0]) for messages in conversations]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)

@@ -1,0 +1,124 @@
+"""Generation against plain `generate` of transformers' NanoChatForCausalLM: `python -m benchmarks.generate`.
+
+Both models have the same random weights in fp32 and write the same number of tokens after the same left-padded
+prompts, greedily; ours by `generate`, and by our loop that generates with tools. They take turns, so that a machine
+whose speed drifts favours neither; the figures are medians. The head's rows of special tokens are zero: no turn ends
+early, and no tool is called.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from transformers import NanoChatConfig, NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.errors import exit_on_input_error
+from recipes.inference.generate import Sampling, generate_replies
+from tokenizer.chat import Message, encode_prompt
+from tokenizer.special_tokens import SPECIAL_TOKENS
+from tokenizer.train import train_tokenizer
+
+THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
+PROMPT_TOKENS = (24, 48)  # least and most of a prompt
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure; the defaults are the cpu preset's model."""
+
+    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
+    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
+    max_seq_len: int = field(default=256, metadata={"help": "context of the models, in tokens"})
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 16], metadata={"help": "prompts at a time"})
+    new_tokens: int = field(default=96, metadata={"help": "tokens written after each prompt"})
+    repeats: int = field(default=5, metadata={"help": "turns of each side"})
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
+    ours, theirs = build_twins(args, tokenizer)
+    ours, theirs = ours.to(device), theirs.to(device)
+    print(
+        f"depth {args.depth}, vocabulary {args.vocab_size:,}, prompts of {PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} "
+        f"tokens, {args.new_tokens} new ones, {device.type}, {torch.get_num_threads()} threads"
+    )
+    for batch_size in args.batch_sizes:
+        speeds = measure(args, tokenizer, ours, theirs, batch_size)
+        for name, speed in speeds.items():
+            ratio = speed / speeds[THEIRS]
+            print(f"batch {batch_size}, {name}: {speed:,.0f} tokens/s = {ratio:.2f} x plain", flush=True)
+
+
+def build_twins(
+    args: BenchmarkArguments, tokenizer: PreTrainedTokenizerFast
+) -> tuple[NanochatGPTForCausalLM, NanoChatForCausalLM]:
+    """Our model and transformers' own, with the same random weights."""
+    config = NanochatGPTConfig.from_depth(
+        args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
+    )
+    torch.manual_seed(0)
+    ours, theirs = NanochatGPTForCausalLM(config), NanoChatForCausalLM(NanoChatConfig(**config.to_dict()))
+    with torch.no_grad():
+        for parameter in ours.parameters():  # fresh output projections are zero
+            parameter.normal_(std=0.05)
+        ours.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
+    theirs.load_state_dict(ours.state_dict())
+    return ours.eval(), theirs.eval()
+
+
+def measure(
+    args: BenchmarkArguments,
+    tokenizer: PreTrainedTokenizerFast,
+    ours: PreTrainedModel,
+    theirs: PreTrainedModel,
+    batch_size: int,
+) -> dict[str, float]:
+    """Median tokens/s of each side."""
+    conversations = questions(tokenizer, batch_size)
+    inputs = left_padded([encode_prompt(tokenizer, messages) for messages in conversations], ours.device)
+    options = {"max_new_tokens": args.new_tokens, "do_sample": False}
+    sampling = Sampling(max_new_tokens=args.new_tokens)
+    sides: dict[str, Callable[[], object]] = {
+        THEIRS: lambda: theirs.generate(**inputs, **options),
+        OURS: lambda: ours.generate(**inputs, **options),
+        TOOLS: lambda: generate_replies(ours, tokenizer, conversations, sampling, batch_size=batch_size),
+    }
+    seconds = {name: [] for name in sides}
+    for turn in range(1 + args.repeats):  # the first is warm-up
+        for name, write in sides.items():
+            started = time.perf_counter()
+            write()
+            if ours.device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: batch_size * args.new_tokens / statistics.median(each) for name, each in seconds.items()}
+
+
+def questions(tokenizer: PreTrainedTokenizerFast, number: int) -> list[list[Message]]:
+    """Conversations of one question each, whose prompts have between the least and the most PROMPT_TOKENS tokens."""
+    least, most = PROMPT_TOKENS
+    text = " and ".join(f"What is {n} + {n}" for n in range(100))
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    frame = len(encode_prompt(tokenizer, [{"role": "user", "content": "?"}])) - 1
+    lengths = [most - frame - index * (most - least) // max(1, number - 1) for index in range(number)]
+    return [[{"role": "user", "content": tokenizer.decode(ids[:length])}] for length in lengths]
+
+
+def left_padded(prompts: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:
+    """Ids and attention mask (B, T) of prompts, padded with 0."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.generate", main)

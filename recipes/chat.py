@@ -1,0 +1,208 @@
+"""Talk to a model: `python -m recipes.chat --model runs/NAME/grpo`, or ask it once by `--prompt TEXT`.
+
+Ctrl-C stops the answer, which is kept as far as it came; at an empty prompt it ends the program, as Ctrl-D does.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from recipes.arguments import parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.inference.generate import Call, Reply, Result, Sampling, Text, context_length, stream_reply
+from recipes.inference.models import load_chat_model
+from tokenizer.chat import Message, encode_prompt
+
+HELP = """\
+/clear         forget the conversation
+/system TEXT   instructions for the model, from now on (without TEXT: none)
+/help          this list
+/quit          end; so do Ctrl-D, and Ctrl-C at an empty prompt
+Ctrl-C stops an answer; what came so far stays in the conversation."""
+INTERRUPTED = 128 + signal.SIGINT  # the exit code of shells for Ctrl-C
+
+
+@dataclass
+class ChatArguments:
+    """Flags of `python -m recipes.chat`."""
+
+    model: str = field(metadata={"help": "directory or Hub id of a chat model"})
+    prompt: str | None = field(default=None, metadata={"help": "answer this on stdout, and end"})
+    system: str | None = field(default=None, metadata={"help": "instructions for the model"})
+    temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 takes the likeliest token"})
+    top_k: int | None = field(default=None, metadata={"help": "sample from this many likeliest tokens only"})
+    top_p: float = field(default=1.0, metadata={"help": "sample from the likeliest tokens of this total probability"})
+    max_new_tokens: int = field(default=512, metadata={"help": "tokens of one answer"})
+    seed: int = field(default=0, metadata={"help": "of sampling"})
+
+
+class Chat:
+    """A conversation with a model on this terminal."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, system: str | None
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sampling = sampling
+        self.system = system
+        self.history: list[Message] = []
+        self.asked = 0
+
+    def messages(self, first: int = 0) -> list[Message]:
+        """The conversation as the model sees it, its history from message `first` on."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return system + self.history[first:]
+
+    def answer(self, text: str, show_calls: bool) -> Reply:
+        """Print the answer to `text` as it comes, and keep both in the history.
+
+        Raises `InputError`, and forgets `text`, if it is empty or fills the context.
+        """
+        self.history.append({"role": "user", "content": text})
+        try:
+            self.forget_what_no_longer_fits()
+            sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)  # other draws each time
+            self.asked += 1
+            stop = threading.Event()
+            with ctrl_c_sets(stop):
+                for event in stream_reply(self.model, self.tokenizer, self.messages(), sampling, stop=stop):
+                    match event:
+                        case Text(piece):
+                            print(piece, end="", flush=True)
+                        case Call(expression) if show_calls:
+                            print(f"[{expression}", end="", flush=True)
+                        case Result(result) if show_calls:
+                            print(f" = {result}]", end="", flush=True)
+                        case Reply() as reply:
+                            self.history += reply.messages
+                            return reply
+        except InputError:
+            self.history.pop()
+            raise
+
+    def forget_what_no_longer_fits(self) -> None:
+        """Drop the oldest exchanges until there is room for an answer, and say so."""
+        context = context_length(self.model)
+        room = min(self.sampling.max_new_tokens, context // 4)
+        questions = [index for index, message in enumerate(self.history) if message["role"] == "user"]
+
+        def length(first: int) -> int:
+            return len(encode_prompt(self.tokenizer, self.messages(first)))
+
+        last = len(questions) - 1
+        dropped = next((n for n, first in enumerate(questions) if length(first) <= context - room), last)
+        first = questions[dropped]
+        if dropped and length(first) < context:  # otherwise the newest alone is too long, and will not be answered
+            self.history = self.history[first:]
+            what = "question was" if dropped == 1 else f"{dropped} questions were"
+            print(f"(the oldest {what} dropped: the model's context is {context:,} tokens)", flush=True)
+
+    def obey(self, command: str) -> bool:
+        """Carry out a line that begins with a slash. Returns whether to go on."""
+        name, _, rest = command.partition(" ")
+        match name:
+            case "/quit" | "/exit":
+                return False
+            case "/clear":
+                self.history.clear()
+                print("(a new conversation)")
+            case "/system":
+                self.system = rest.strip() or None
+                print("(understood)" if self.system else "(no instructions)")
+            case "/help":
+                print(HELP)
+            case _:
+                print(f"{name} is not known:\n{HELP}")
+        return True
+
+    def run(self) -> None:
+        """Questions and answers until the user ends it."""
+        while (line := read_line("> ")) is not None:
+            if line.startswith("/"):
+                if not self.obey(line.strip()):
+                    break
+            elif line.strip():
+                try:
+                    reply = self.answer(line, show_calls=True)
+                    print(" (stopped)" if reply.stopped else "", flush=True)
+                except InputError as error:
+                    print(f"({error})", flush=True)
+        print("Bye.")
+
+
+def read_line(prompt: str) -> str | None:
+    """The next line, or None at the end. Ctrl-C discards what has been typed, and is the end if nothing has."""
+    while True:
+        try:
+            return input(prompt)
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            print()
+            if not typed_so_far():
+                return None
+
+
+def typed_so_far() -> str:
+    """What stands on the line being edited; nothing where there is no readline."""
+    readline = sys.modules.get("readline")
+    return readline.get_line_buffer() if readline else ""
+
+
+@contextmanager
+def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `stop`; once more, and it ends the program."""
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def chat(args: ChatArguments) -> None:
+    """Load the model, then answer once or talk."""
+    if args.prompt is not None and not args.prompt.strip():
+        raise InputError("the prompt is empty: write something after --prompt.")
+    sampling = Sampling(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
+    logging.set_verbosity_error()
+    conversation = Chat(*load_chat_model(args.model), sampling, args.system)
+    if args.prompt is None:
+        with suppress(ImportError):
+            import readline  # noqa: F401  (input() then has arrow keys and a history)
+        print(f"Talking to {args.model}. /help lists the commands.")
+        conversation.run()
+        return
+    reply = conversation.answer(args.prompt, show_calls=False)
+    print(flush=True)
+    if reply.stopped:
+        sys.exit(INTERRUPTED)
+
+
+def main() -> None:
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="replace")  # a terminal may send and show anything
+    try:
+        chat(parse_arguments(ChatArguments))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the answer has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    exit_on_input_error("chat", main)
