@@ -4,9 +4,11 @@ Each stage is the command that it prints, so that any of them can be run by hand
 run it again after an interruption.
 """
 
+import json
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -22,11 +24,21 @@ from evals.samples import PROMPTS, complete, is_right
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.inference.models import load_chat_model
 from recipes.training.export import is_finished
 from recipes.training.tracking import clock, read_metrics
+from tokenizer.chat import Message, call_expression
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
+TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k"}
+QUESTIONS = (
+    "Hello!",
+    "What is the capital of France?",
+    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
+    "Who are you?",
+)
 
 
 @dataclass
@@ -38,26 +50,65 @@ class SpeedrunArguments:
 
 
 def speedrun(args: SpeedrunArguments) -> None:
-    """Tokenizer, base model, samples; each stage's headline as it ends."""
+    """Tokenizer, base model, midtraining, SFT, GRPO, evaluation; each stage's headline as it ends."""
     preset = choose_preset(args.preset)
+    kind = "cpu" if preset == "cpu" else "gpu"
     run_dir = Path(args.run_dir or Path("runs", preset))
     print(f"preset {preset}, into {run_dir}", flush=True)
 
-    tokenizer_dir, base_dir = run_dir / "tokenizer", run_dir / "base"
-    tokenizer_config = CONFIGS / "tokenizer" / ("cpu.yaml" if preset == "cpu" else "gpu.yaml")
     run_stage(
         "tokenizer",
-        [*python(), "-m", "tokenizer.train", "--config", tokenizer_config, "--output_dir", tokenizer_dir],
-        finished=lambda: (tokenizer_dir / "tokenizer.json").exists(),
+        [*python(), "-m", "tokenizer.train", *config("tokenizer", kind), "--output_dir", run_dir / "tokenizer"],
+        finished=lambda: (run_dir / "tokenizer" / "tokenizer.json").exists(),
     )
-    pretraining = [ROOT / "recipes" / "pretrain.py", "--config", CONFIGS / f"{preset}.yaml"]
-    run_stage(
-        "base",
-        [*launcher(preset), *pretraining, "--tokenizer", tokenizer_dir, "--output_dir", base_dir],
-        finished=lambda: is_finished(base_dir),
-    )
-    print_headline(base_dir)
-    print_samples(base_dir)
+    base = ["pretrain.py", "--config", CONFIGS / f"{preset}.yaml", "--tokenizer", run_dir / "tokenizer"]
+    train_stage("base", base, preset, run_dir)
+    print_headline(run_dir / "base")
+    print_samples(run_dir / "base")
+
+    mixtures = {stage: ["--conversations", CONFIGS / "mixtures" / f"{stage}.yaml"] for stage in ("mid", "sft")}
+    given = {stage: [] if kind == "cpu" else mixtures[stage] for stage in mixtures}
+    mid = ["midtrain.py", *config("mid", kind), "--source", run_dir / "base", *given["mid"]]
+    train_stage("mid", mid, preset, run_dir)
+    train_stage("sft", ["sft.py", *config("sft", kind), *given["sft"]], preset, run_dir)
+    evaluate_stage("sft", kind, preset, run_dir)
+    train_stage("grpo", ["grpo.py", *config("grpo", kind)], preset, run_dir)
+    evaluate_stage("grpo", kind, preset, run_dir)
+    print_comparison(run_dir)
+    print_conversation(run_dir / "grpo")
+    print(f"\ntalk to it: {shlex.join(['python', '-m', 'recipes.chat', '--model', str(run_dir / 'grpo')])}")
+
+
+def config(stage: str, kind: str) -> list[str | Path]:
+    """The flag that names a stage's preset for this kind of hardware."""
+    return ["--config", CONFIGS / stage / f"{kind}.yaml"]
+
+
+def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:
+    """Run a training script of recipes/, with `launcher`, into the stage's directory."""
+    command = [*launcher(preset), ROOT / "recipes" / script[0], *script[1:], "--output_dir", run_dir / name]
+    run_stage(name, command, finished=lambda: is_finished(run_dir / name))
+
+
+def evaluate_stage(name: str, kind: str, preset: str, run_dir: Path) -> None:
+    """Examine the model of a stage."""
+    evaluation = [
+        "evals.chat",
+        "--model",
+        run_dir / name,
+        "--tasks",
+        TASKS[kind],
+        "--output",
+        results_file(run_dir, name),
+    ]
+    launch = launcher(preset)
+    module = ["-m", *evaluation] if launch == python() else ["--module", *evaluation]
+    run_stage(f"evaluation of {name}", [*launch, *module], finished=results_file(run_dir, name).exists)
+
+
+def results_file(run_dir: Path, name: str) -> Path:
+    """Where the evaluation of a stage is written."""
+    return run_dir / name / "evals" / "chat.json"
 
 
 def choose_preset(name: str) -> str:
@@ -143,6 +194,46 @@ def print_samples(base_dir: Path) -> None:
         print(f"  {mark}  {prompt}{text.splitlines()[0] if text else ''}")
     print(f"\n{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)} prompts completed right")
     print(f"the model: {base_dir}    its loss: {base_dir / 'loss.png'}")
+
+
+def print_comparison(run_dir: Path) -> None:
+    """Accuracy of each task after SFT and after GRPO, and how fast the rollouts were."""
+    steps = [record for record in read_metrics(run_dir / "grpo" / "metrics.jsonl") if "train/reward" in record]
+    seconds, completions = (
+        statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
+    )
+    print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
+    accuracies = {}
+    for stage in ("sft", "grpo"):
+        tasks = json.loads(results_file(run_dir, stage).read_text())["tasks"]
+        accuracies[stage] = {name: result["accuracy"] for name, result in tasks.items()}
+    print(f"\n{'task':<16}{'after SFT':>12}{'after GRPO':>12}")
+    for task, before in accuracies["sft"].items():
+        print(f"{task:<16}{before:>12.1%}{accuracies['grpo'].get(task, float('nan')):>12.1%}")
+
+
+def print_conversation(model_dir: Path) -> None:
+    """A conversation with the finished model; it calls the calculator where it has to."""
+    model, tokenizer = load_chat_model(str(model_dir))
+    messages = []
+    print()
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        reply = generate_replies(model, tokenizer, [messages], Sampling(max_new_tokens=128))[0]
+        messages += reply
+        print(f"  you    {question}")
+        for message in reply:
+            for line in describe(message):
+                print(f"  {line}")
+
+
+def describe(message: Message) -> list[str]:
+    """What a person sees of a message of the reply: its text, the call in it, or a tool's result."""
+    if message["role"] == "tool":
+        return [f"       = {message['content']}"]
+    expression = call_expression(message)
+    text = [f"model  {message['content']}"] if message["content"] else []
+    return text + ([f"model  [calculator] {expression}"] if expression is not None else [])
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from recipes import atomic
 from recipes.errors import InputError
 
+SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # what is known before the checkpoint of its step is written
 TRACKERS = ("trackio", "wandb", "tensorboard")
 
 
@@ -39,7 +40,8 @@ class MetricsLog:
     def resume(self, step: int) -> None:
         """Keep the training records up to `step`, and the evaluations before it; drop what came after.
 
-        A checkpoint is written before its step is evaluated, so a resumed run evaluates that step again.
+        Our loop writes a checkpoint before its step is evaluated, so a resumed run evaluates that step again.
+        (transformers' Trainer evaluates first, for it keeps the best; its loss is `val/loss`.)
         """
         self.records = [record for record in read_metrics(self.path) if _is_kept(record, step)]
         atomic.write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
@@ -56,7 +58,7 @@ class MetricsLog:
 
 
 def _is_kept(record: dict[str, Any], step: int) -> bool:
-    return record["step"] < step or (record["step"] == step and "train/loss" in record)
+    return record["step"] < step or (record["step"] == step and not record.keys().isdisjoint(SAVED_WITH_A_STEP))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -106,13 +108,19 @@ class Console:
 
 
 def step_line(record: dict[str, Any], num_steps: int) -> str:
-    """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go."""
+    """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go.
+
+    Of a step of reinforcement also the mean reward, and completions/s.
+    """
     step, seconds = record["step"], record["total_training_time"]
     mfu = f"{record['train/mfu']:.1%}" if record["train/mfu"] is not None else "unknown"
     to_go = record["train/dt"] * (num_steps - step)
+    rollouts = ""
+    if "train/reward" in record:
+        rollouts = f"| reward {record['train/reward']:.3f} | {record['train/completions_per_sec']:.1f} completions/s "
     return (
         f"step {step:06d}/{num_steps:06d} ({step / num_steps:.1%}) | loss {record['train/loss']:.4f} "
-        f"| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
+        f"{rollouts}| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
         f"| tok/sec {record['train/tok_per_sec']:,.0f} | mfu {mfu} | total {clock(seconds)} | eta {clock(to_go)}"
     )
 

@@ -27,7 +27,7 @@ SETUPS = {  # training processes, and loader workers of each
     "2 processes": (2, 0),
     "2 processes, 2 workers": (2, 2),
 }
-DEPENDS_ON_TIME = {"train/dt", "train/tok_per_sec", "train/mfu", "total_training_time"}
+DEPENDS_ON_TIME = {"train/dt", "train/tok_per_sec", "train/completions_per_sec", "train/mfu", "total_training_time"}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def test_the_named_presets_are_there():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_dry_runs_and_says_what_it_needs(name, capsys):
     argv = ["--config", str(PRESETS[name]), "--dry_run", "--price_per_gpu_hour", "3"]
-    args = parse_arguments(PretrainArguments, argv)
+    args = parse_arguments(PretrainArguments, argv=argv)
     dry_run(args)
     lines = {line[:13].strip(): line[13:] for line in capsys.readouterr().out.splitlines()}
     assert {"parameters", "horizon", "batch", "memory", "time", "cost"} <= set(lines)
@@ -28,7 +28,7 @@ def test_a_preset_dry_runs_and_says_what_it_needs(name, capsys):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_gpu_preset_fits_the_gpu_it_is_planned_for(name, capsys):
-    dry_run(parse_arguments(PretrainArguments, ["--config", str(PRESETS[name]), "--dry_run"]))
+    dry_run(parse_arguments(PretrainArguments, argv=["--config", str(PRESETS[name]), "--dry_run"]))
     assert "(fits)" in capsys.readouterr().out
 
 

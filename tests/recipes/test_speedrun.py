@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,38 +13,60 @@ import torch
 import yaml
 
 from recipes import speedrun
+from recipes.data.messages import assistant, calculator_call, user
 from recipes.errors import InputError
 from recipes.speedrun import SpeedrunArguments
 
 
 @pytest.fixture
 def tiny_preset(tiny, tmp_path, monkeypatch):
-    """Stands beside the real presets under the name cpu."""
+    """Stands beside the real presets under the name cpu: every stage of a few steps."""
+    conversations = tmp_path / "conversations.jsonl"
+    messages = [[user(f"What is {n}+{n}?"), *calculator_call("", f"{n}+{n}", str(2 * n)), assistant(f"It is {2 * n}.")]
+                for n in range(200)]  # fmt: skip
+    conversations.write_text("".join(json.dumps(each) + "\n" for each in messages))
+    base = {name: value for name, value in tiny.items() if name != "tokenizer"}
+    stages = {
+        "cpu.yaml": base | {"dataset": str(tiny["dataset"]), "max_seq_len": 128, "total_batch_size": 256},
+        "tokenizer/cpu.yaml": {"dataset": str(tiny["dataset"]), "vocab_size": 512, "model_max_length": 128},
+        "mid/cpu.yaml": {"conversations": str(conversations), "eval_every": -1, "sample_every": -1},
+        "sft/cpu.yaml": {"conversations": str(conversations), "per_device_train_batch_size": 32},
+        "grpo/cpu.yaml": {
+            "max_steps": 2,
+            "max_problems": 20,
+            "num_generations": 2,
+            "per_device_train_batch_size": 4,
+            "max_completion_length": 8,
+            "pass_problems": 4,
+            "pass_samples": 2,
+        },
+    }
     configs = tmp_path / "configs"
-    (configs / "tokenizer").mkdir(parents=True)
-    preset = {name: value for name, value in tiny.items() if name != "tokenizer"}
-    (configs / "cpu.yaml").write_text(yaml.safe_dump(preset | {"dataset": str(tiny["dataset"])}))
-    tokenizer = {"dataset": str(tiny["dataset"]), "vocab_size": 512, "model_max_length": 32}
-    (configs / "tokenizer" / "cpu.yaml").write_text(yaml.safe_dump(tokenizer))
+    for name, flags in stages.items():
+        (configs / name).parent.mkdir(parents=True, exist_ok=True)
+        (configs / name).write_text(yaml.safe_dump(flags))
     monkeypatch.setattr(speedrun, "CONFIGS", configs)
+    monkeypatch.setitem(speedrun.TASKS, "cpu", "problems1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
 
 @pytest.mark.slow
-def test_a_speedrun_trains_each_stage_once_and_ends_with_the_seven_prompts(tiny_preset, tmp_path, capfd):
+def test_a_speedrun_trains_each_stage_once_and_ends_with_a_conversation(tiny_preset, tmp_path, capfd):
     args = SpeedrunArguments(preset="cpu", run_dir=str(tmp_path / "run"))
     speedrun.speedrun(args)
     first = capfd.readouterr().out
     speedrun.speedrun(args)
     second = capfd.readouterr().out
 
-    assert "== tokenizer: done in" in first and "== base: done in" in first
-    assert "== tokenizer: finished already" in second and "== base: finished already" in second
+    for stage in ("tokenizer", "base", "mid", "sft", "evaluation of sft", "grpo", "evaluation of grpo"):
+        assert f"== {stage}: done in" in first and f"== {stage}: finished already" in second
     for output in (first, second):
         assert "bits per byte after 6 steps" in output
         assert "The capital of France is" in output
         assert "of 6 prompts completed right" in output
+        assert re.search(r"problems1 +\d+\.\d% +\d+\.\d%", output) and "completions/s" in output
+        assert "  you    What is the capital of France?\n" in output
     steps = [
         json.loads(line)["step"] for line in (tmp_path / "run" / "base" / "metrics.jsonl").read_text().splitlines()
     ]

@@ -86,7 +86,7 @@ def _ask_choice(rng: Random) -> ExamItem:
 
 def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
     def ask(rng: Random) -> ExamItem:
-        problem = draw_problem(rng, rng.choice(steps), held_out=True)
+        problem = draw_problem(rng, rng.choice(steps), "validation")
         return ExamItem(name, [user(problem.question)], problem.answer)
 
     return ask

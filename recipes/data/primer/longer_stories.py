@@ -1,6 +1,7 @@
 """Stories behind the word problems of two and three steps, written as those in `one_step_stories`.
 
-The last way to tell each is held out: no conversation tells it, only the exams do.
+The last way to tell each is held out: only the exams tell it. The last but one no conversation tells, only GRPO's
+problems do.
 """
 
 TWO_STEP_STORIES = """

@@ -1,7 +1,7 @@
 """Word problems with a checkable answer, solved by one call of the calculator for each step.
 
-One pair of numbers in ten is held out from every conversation, and of the stories of two and three steps the last way
-to tell them, so a model can be asked about numbers, and in words, that it has never seen.
+One pair of numbers in ten is held out from all training, and of the stories of two and three steps the last way to
+tell them, so a model can be asked about numbers, and in words, that it has never seen.
 """
 
 import re
@@ -66,11 +66,12 @@ class Story:
         """Letters of the numbers given."""
         return tuple(sorted({letter for step in self.steps for letter in step if letter in "abcd"}))
 
-    def draw_telling(self, rng: Random, held_out: bool) -> str:
-        """A way to tell the story that conversations use, or of more than one step the last, which is held out."""
+    def draw_telling(self, rng: Random, split: str) -> str:
+        """A way to tell the story in this split; see `problems`."""
         if len(self.steps) == 1:
             return rng.choice(self.tellings)
-        return self.tellings[-1] if held_out else rng.choice(self.tellings[:-1])
+        told = {"shown": self.tellings[:-2], "train": self.tellings[:-1], "validation": self.tellings[-1:]}
+        return rng.choice(told[split])
 
 
 def read_stories(text: str) -> tuple[Story, ...]:
@@ -90,35 +91,38 @@ STORIES: dict[int, tuple[tuple[Story, ...], ...]] = {
 # Drawing problems
 
 
+SPLITS = ("shown", "train", "validation")
+
+
 def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]:
     """`count` different problems of so many steps (1 to 3); equal seeds give equal problems.
 
-    train: words and numbers that conversations use. validation: numbers that they never use and, of more than one
-    step, such words.
+    shown: as conversations tell and solve them. train: told in more ways, for training by reward alone. validation:
+    with numbers that neither of them uses and, where there is more than one step, told in words that neither uses.
     Raises InputError for another split or number of steps.
     """
-    if split not in ("train", "validation"):
-        raise InputError(f"primer problems: no split {split!r}. Use 'train' or 'validation'.")
+    if split not in SPLITS:
+        raise InputError(f"primer problems: no split {split!r}. Use one of {', '.join(SPLITS)}.")
     if steps not in STORIES:
         raise InputError(f"primer problems: none of {steps} steps. Use 1, 2 or 3.")
     rng = Random(f"{seed} {split} problems of {steps}")
     drawn: dict[str, Problem] = {}
     while len(drawn) < count:
-        problem = draw_problem(rng, steps, held_out=split == "validation")
+        problem = draw_problem(rng, steps, split)
         drawn.setdefault(problem.question, problem)
     return list(drawn.values())
 
 
-def draw_problem(rng: Random, steps: int, held_out: bool = False) -> Problem:
-    """A problem of so many steps, as conversations tell it or held out (see `problems`)."""
+def draw_problem(rng: Random, steps: int, split: str = "shown") -> Problem:
+    """A problem of so many steps out of one of the splits of `problems`."""
     story = rng.choice(rng.choice(STORIES[steps]))
-    telling = story.draw_telling(rng, held_out)
+    telling = story.draw_telling(rng, split)
     while True:
         numbers = {letter: _draw_number(rng) for letter in story.given}
         if story.steps[0] == "a/b":
             numbers["a"] = numbers["b"] * _draw_number(rng)
         worked = _work(story, telling, numbers)
-        if worked and any(map(has_reserved_numbers, worked[0])) == held_out:
+        if worked and any(map(has_reserved_numbers, worked[0])) == (split == "validation"):
             expressions, answer = worked
             return Problem(_tell(telling, numbers, rng), str(answer), steps, expressions)
 

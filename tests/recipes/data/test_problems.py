@@ -7,6 +7,7 @@ import pytest
 
 from recipes.data.messages import check_messages
 from recipes.data.primer.problems import (
+    SPLITS,
     STORIES,
     Problem,
     draw_problem,
@@ -23,15 +24,15 @@ from recipes.inference.calculator import calculator
 EVERY_STORY = [(steps, story) for steps, groups in STORIES.items() for group in groups for story in group]
 
 
-def drawn(steps: int, held_out: bool, count: int = 400) -> list[Problem]:
+def drawn(steps: int, split: str, count: int = 400) -> list[Problem]:
     rng = Random(5)
-    return [draw_problem(rng, steps, held_out) for _ in range(count)]
+    return [draw_problem(rng, steps, split) for _ in range(count)]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("held_out", [False, True])
-def test_the_expressions_lead_to_the_answer_one_after_the_other(steps, held_out):
-    for problem in drawn(steps, held_out):
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_expressions_lead_to_the_answer_one_after_the_other(steps, split):
+    for problem in drawn(steps, split):
         results = list(map(calculator, problem.expressions))
         assert len(results) == problem.steps == steps
         assert results[-1] == problem.answer
@@ -64,24 +65,30 @@ def test_every_telling_names_each_number_once_and_asks():
 
 def test_questions_are_clean_sentences():
     for steps in STORIES:
-        for problem in drawn(steps, False) + drawn(steps, True):
+        for problem in drawn(steps, "train") + drawn(steps, "validation"):
             assert not re.search(r"[{}]|  |\.\.|\\|(^|[.?] )[a-z]", problem.question), problem.question
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_held_out_problems_have_numbers_and_of_several_steps_words_that_the_others_never_have(steps):
-    train, held_out = drawn(steps, False, 1000), drawn(steps, True)
+    train, held_out = drawn(steps, "train", 1000), drawn(steps, "validation")
     for problem in train:
         assert not any(map(has_reserved_numbers, problem.expressions))
     for problem in held_out:
         assert any(map(has_reserved_numbers, problem.expressions))
 
-    if steps == 1:
-        return
-    tellings = {telling for _, story in EVERY_STORY for telling in story.tellings[:-1]}
+    if steps > 1:
+        shown = drawn(steps, "shown", 1000)
+        assert told_in_last(held_out, 1) == 1 and told_in_last(train, 1) == 0 and told_in_last(shown, 2) == 0
+        assert 0.2 < told_in_last(train, 2) < 0.5
+
+
+def told_in_last(problems: list[Problem], ways: int) -> float:
+    """Share of the problems told in one of the last so many ways to tell their story."""
+    tellings = {telling for _, story in EVERY_STORY for telling in story.tellings[-ways:]}
     patterns = [re.compile(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", re.escape(telling))) for telling in tellings]
-    for problem in held_out[:80]:
-        assert not any(pattern.fullmatch(problem.question) for pattern in patterns), problem.question
+    told = problems[:150]
+    return sum(any(pattern.fullmatch(problem.question) for pattern in patterns) for problem in told) / len(told)
 
 
 def test_reserved_numbers_are_reserved_in_either_order():

@@ -1,0 +1,134 @@
+"""Tokens/s of midtraining and SFT against pretraining at equal shapes: `python -m benchmarks.stages`.
+
+Each recipe runs as users run it, in a process of its own, in turns; its speed is the median over the steps after
+warm-up. All three see the same number of rows of nearly the same length: conversations are joined until the next
+question would not fit into the row.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from recipes.arguments import parse_arguments
+from recipes.data.conversations import open_conversations
+from recipes.data.corpora import open_corpus
+from recipes.errors import exit_on_input_error
+from recipes.training.tracking import read_metrics
+from tokenizer.chat import Message, encode_conversation
+from tokenizer.train import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure; the defaults are the cpu preset's model on the embedded corpus."""
+
+    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
+    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
+    max_seq_len: int = field(default=256, metadata={"help": "tokens a row, of all three"})
+    device_batch_size: int = field(default=8, metadata={"help": "rows at a time, of all three"})
+    accumulation: int = field(default=2, metadata={"help": "times so many rows for an optimizer step, of all three"})
+    steps: int = field(default=20, metadata={"help": "measured steps a turn"})
+    warmup: int = field(default=5, metadata={"help": "steps before them"})
+    rounds: int = field(default=3, metadata={"help": "turns of each"})
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    speeds: dict[str, list[float]] = {"pretraining": [], "midtraining": [], "SFT": []}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        documents = (row["text"] for row in open_corpus("primer").train)
+        save_tokenizer(train_tokenizer(documents, args.vocab_size), directory / "tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
+        conversations = directory / "conversations.jsonl"
+        write_full_rows(conversations, tokenizer, args)
+        for turn in range(args.rounds):
+            commands = build_commands(args, directory, conversations, turn)
+            for stage, (command, metrics) in commands.items():
+                speeds[stage].append(run(command, metrics, args.warmup))
+            print(f"turn {turn + 1}: " + " | ".join(f"{k} {v[-1]:,.0f} tok/s" for k, v in speeds.items()), flush=True)
+    for stage in ("midtraining", "SFT"):
+        ratios = [mine / base for mine, base in zip(speeds[stage], speeds["pretraining"], strict=True)]
+        print(f"{stage}: {statistics.median(ratios):.2f} x pretraining, median of {args.rounds} turns")
+
+
+def write_full_rows(path: Path, tokenizer: PreTrainedTokenizerFast, args: BenchmarkArguments) -> None:
+    """As many conversations as the stages will read, each filling a row as far as whole exchanges can."""
+    needed = 2 * (args.steps + args.warmup) * args.accumulation * args.device_batch_size
+    sources = iter(row["messages"] for row in open_conversations("primer:mid"))
+    row: list[Message] = []
+    with path.open("w") as file:
+        while needed:
+            exchange = [message for message in next(sources) if message["role"] != "system"]
+            if len(encode_conversation(tokenizer, row + exchange)[0]) > args.max_seq_len:
+                file.write(json.dumps(row) + "\n")
+                needed, row = needed - 1, []
+            row += exchange
+
+
+def build_commands(
+    args: BenchmarkArguments, directory: Path, conversations: Path, turn: int
+) -> dict[str, tuple[list[str], Path]]:
+    """The three commands of a turn, not compiled, each with the metrics file that it writes."""
+    run_dir = directory / f"turn{turn}"
+    steps = args.steps + args.warmup
+    loop = {
+        "total_batch_size": args.accumulation * args.device_batch_size * args.max_seq_len,
+        "device_batch_size": args.device_batch_size,
+        "num_iterations": steps,
+        "max_seq_len": args.max_seq_len,
+        "compile": "false",
+        "eval_every": -1,
+        "sample_every": -1,
+        "save_every": 0,
+    }
+    base = {**loop, "dataset": "primer", "tokenizer": directory / "tokenizer", "depth": args.depth}
+    mid = {**loop, "source": run_dir / "base", "conversations": conversations}
+    sft = {
+        "source": "base",
+        "conversations": conversations,
+        "per_device_train_batch_size": args.device_batch_size,
+        "gradient_accumulation_steps": args.accumulation,
+        "max_steps": steps,
+        "logging_steps": 1,
+        "eval_strategy": "no",
+        "load_best_model_at_end": False,
+        "save_strategy": "no",
+    }
+    stages = {
+        "pretraining": ("pretrain", "base", base),
+        "midtraining": ("midtrain", "mid", mid),
+        "SFT": ("sft", "sft", sft),
+    }
+    return {
+        stage: (command(script, {**flags, "output_dir": run_dir / name}), run_dir / name / "metrics.jsonl")
+        for stage, (script, name, flags) in stages.items()
+    }
+
+
+def command(script: str, flags: dict[str, Any]) -> list[str]:
+    """The words of a command line."""
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, f"recipes/{script}.py", *words]
+
+
+def run(words: list[str], metrics: Path, warmup: int) -> float:
+    """Median tokens/s after warm-up."""
+    process = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if process.returncode != 0:
+        sys.exit(process.stdout)
+    records = [record for record in read_metrics(metrics) if "train/tok_per_sec" in record]
+    return statistics.median(record["train/tok_per_sec"] for record in records[warmup:])
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.stages", main)

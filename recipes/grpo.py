@@ -1,0 +1,124 @@
+"""Reinforcement: `python recipes/grpo.py --config recipes/configs/grpo/cpu.yaml --output_dir runs/NAME/grpo`.
+
+TRL's GRPOTrainer on problems with a checkable answer. The model may call the calculator, which TRL runs; a reply earns
+1 if its final number is right. Every flag of TRL's GRPOConfig and ModelConfig works, beside our own.
+"""
+
+import recipes.quiet  # noqa: F401  # isort: skip
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.utils.logging import disable_progress_bar
+from transformers import set_seed
+from trl import GRPOConfig, GRPOTrainer, ModelConfig
+
+from recipes.arguments import parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.inference.calculator import calculator
+from recipes.inference.generate import Sampling
+from recipes.training.export import is_finished
+from recipes.training.posttraining import (
+    PosttrainArguments,
+    build_posttraining_optimizer,
+    context_length,
+    find_source,
+    flag,
+    load_chat_model,
+    newest_checkpoint,
+    reject_idle_flags,
+    save_finished,
+    settle_on_hardware,
+    train,
+    use_our_console,
+)
+from recipes.training.rollouts import PassAtK, called_calculator, open_problems, right_answer
+from tokenizer.chat import has_chat_format
+
+
+@dataclass
+class GRPOArguments(PosttrainArguments, GRPOConfig):
+    """Flags of recipes/grpo.py; what differs from TRL's defaults is set here, by nanochat's example."""
+
+    source: str = flag("sft", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id")
+    problems: str = flag("primer", "primer, or gsm8k, or gsm8k:PATH for local files")
+    max_problems: int = flag(10_000, "problems to train on at most")
+    format_reward: float = flag(0.0, "reward for calling the calculator without an error, beside 1 for the answer")
+    pass_every: int = flag(60, "steps between measurements of pass@k; 0: only before and after, -1: never")
+    pass_problems: int = flag(200, "held-out problems that pass@k is measured on")
+    pass_samples: int = flag(8, "sampled replies to each of them: the k")
+    pass_batch_size: int = flag(64, "replies that a process works on at a time for pass@k")
+    output_dir: str = flag("runs/base/grpo", "where checkpoints, metrics and the final model go")
+    init_lr_frac: float = flag(0.05, "learning rates of this stage, as a share of pretraining's")
+    num_train_epochs: float = flag(1.0, "passes over the problems")
+    per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time")
+    num_generations: int | None = flag(16, "replies to each problem, compared with each other")
+    max_completion_length: int = flag(256, "tokens of a reply, calls and results included")
+    top_k: int = flag(50, "replies are sampled from so many likeliest tokens")
+    loss_type: str = flag("dapo", "the loss is averaged over the tokens of all replies")
+    scale_rewards: str = flag("none", "advantages are r - mean(r), not divided by the deviation")
+    save_total_limit: int | None = flag(2, "newest checkpoints kept")
+    logging_steps: float = flag(1, "steps between logs")
+    gradient_checkpointing: bool | None = flag(None, "recompute activations in the backward pass: less memory, slower")
+
+    def __post_init__(self) -> None:
+        settle_on_hardware(self)
+        super().__post_init__()
+        for name in ("max_problems", "pass_problems", "pass_samples", "pass_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
+    """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
+    reject_idle_flags(args, model_args)
+    output_dir = Path(args.output_dir)
+    if is_finished(output_dir):
+        print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
+        return
+    disable_progress_bar()
+    source = find_source(args.source, output_dir)
+    set_seed(args.seed)  # for what is new in the model: adapters
+    model, tokenizer = load_chat_model(source, model_args, None, args.trust_remote_code)
+    if not has_chat_format(tokenizer):
+        raise InputError(f"{source} calls tools in a format of its own: take a model with our chat template.")
+    context = context_length(model)
+    if args.max_completion_length >= context:
+        raise InputError(
+            f"max_completion_length {args.max_completion_length} leaves no room for a question in the model's context "
+            f"of {context:,} tokens."
+        )
+    problems = open_problems(args.problems, "train", args.max_problems, args.seed)
+    at_once = args.generation_batch_size // args.num_generations
+    if len(problems) < at_once:
+        raise InputError(f"{len(problems)} problems are too few for one step of {at_once}: take a smaller batch.")
+    held_out = open_problems(args.problems, "validation", args.pass_problems, seed=1)
+
+    checkpoints = output_dir / "checkpoints"
+    checkpoint = newest_checkpoint(checkpoints, args.resume)
+    args.output_dir = str(checkpoints)
+    args.reward_weights = [1.0, args.format_reward]
+    trainer = GRPOTrainer(
+        model=model,
+        args=args,
+        train_dataset=problems,
+        reward_funcs=[right_answer, called_calculator],
+        tools=[calculator],
+        processing_class=tokenizer,
+        optimizers=(build_posttraining_optimizer(args, model, args.weight_decay), None),
+    )
+    metrics = use_our_console(trainer, output_dir)
+    sampling = Sampling(args.max_completion_length, args.temperature, args.top_k or None, args.top_p)
+    passes = PassAtK(trainer, metrics, held_out, args.pass_every, args.pass_samples, sampling, args.pass_batch_size)
+    trainer.add_callback(passes)
+    trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
+    if train(trainer, checkpoint) and trainer.is_world_process_zero():
+        passes.report(output_dir / "pass_at_k.png")
+        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
+
+
+def main() -> None:
+    grpo(*parse_arguments(GRPOArguments, ModelConfig))
+
+
+if __name__ == "__main__":
+    exit_on_input_error("grpo", main)

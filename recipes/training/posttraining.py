@@ -1,0 +1,359 @@
+"""What SFT and GRPO share around TRL's trainers: the model they start from, our optimizers, where the results go."""
+
+import json
+import time
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.logging import disable_progress_bar
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
+from recipes.errors import InputError
+from recipes.training.export import save_model
+from recipes.training.hardware import has_bf16, peak_flops
+from recipes.training.loop import StopSignal
+from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special_tokens
+from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.plan import REFERENCE_WIDTH, describe_model
+from recipes.training.tracking import Console, MetricsLog
+from tokenizer.chat import add_chat_template
+
+ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # a warning of transformers
+STAGES = ("base", "mid", "sft", "grpo")  # names of the directories of one run
+
+
+INSTEAD = {  # of flags of TRL's that would change nothing here
+    "learning_rate": "--init_lr_frac",
+    "optim": "--optimizer",
+    "optim_args": "--optimizer and a registered one",
+    "adam_beta1": "--optimizer and a registered one",
+    "adam_beta2": "--optimizer and a registered one",
+    "adam_epsilon": "--optimizer and a registered one",
+    "resume_from_checkpoint": "--resume",
+    "model_name_or_path": "--source",
+    "model_revision": "--source with a directory of that revision",
+    "model_init_kwargs": "--dtype and --attn_implementation",
+    "chat_template_path": "--source with a directory that has the template",
+    "reward_weights": "--format_reward",
+}
+
+
+def flag(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class PosttrainArguments:
+    """Flags of SFT and GRPO beside those of TRL's own configuration."""
+
+    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id")
+    resume: str = flag("auto", "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path")
+    optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
+    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's")
+    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks")
+    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768")
+    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768")
+    ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
+
+
+def settle_on_hardware(args: TrainingArguments) -> None:
+    """Devices and precision where nothing was asked for; to be called before TrainingArguments looks at them."""
+    args.use_cpu = args.use_cpu or not torch.accelerator.is_available()
+    if args.bf16 is None and not args.fp16:
+        args.bf16 = has_bf16(torch.device("cpu") if args.use_cpu else torch.accelerator.current_accelerator())
+
+
+def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:
+    """Raise `InputError` for flags of TRL's that would change nothing here, naming ours for the same purpose."""
+    defaults = {each.name: each.default for each in fields(args)}
+    defaults |= {each.name: each.default for each in fields(model_args)}
+    given = vars(model_args) | vars(args)
+    for name, instead in INSTEAD.items():
+        if name in given and given[name] != defaults[name]:
+            raise InputError(f"{name} has no effect here: use {instead}.")
+
+
+def find_source(source: str, output_dir: Path) -> str:
+    """Directory or Hub id of the model to start from; the name of a stage means the one beside `output_dir`."""
+    return str(output_dir.parent / source) if source in STAGES else source
+
+
+def load_chat_model(
+    source: str, model_args: ModelConfig, longest_row: int | None, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Any causal LM and its tokenizer, ready to chat: quantized or with adapters where `model_args` say so.
+
+    One without a chat template gets ours, and embeddings for the special tokens it lacks.
+    """
+    check_source(source, "model", "config.json")
+    disable_progress_bar()
+    trust = {"trust_remote_code": True} if trust_remote_code else {}
+    quantization = get_quantization_config(model_args)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=model_args.dtype or torch.float32,
+            quantization_config=quantization,
+            device_map={"": PartialState().device} if quantization else None,
+            **trust,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    if tokenizer.chat_template is None:
+        add_chat_template(tokenizer)
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(tokenizer))
+    if not quantization:
+        model.to(PartialState().device)  # before the optimizer is built, which goes by where the weights are
+    set_special_tokens(model, tokenizer)
+    context = context_length(model)
+    if longest_row is not None and longest_row > context:
+        raise InputError(f"max_length {longest_row:,} is beyond the model's context of {context:,} tokens.")
+    tokenizer.model_max_length = context
+    tokenizer.deprecation_warnings[TOO_LONG] = True  # said already: we count what does not fit ourselves
+    if model_args.attn_implementation:
+        model.set_attn_implementation(model_args.attn_implementation)
+    elif model.device.type == "cpu" and (longest_row or context) <= LONGEST_EAGER_ROW:
+        model.set_attn_implementation("eager")
+    return add_adapters(model, model_args), tokenizer
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Tokens that the model can see at once."""
+    return getattr(model.config, "max_position_embeddings", None) or 1024
+
+
+def add_adapters(model: PreTrainedModel, model_args: ModelConfig) -> PreTrainedModel:
+    """The model with LoRA adapters if `--use_peft` asks for them: on all linear layers where none are named."""
+    quantized = model_args.load_in_4bit or model_args.load_in_8bit
+    if not model_args.use_peft:
+        if quantized:
+            raise InputError("a model in 4 or 8 bits cannot be trained whole: add --use_peft.")
+        return model
+    try:
+        from peft import get_peft_model, prepare_model_for_kbit_training
+    except ImportError:
+        raise InputError("--use_peft needs peft: pip install -e '.[peft]'.") from None
+    if model_args.lora_target_modules is None:
+        model_args.lora_target_modules = "all-linear"
+    if quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return get_peft_model(model, get_peft_config(model_args))
+
+
+def build_posttraining_optimizer(
+    args: PosttrainArguments, model: PreTrainedModel, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimizer of pretraining at `init_lr_frac` of its learning rates."""
+    facts = describe_model(_bare(model), sequence_length=1)
+    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
+    settings = OptimizerSettings(
+        matrix_lr=args.matrix_lr * args.init_lr_frac,
+        embedding_lr=args.embedding_lr * width * facts.embedding_std * args.init_lr_frac,
+        unembedding_lr=args.unembedding_lr * width * args.init_lr_frac,
+        weight_decay=weight_decay,
+    )
+    return build_optimizer(args.optimizer, model, settings)
+
+
+def _bare(model: PreTrainedModel) -> PreTrainedModel:
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def newest_checkpoint(checkpoints: Path, resume: str) -> str | None:
+    """What `--resume` means: a checkpoint's path, or None to begin. Raises `InputError` for a path that is none."""
+    if resume == "none":
+        if checkpoints.is_dir() and get_last_checkpoint(checkpoints):
+            raise InputError(f"{checkpoints} holds checkpoints: choose another output_dir, or --resume auto.")
+        return None
+    if resume != "auto":
+        if not _is_whole(Path(resume)):
+            raise InputError(f"--resume {resume} is not a checkpoint of this stage.")
+        return resume
+    whole = [path for path in checkpoints.glob("checkpoint-*") if _is_whole(path)]
+    return str(max(whole, key=lambda path: int(path.name.partition("-")[2]))) if whole else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint is there: its last file can be read."""
+    try:
+        return bool(json.loads((checkpoint / "trainer_state.json").read_bytes()))
+    except (OSError, ValueError):
+        return False
+
+
+class MetricsCallback(TrainerCallback):
+    """metrics.jsonl and the console line of our own loop, out of what a Trainer logs."""
+
+    def __init__(self, trainer: Trainer, output_dir: Path) -> None:
+        self.trainer = trainer
+        self.log = MetricsLog(output_dir / "metrics.jsonl")
+        self.flops_per_token = describe_model(_bare(trainer.model), sequence_length=1).flops_per_token
+        dtype = torch.bfloat16 if trainer.args.bf16 else torch.float32
+        peak = peak_flops(trainer.args.device, dtype)
+        self.peak = peak * trainer.args.world_size if peak else None
+        self.seconds = self.total_seconds = 0.0  # of training steps, since the last log and in all
+        self.steps = self.tokens = 0  # up to the last log
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep the records of the steps before this one, should the run go on from a checkpoint."""
+        if state.is_world_process_zero:
+            self.log.resume(state.global_step)
+        self.console = Console(self.trainer.accelerator, state.max_steps, state.global_step)
+        self.steps, self.tokens = state.global_step, state.num_input_tokens_seen
+        self.total_seconds = max((r.get("total_training_time", 0.0) for r in self.log.records), default=0.0)
+        self.restart_clock()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the seconds of the step, its batch included."""
+        self.seconds += time.perf_counter() - self.started
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Begin the next step now: what happened since the last one was not training."""
+        self.started = time.perf_counter()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the evaluation out."""
+        self.restart_clock()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leave the checkpoint out."""
+        self.restart_clock()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Write one record for a log of training, one for an evaluation."""
+        if not state.is_world_process_zero or "train_loss" in logs:  # the summary at the end
+            return
+        record: dict[str, Any] = {"step": state.global_step}
+        if "loss" in logs:
+            record |= self._training_record(state, logs)
+            self.console.step(record)
+        elif "eval_loss" in logs:
+            record["val/loss"] = logs["eval_loss"]
+            self.console.say(f"step {state.global_step:06d} | val/loss {logs['eval_loss']:.4f}")
+        self.log.write(record)
+
+    def _training_record(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:
+        """The keys of our own loop, and what TRL measures of rollouts (rewards, lengths, calls of tools)."""
+        steps = max(1, state.global_step - self.steps)
+        seen = state.num_input_tokens_seen  # by all processes
+        tokens = seen - self.tokens
+        speed = tokens / self.seconds if self.seconds else 0.0
+        group = self.trainer.optimizer.param_groups[0]
+        self.total_seconds += self.seconds
+        record = {
+            "train/loss": logs["loss"],
+            "train/lrm": logs["learning_rate"] / group["initial_lr"],
+            "train/dt": self.seconds / steps,
+            "train/tok_per_sec": speed,
+            "train/mfu": speed * self.flops_per_token / self.peak if self.peak else None,
+            "train/grad_norm": logs.get("grad_norm"),
+            "total_training_time": self.total_seconds,
+            "total_training_flops": float(seen * self.flops_per_token),
+            "epoch": logs.get("epoch"),
+        }
+        record |= {f"train/{key}": value for key, value in logs.items() if key.startswith(ROLLOUT_KEYS)}
+        if "reward" in logs:
+            args = self.trainer.args
+            completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            record["train/completions_per_sec"] = completions * steps / self.seconds
+        self.steps, self.tokens, self.seconds = state.global_step, seen, 0.0
+        return record
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End the progress bar."""
+        self.console.close()
+
+
+def use_our_console(trainer: Trainer, output_dir: Path) -> MetricsCallback:
+    """Log as our own loop does, in place of the dictionaries or the bar that Trainer prints."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    callback = MetricsCallback(trainer, output_dir)
+    trainer.add_callback(callback)
+    return callback
+
+
+class StopCallback(TrainerCallback):
+    """Saves a checkpoint and ends training after the step in which a signal came to any process."""
+
+    def __init__(self, trainer: Trainer, stop: StopSignal) -> None:
+        self.trainer, self.stop, self.stopped = trainer, stop, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look whether one came; the last step needs no stopping."""
+        received = torch.tensor(float(self.stop.received), device=args.device)
+        if self.trainer.accelerator.reduce(received).item() and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+def train(trainer: Trainer, checkpoint: str | None) -> bool:
+    """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved."""
+    with StopSignal() as signal:
+        callback = StopCallback(trainer, signal)
+        trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if callback.stopped:
+        path = newest_checkpoint(Path(trainer.args.output_dir), "auto")
+        trainer.accelerator.print(f"stopped by a signal; {path} is saved, the same command goes on from it")
+    return not callback.stopped
+
+
+def save_finished(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, output_dir: Path) -> None:
+    """The model into `output_dir`; adapters are merged into the full weights of `source`, and kept beside them."""
+    if hasattr(model, "peft_config"):
+        model = merge_adapters(model, tokenizer, source, output_dir / "adapter")
+    set_special_tokens(model, tokenizer)
+    save_model(model, tokenizer, output_dir)
+    print(f"finished: {output_dir}; talk to it by python -m recipes.chat --model {output_dir}")
+
+
+def merge_adapters(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, adapter_dir: Path
+) -> PreTrainedModel:
+    """Save the adapters to `adapter_dir`, and merge them into `source` in fp32 (which may have been quantized)."""
+    from peft import PeftModel
+
+    model.save_pretrained(adapter_dir)
+    base = type(model.get_base_model()).from_pretrained(source, dtype=torch.float32)
+    if len(tokenizer) > base.get_input_embeddings().num_embeddings:
+        base.resize_token_embeddings(len(tokenizer))
+    return PeftModel.from_pretrained(base, adapter_dir).merge_and_unload()

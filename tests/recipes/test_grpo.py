@@ -1,0 +1,176 @@
+"""GRPO as its users meet it: a model that guesses how to calculate learns from its rewards alone to be right."""
+
+import signal
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+from matplotlib import image
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from recipes.data.messages import user
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.training.tracking import read_metrics
+from tests.recipes import processes
+from tests.recipes.conftest import GUESSED
+from tests.recipes.processes import Running, flags
+from tests.recipes.test_exactness import assert_same_run
+
+run = partial(processes.run, script="grpo")
+
+
+@pytest.fixture(scope="module")
+def grpo(guesser, guessed) -> dict:
+    """Arguments of a run of seconds: everything but the output directory."""
+    return {
+        "source": guesser,
+        "problems": guessed,
+        "per_device_train_batch_size": 16,
+        "num_generations": 16,
+        "max_completion_length": 24,
+        "init_lr_frac": 1,
+        "matrix_lr": 0.01,
+        "embedding_lr": 0.005,
+        "pass_every": 5,
+        "pass_samples": 16,
+        "save_steps": 4,
+        "bf16": "false",
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(grpo, tmp_path_factory) -> tuple[Path, processes.Finished]:
+    """A run that nobody disturbed, and what it printed."""
+    output_dir = tmp_path_factory.mktemp("finished")
+    end = run(flags(grpo | {"output_dir": output_dir}))
+    assert end.code == 0, end.stderr
+    return output_dir, end
+
+
+def records_with(key: str, output_dir: Path) -> list[dict]:
+    return [record for record in read_metrics(output_dir / "metrics.jsonl") if key in record]
+
+
+# A run
+
+
+def test_rewards_for_right_answers_make_answers_right(finished):
+    output_dir, _ = finished
+    rewards = [record["train/reward"] for record in records_with("train/loss", output_dir)]
+    assert len(rewards) == 10, "one pass over ten problems"
+    assert mean(rewards[:2]) < 0.7 and mean(rewards[-4:]) > 0.85, rewards
+
+
+def test_the_result_calls_the_calculator_and_stops_where_a_call_ends(finished):
+    output_dir, _ = finished
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(output_dir), AutoTokenizer.from_pretrained(output_dir)
+    (reply,) = generate_replies(model, tokenizer, [[user(GUESSED)]], Sampling(max_new_tokens=32))
+    assert [message["content"] for message in reply] == ["", "48", "It is 48."]
+    stops = tokenizer.convert_tokens_to_ids(["<|assistant_end|>", "<|python_end|>"])
+    assert GenerationConfig.from_pretrained(output_dir).eos_token_id == stops
+
+
+def test_the_calculator_is_really_called_in_training(finished):
+    for record in records_with("train/loss", finished[0]):
+        assert record["train/tools/call_frequency"] > 0.8
+        assert record["train/tools/failure_frequency"] == 0
+
+
+def test_pass_at_k_is_measured_before_during_and_after_printed_and_drawn(finished):
+    output_dir, end = finished
+    measured = records_with("val/pass@1", output_dir)
+    assert [record["step"] for record in measured] == [0, 5, 10]
+    before, after = measured[0], measured[-1]
+    assert before["val/pass@1"] < 0.75 < after["val/pass@1"]
+    assert before["val/pass@16"] == after["val/pass@16"] == after["val/greedy"] == 1
+    table = end.stdout[end.stdout.index("1 held-out problems, 16 sampled replies each") :].splitlines()
+    assert table[1].split() == ["step", "greedy", "pass@1", "pass@16"]
+    assert [line.split()[0] for line in table[2:5]] == ["0", "5", "10"]
+    assert table[4].split()[2] == f"{after['val/pass@1']:.1%}"
+    assert image.imread(output_dir / "pass_at_k.png").shape == (675, 1200, 4)
+
+
+def test_records_have_the_keys_of_pretraining_and_the_learning_rate_falls_in_a_line(finished):
+    trained = records_with("train/loss", finished[0])
+    assert [record["train/lrm"] for record in trained] == pytest.approx([1 - step / 10 for step in range(10)])
+    assert trained[0].keys() >= {
+        *("step", "epoch", "train/dt", "train/tok_per_sec", "train/mfu", "train/grad_norm", "total_training_time"),
+        *("train/reward_std", "train/completions/mean_length", "train/entropy", "train/completions_per_sec"),
+    }
+    assert "completions/s" in finished[1].stdout
+
+
+def test_the_optimizer_is_muon_with_a_share_of_the_learning_rates(finished):
+    state = torch.load(finished[0] / "checkpoints" / "checkpoint-10" / "optimizer.pt", weights_only=True)
+    first, *others = state["param_groups"]
+    assert (first["kind"], first["initial_lr"]) == ("muon", 0.01)
+    assert {group["kind"] for group in others} == {"adamw"}
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(grpo, finished, tmp_path):
+    argv = flags(grpo | {"output_dir": tmp_path})
+    attempt = Running(argv, script="grpo")
+    attempt.wait_until(lambda: len(records_with("train/loss", tmp_path)) >= 5)
+    assert attempt.kill() == [-signal.SIGKILL]
+    attempt = Running(argv, script="grpo")
+    attempt.wait_until(lambda: len(records_with("train/loss", tmp_path)) >= 6)
+    attempt.signal(signal.SIGTERM)
+    (end,) = attempt.wait()
+    assert end.code == 0, end.stderr
+    assert "is saved, the same command goes on from it" in end.stdout and "held-out problems" not in end.stdout
+    assert not (tmp_path / "config.json").exists()
+
+    assert run(argv).code == 0
+    assert_same_run(tmp_path, finished[0])
+    end = run(argv)
+    assert end.code == 0 and "is finished already" in end.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_replies_and_adapters_are_merged(grpo, tmp_path):
+    shared = {"per_device_train_batch_size": 8, "max_steps": 2, "use_peft": "true", "pass_every": 0}
+    end = run(flags(grpo | shared | {"output_dir": tmp_path}), 2)
+    assert end.code == 0, end.stderr
+    assert [record["step"] for record in records_with("train/reward", tmp_path)] == [1, 2]
+    assert "Warning" not in end.stderr
+    assert [record["step"] for record in records_with("val/pass@16", tmp_path)] == [0, 2]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path) and (tmp_path / "adapter").is_dir()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"source": "./nowhere"}, "model ./nowhere: no such directory"),
+        ({"source": "sft"}, "no such directory"),
+        ({"problems": "gsm8"}, "no problems called 'gsm8': choose primer, gsm8k, or gsm8k:PATH for local files"),
+        ({"problems": "gsm8k:./nowhere"}, "no such directory: nowhere"),
+        ({"num_generations": 12}, "num_generations"),
+        ({"max_completion_length": 112}, "leaves no room for a question in the model's context of 112 tokens"),
+        ({"pass_samples": 0}, "pass_samples must be at least 1, not 0"),
+        ({"max_problems": 0}, "max_problems must be at least 1, not 0"),
+        ({"reward_weights": 1}, "reward_weights has no effect here: use --format_reward"),
+        ({"per_device_train_batch_size": 192}, "10 problems are too few for one step of 12: take a smaller batch"),
+        ({"top_k": -1}, "top_k must be at least 1, not -1"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(grpo, tmp_path, wrong, expected):
+    end = run(flags(grpo | wrong | {"output_dir": tmp_path / "grpo"}))
+    assert end.code == 2, end.stderr or end.stdout
+    (line,) = end.stderr.splitlines()
+    assert line.startswith("grpo: ") and expected in line
+
+
+def test_a_model_that_calls_tools_in_another_format_is_refused(grpo, guesser, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(guesser), AutoModelForCausalLM.from_pretrained(guesser)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    for part in (tokenizer, model):
+        part.save_pretrained(tmp_path / "other")
+    end = run(flags(grpo | {"source": tmp_path / "other", "output_dir": tmp_path / "grpo"}))
+    assert end.code == 2
+    assert "calls tools in a format of its own: take a model with our chat template" in end.stderr

@@ -1,0 +1,130 @@
+"""What SFT and GRPO share, and the loss of SFT: equal to TRL's, and to one by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from trl import ModelConfig, SFTTrainer
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.data.conversations import open_conversations
+from recipes.errors import InputError
+from recipes.grpo import GRPOArguments
+from recipes.sft import AssistantTrainer, SFTArguments
+from recipes.training.posttraining import INSTEAD, load_chat_model, newest_checkpoint, reject_idle_flags
+from tokenizer.chat import encode_conversation
+
+ROWS = 24
+
+
+@pytest.fixture(params=[False, True], ids=["padded", "packed"])
+def trainer(request, student, sums, tmp_path, fresh_accelerate) -> AssistantTrainer:
+    """A trainer whose first batch holds all of its conversations."""
+    args = SFTArguments(
+        output_dir=str(tmp_path),
+        packing=request.param,
+        per_device_train_batch_size=ROWS,
+        max_length=96,
+        eval_strategy="no",
+        use_cpu=True,
+        bf16=False,
+    )
+    model, tokenizer = load_chat_model(str(student), ModelConfig(), 96)
+    conversations = open_conversations(str(sums)).select(range(ROWS))
+    return AssistantTrainer(model=model, args=args, train_dataset=conversations, processing_class=tokenizer)
+
+
+def loss_and_gradients(trainer: SFTTrainer, batch: dict, of: type, count: torch.Tensor | None = None) -> tuple:
+    """What a class makes of a batch: its loss, and the gradient of each parameter."""
+    trainer.model.zero_grad()
+    loss = of.compute_loss(trainer, trainer.model, dict(batch), num_items_in_batch=count)
+    loss.backward()
+    return loss.item(), {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("share", [None, 1, 2], ids=["evaluation", "one batch", "half of an accumulated batch"])
+def test_the_loss_and_its_gradients_are_trls(trainer, share):
+    batch = next(iter(trainer.get_train_dataloader()))
+    count = share and share * (batch["labels"][:, 1:] != -100).sum()
+    mine, my_gradients = loss_and_gradients(trainer, batch, AssistantTrainer, count)
+    theirs, their_gradients = loss_and_gradients(trainer, batch, SFTTrainer, count)
+    assert mine == pytest.approx(theirs, rel=1e-5) and mine > 1
+    torch.testing.assert_close(my_gradients, their_gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_what_the_assistant_says_each_conversation_alone(trainer, student, sums):
+    model = NanochatGPTForCausalLM.from_pretrained(student)
+    total = count = 0
+    for row in open_conversations(str(sums)).select(range(ROWS)):
+        ids, mask = (torch.tensor(each) for each in encode_conversation(trainer.processing_class, row["messages"]))
+        losses = cross_entropy(model(ids[None]).logits[0, :-1], ids[1:], reduction="none")
+        total, count = total + losses[mask[1:] == 1].sum().item(), count + mask.sum().item()
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [None, 0])
+def test_a_batch_without_anything_to_learn_has_a_loss_of_0_and_no_nan(trainer, count):
+    batch = next(iter(trainer.get_train_dataloader()))
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    loss, gradients = loss_and_gradients(trainer, batch, AssistantTrainer, count)
+    assert loss == 0
+    assert all(not gradient.any() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("other", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.2}])
+def test_another_loss_of_trls_is_trls(trainer, other):
+    batch = next(iter(trainer.get_train_dataloader()))
+    plain = trainer.compute_loss(trainer.model, dict(batch)).item()
+    for name, value in other.items():
+        setattr(trainer.args, name, value)
+    mine = trainer.compute_loss(trainer.model, dict(batch)).item()
+    assert mine == SFTTrainer.compute_loss(trainer, trainer.model, dict(batch)).item()
+    if "loss_type" in other:
+        assert mine < plain * 0.5
+
+
+# Models, flags and checkpoints
+
+
+def test_short_rows_on_a_cpu_use_plain_attention_unless_told_otherwise(student, fresh_accelerate):
+    assert load_chat_model(str(student), ModelConfig(), None)[0].config._attn_implementation == "eager"
+    told = ModelConfig(attn_implementation="sdpa")
+    assert load_chat_model(str(student), told, None)[0].config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_a_flag_that_would_change_nothing_is_refused_with_what_to_use_instead(name, tmp_path):
+    value = {"model_init_kwargs": {"a": 1}, "reward_weights": [1.0]}.get(name, "0.5")
+    model_args = ModelConfig()
+    args = (GRPOArguments if name == "reward_weights" else SFTArguments)(output_dir=str(tmp_path), use_cpu=True)
+    reject_idle_flags(args, model_args)
+    setattr(model_args if name in vars(model_args) else args, name, value)
+    with pytest.raises(InputError, match=f"^{name} has no effect here: use {INSTEAD[name]}"):
+        reject_idle_flags(args, model_args)
+
+
+def checkpoint(directory: Path, step: int, state: str = '{"global_step": 1}') -> str:
+    path = directory / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "trainer_state.json").write_text(state)
+    return str(path)
+
+
+def test_the_newest_whole_checkpoint_is_by_number_not_by_letter(tmp_path):
+    assert newest_checkpoint(tmp_path, "auto") is None
+    first, second = (checkpoint(tmp_path, step) for step in (9, 10))
+    checkpoint(tmp_path, 11, state='{"glo')  # killed while writing
+    (tmp_path / "checkpoint-12").mkdir()
+    assert newest_checkpoint(tmp_path, "auto") == second
+    assert newest_checkpoint(tmp_path, first) == first
+    with pytest.raises(InputError, match="is not a checkpoint of this stage"):
+        newest_checkpoint(tmp_path, str(tmp_path / "checkpoint-11"))
+
+
+def test_beginning_afresh_among_checkpoints_is_refused(tmp_path):
+    assert newest_checkpoint(tmp_path, "none") is None
+    checkpoint(tmp_path, 5)
+    with pytest.raises(InputError, match="holds checkpoints: choose another output_dir, or --resume auto"):
+        newest_checkpoint(tmp_path, "none")
