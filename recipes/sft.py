@@ -39,9 +39,7 @@ from recipes.training.posttraining import (
 class SFTArguments(PosttrainArguments, SFTConfig):
     """Flags of recipes/sft.py; what differs from TRL's defaults is set here."""
 
-    conversations: str = flag(
-        "primer", "a source of recipes/data/conversations.py, a .jsonl file, or a mixture's .yaml"
-    )
+    conversations: str = flag("primer:sft", "name of a source, a .jsonl file, or a mixture's .yaml")
     early_stopping: bool = flag(False, "end when the evaluation loss has not fallen for early_stopping_patience times")
     early_stopping_patience: int = flag(3, "evaluations without a lower loss that --early_stopping waits")
     eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most")

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from trl import ModelConfig
 
 from recipes.arguments import parse_arguments
+from recipes.data.mixtures import read_mixture
+from recipes.grpo import GRPOArguments
 from recipes.pretrain import dry_run
-from recipes.training.arguments import PretrainArguments
+from recipes.sft import SFTArguments
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
 
-PRESETS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))}
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+PRESETS = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
 
 
 def test_the_named_presets_are_there():
@@ -35,3 +40,21 @@ def test_a_gpu_preset_fits_the_gpu_it_is_planned_for(name, capsys):
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("d")])
 def test_a_preset_is_as_deep_as_its_name(name):
     assert yaml.safe_load(PRESETS[name].read_text())["depth"] == int(name[1:])
+
+
+STAGES = {
+    "mid": (MidtrainArguments,),
+    "sft": (SFTArguments, ModelConfig),
+    "grpo": (GRPOArguments, ModelConfig),
+}
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_preset_of_a_later_stage_names_flags_that_exist(stage, kind):
+    argv = ["--config", str(CONFIGS / stage / f"{kind}.yaml")]
+    source = ["--source", "runs/x/base"] if stage == "mid" else []
+    arguments = parse_arguments(*STAGES[stage], argv=argv + source)
+    args = arguments if stage == "mid" else arguments[0]
+    conversations = getattr(args, "conversations", "primer:mid")
+    assert conversations.startswith("primer:") or read_mixture(str(CONFIGS.parents[1] / conversations))

@@ -28,17 +28,17 @@ from tokenizer.chat import Message
 
 Writer = Callable[[Random], list[Message]]
 
-CONVERSATIONS = {"mid": 18_000, "sft": 10_000}  # of both splits
+CONVERSATIONS = {"mid": 16_000, "sft": 6_500}  # of both splits
 VALIDATION_SHARE = 1 / 40
 SYSTEM_SHARE = 0.04
 # Few, so that reinforcement finds problems that are sometimes solved and sometimes not.
-TWO_STEP_SHARE, THREE_STEP_SHARE = 1.0, 0.5
+TWO_STEP_SHARE, THREE_STEP_SHARE = 5.0, 2.5
 
 
 def primer_conversations(split: str = "train", seed: int = 0, stage: str = "mid") -> list[list[Message]]:
     """The conversations of the primer for a stage, in random order; equal seeds give equal conversations.
 
-    mid: about 15,000 for midtraining; sft: 5,000 others of the same kinds. A conversation that is in train for one
+    mid: 16,000 for midtraining; sft: 6,500 others of the same kinds. A conversation that is in train for one
     stage or seed is in validation for none. Raises InputError for an unknown split or stage.
     """
     if split not in ("train", "validation"):

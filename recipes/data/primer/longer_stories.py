@@ -1,7 +1,6 @@
 """Stories behind the word problems of two and three steps, written as those in `one_step_stories`.
 
-The last way to tell each is held out: only the exams tell it. The last but one no conversation tells, only GRPO's
-problems do.
+One way to tell each is held out: only the exams tell it. Another one no conversation tells, only GRPO's problems do.
 """
 
 TWO_STEP_STORIES = """

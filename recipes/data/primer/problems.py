@@ -1,7 +1,7 @@
 """Word problems with a checkable answer, solved by one call of the calculator for each step.
 
-One pair of numbers in ten is held out from all training, and of the stories of two and three steps the last way to
-tell them, so a model can be asked about numbers, and in words, that it has never seen.
+One pair of numbers in ten is held out from all training, and of the stories of two and three steps one way to tell
+each, so a model can be asked about numbers, and in words, that it has never seen.
 """
 
 import re
@@ -75,9 +75,17 @@ class Story:
 
 
 def read_stories(text: str) -> tuple[Story, ...]:
-    """Stories written as text: an empty line between them, the steps in the first line, then a telling a line."""
-    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
-    return tuple(Story(tuple(steps.split()), tuple(tellings)) for steps, *tellings in blocks)
+    """Stories written as text: an empty line between them, the steps in the first line, then a telling a line.
+
+    The tellings of each story are turned one further than those of the story before: which of them come last, and so
+    are held out, goes round, and no style of telling is unknown for being always the last.
+    """
+    stories = []
+    for number, block in enumerate(text.strip().split("\n\n")):
+        steps, *tellings = block.splitlines()
+        turn = number % len(tellings)
+        stories.append(Story(tuple(steps.split()), (*tellings[turn:], *tellings[:turn])))
+    return tuple(stories)
 
 
 # For each number of steps, groups that are drawn equally often, however many stories they have.

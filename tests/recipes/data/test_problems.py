@@ -122,7 +122,7 @@ def test_problems_are_different_and_depend_on_nothing_but_the_seed(split):
 
 
 def test_splits_and_steps_that_do_not_exist_are_input_errors():
-    with pytest.raises(InputError, match="'test'.*'train' or 'validation'"):
+    with pytest.raises(InputError, match="'test'.*shown, train, validation"):
         problems("test", 1, 10)
     with pytest.raises(InputError, match="4 steps.*1, 2 or 3"):
         problems("train", 4, 10)

@@ -1,0 +1,73 @@
+"""What GRPO adds to an SFT model, for several seeds: `python -m benchmarks.reinforcement --source runs/cpu/sft`.
+
+The recipe and the evaluation run as users run them, each in a process of its own. The exams have 200 problems each,
+are answered greedily, and are the same for all seeds.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.arguments import parse_arguments
+from recipes.errors import exit_on_input_error
+from recipes.training.tracking import read_metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure."""
+
+    source: str = field(metadata={"help": "the SFT model: directory or Hub id"})
+    config: str = field(default=str(ROOT / "recipes/configs/grpo/cpu.yaml"), metadata={"help": "of recipes/grpo.py"})
+    tasks: str = field(default="facts,choice,problems1,harder", metadata={"help": "as of evals.chat"})
+    seeds: int = field(default=3, metadata={"help": "runs of GRPO, with seeds 0, 1, ..."})
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    source = str(Path(args.source).resolve()) if Path(args.source).exists() else args.source
+    with tempfile.TemporaryDirectory() as directory:
+        before = examine(source, args.tasks, Path(directory, "before.json"))
+        print(line("SFT", before), flush=True)
+        gains = []
+        for seed in range(args.seeds):
+            output_dir = Path(directory, f"seed{seed}")
+            flags = {"config": args.config, "source": source, "output_dir": output_dir, "seed": seed, "pass_every": -1}
+            run(["recipes/grpo.py", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))])
+            after = examine(str(output_dir), args.tasks, Path(directory, f"after{seed}.json"))
+            steps = [record for record in read_metrics(output_dir / "metrics.jsonl") if "train/reward" in record]
+            seconds = statistics.median(record["train/dt"] for record in steps)
+            print(line(f"seed {seed}", after) + f"   median {seconds:.1f} s a step", flush=True)
+            gains.append({task: after[task] - before[task] for task in before})
+    print(line("mean gain", {task: statistics.mean(gain[task] for gain in gains) for task in before}))
+    print(line("least gain", {task: min(gain[task] for gain in gains) for task in before}))
+
+
+def examine(model: str, tasks: str, output: Path) -> dict[str, float]:
+    """Accuracy of a model in each of the tasks."""
+    run(["-m", "evals.chat", "--model", model, "--tasks", tasks, "--output", str(output)])
+    return {name: result["accuracy"] for name, result in json.loads(output.read_text())["tasks"].items()}
+
+
+def run(words: list[str]) -> None:
+    """A command of ours, silent unless it fails."""
+    process = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if process.returncode != 0:
+        sys.exit(process.stdout)
+
+
+def line(name: str, figures: dict[str, float]) -> str:
+    """Figures in percent, or percent points."""
+    return f"{name:<12}" + "".join(f"{task} {100 * value:6.1f}   " for task, value in figures.items())
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.reinforcement", main)
