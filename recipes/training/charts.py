@@ -63,7 +63,11 @@ def draw_pass_at_k(records: list[dict[str, Any]], measures: dict[str, str], path
     rewards = [(r["step"], r["train/reward"]) for r in records if r.get("train/reward") is not None]
     if rewards:
         axes.plot(*zip(*rewards, strict=True), color="tab:gray", alpha=0.35, linewidth=1)
-        axes.plot(*zip(*smooth(rewards), strict=True), color="tab:gray", label="mean reward of the rollouts, smoothed")
+        axes.plot(
+            *zip(*smooth(rewards, weight=0.85), strict=True),
+            color="tab:gray",
+            label="mean reward of the rollouts, smoothed",
+        )
     for key, name in measures.items():
         points = [(r["step"], r[key]) for r in records if r.get(key) is not None]
         axes.plot(*zip(*points, strict=True), "o-", markersize=4, label=f"{name}, held-out problems")
