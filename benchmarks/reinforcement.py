@@ -24,7 +24,9 @@ class BenchmarkArguments:
     """What to measure."""
 
     source: str = field(metadata={"help": "the SFT model: directory or Hub id"})
-    config: str = field(default=str(ROOT / "recipes/configs/grpo/cpu.yaml"), metadata={"help": "of recipes/grpo.py"})
+    recipe_config: str = field(
+        default=str(ROOT / "recipes/configs/grpo/cpu.yaml"), metadata={"help": "of recipes/grpo.py"}
+    )
     tasks: str = field(default="facts,choice,problems1,harder", metadata={"help": "as of evals.chat"})
     seeds: int = field(default=3, metadata={"help": "runs of GRPO, with seeds 0, 1, ..."})
 
@@ -38,7 +40,13 @@ def main() -> None:
         gains = []
         for seed in range(args.seeds):
             output_dir = Path(directory, f"seed{seed}")
-            flags = {"config": args.config, "source": source, "output_dir": output_dir, "seed": seed, "pass_every": -1}
+            flags = {
+                "config": args.recipe_config,
+                "source": source,
+                "output_dir": output_dir,
+                "seed": seed,
+                "pass_every": -1,
+            }
             run(["recipes/grpo.py", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))])
             after = examine(str(output_dir), args.tasks, Path(directory, f"after{seed}.json"))
             steps = [record for record in read_metrics(output_dir / "metrics.jsonl") if "train/reward" in record]

@@ -16,9 +16,10 @@ from transformers.utils import logging
 
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
-from recipes.inference.generate import Call, Reply, Result, Sampling, Text, context_length, stream_reply
+from recipes.inference.generate import Call, Reply, Result, Sampling, Text, context_length, render_prompt, stream_reply
 from recipes.inference.models import load_chat_model
-from tokenizer.chat import Message, encode_prompt
+from tokenizer.chat import Message
+from tokenizer.encode import check_utf8
 
 HELP = """\
 /clear         forget the conversation
@@ -66,6 +67,7 @@ class Chat:
 
         Raises `InputError`, and forgets `text`, if it is empty or fills the context.
         """
+        check_utf8([text, self.system or ""])
         self.history.append({"role": "user", "content": text})
         try:
             self.forget_what_no_longer_fits()
@@ -95,7 +97,7 @@ class Chat:
         questions = [index for index, message in enumerate(self.history) if message["role"] == "user"]
 
         def length(first: int) -> int:
-            return len(encode_prompt(self.tokenizer, self.messages(first)))
+            return len(render_prompt(self.tokenizer, self.messages(first)))
 
         last = len(questions) - 1
         dropped = next((n for n, first in enumerate(questions) if length(first) <= context - room), last)

@@ -20,6 +20,7 @@ from recipes.training.export import is_finished
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
+    check_rates_and_batch,
     context_length,
     find_source,
     flag,
@@ -62,6 +63,7 @@ class GRPOArguments(PosttrainArguments, GRPOConfig):
 
     def __post_init__(self) -> None:
         settle_on_hardware(self)
+        check_rates_and_batch(self)
         super().__post_init__()
         for name in ("max_problems", "pass_problems", "pass_samples", "pass_batch_size"):
             if getattr(self, name) < 1:

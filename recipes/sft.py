@@ -22,6 +22,7 @@ from recipes.training.export import is_finished
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
+    check_rates_and_batch,
     context_length,
     find_source,
     flag,
@@ -65,6 +66,11 @@ class SFTArguments(PosttrainArguments, SFTConfig):
                 f"save_steps {self.save_steps:g} must equal eval_steps {self.eval_steps:g}, or the best model might "
                 "not be kept; or set --load_best_model_at_end false, to end with the last."
             )
+        if self.early_stopping:
+            self.metric_for_best_model = self.metric_for_best_model or "loss"
+        if self.eval_rows < 1:
+            raise InputError(f"eval_rows must be at least 1, not {self.eval_rows}.")
+        check_rates_and_batch(self)
         super().__post_init__()
 
 
@@ -112,15 +118,23 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     args.output_dir = str(output_dir / "checkpoints")
     checkpoint = newest_checkpoint(output_dir / "checkpoints", args.resume)
     optimizer = build_posttraining_optimizer(args, model, args.weight_decay)
-    trainer = AssistantTrainer(
-        model=model,
-        args=args,
-        train_dataset=conversations,
-        eval_dataset=held_out.select(range(min(args.eval_rows, len(held_out)))),
-        processing_class=tokenizer,
-        optimizers=(optimizer, None),
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping else None,
-    )
+    try:
+        trainer = AssistantTrainer(
+            model=model,
+            args=args,
+            train_dataset=conversations,
+            eval_dataset=held_out.select(range(min(args.eval_rows, len(held_out)))),
+            processing_class=tokenizer,
+            optimizers=(optimizer, None),
+            callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping else None,
+        )
+    except ValueError as error:
+        if "generation" not in str(error):
+            raise
+        raise InputError(
+            f"the chat template of {source} does not mark what the assistant writes ({{% generation %}}): mark it, or "
+            "train on every token by --assistant_only_loss false."
+        ) from None
     metrics = use_our_console(trainer, output_dir)
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
     if train(trainer, checkpoint) and trainer.is_world_process_zero():

@@ -80,7 +80,9 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def has_chat_format(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether conversations are rendered in our format, and not in that of another family of models."""
-    return str(tokenizer.chat_template).endswith(CHAT_TEMPLATE)
+    # By what it writes and not word by word: checkpoints outlive editions of the template.
+    template, known = str(tokenizer.chat_template), tokenizer.get_vocab().keys()
+    return PYTHON_START in template and OUTPUT_START in template and set(SPECIAL_TOKENS) <= known
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,1 +1,1 @@
-"""Chat models examined: multiple choice by its letters, everything else by what is generated and checked."""
+"""Chat models examined: ARC and MMLU by the letters of choices, all else by what is generated and checked."""

@@ -51,7 +51,10 @@ class ChatEvalArguments:
 def evaluate(args: ChatEvalArguments) -> None:
     """Every task's line as it ends, then ChatCORE; the same as JSON."""
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_k=args.top_k)
-    tasks = [open_task(name.strip(), args.max_problems) for name in args.tasks.split(",")]
+    names = [name.strip() for name in args.tasks.split(",")]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"task {twice.pop()} stands twice in --tasks.")
+    tasks = [open_task(name, args.max_problems) for name in names]
     state = join_processes()
     model, tokenizer = load_chat_model(args.model, state.device)
     output = output_file(args)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
 from recipes.errors import InputError
@@ -43,6 +44,7 @@ __all__ = [
     "Text",
     "context_length",
     "generate_replies",
+    "render_prompt",
     "stream_reply",
 ]
 
@@ -72,6 +74,8 @@ class Sampling:
             raise InputError(f"top_k must be at least 1, not {self.top_k}.")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
+        if self.temperature == 0 and (self.top_k is not None or self.top_p != 1):
+            raise InputError("top_k and top_p choose what is sampled: give a temperature above 0 with them.")
 
     def options(self) -> dict[str, Any]:
         """The same as arguments of `generate`."""
@@ -130,6 +134,14 @@ def stream_reply(
     return _stream(model, form, row, sampling, tools, stop or threading.Event())
 
 
+def render_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
+    """Token ids up to where the assistant goes on. Raises `InputError` for what the chat template refuses."""
+    try:
+        return encode_prompt(tokenizer, messages)
+    except TemplateError as error:
+        raise InputError(f"the model's chat template refuses the conversation: {error}.") from None
+
+
 def context_length(model: PreTrainedModel) -> int:
     """Tokens that prompt and reply may have together; a model without positions has no limit."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
@@ -181,7 +193,7 @@ class ChatForm:
 
     def start(self, messages: Sequence[Message], max_new_tokens: int) -> Row:
         """A row that holds nothing but its prompt."""
-        prompt = encode_prompt(self.tokenizer, messages)
+        prompt = render_prompt(self.tokenizer, messages)
         return Row(prompt, limit=min(max_new_tokens, self.context - len(prompt)))
 
     def take(self, row: Row, tokens: list[int]) -> str | None:

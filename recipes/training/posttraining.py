@@ -82,6 +82,16 @@ def settle_on_hardware(args: TrainingArguments) -> None:
         args.bf16 = has_bf16(torch.device("cpu") if args.use_cpu else torch.accelerator.current_accelerator())
 
 
+def check_rates_and_batch(args: Any) -> None:
+    """Raise `InputError` for learning rates and a batch that cannot be."""
+    for name in ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"):
+        if getattr(args, name) < 0 or (name == "init_lr_frac" and args.init_lr_frac == 0):
+            raise InputError(f"{name} must be positive, not {getattr(args, name):g}.")
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if getattr(args, name) < 1:
+            raise InputError(f"{name} must be at least 1, not {getattr(args, name)}.")
+
+
 def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:
     """Raise `InputError` for flags of TRL's that would change nothing here, naming ours for the same purpose."""
     defaults = {each.name: each.default for each in fields(args)}

@@ -1,11 +1,18 @@
 """Each benchmark runs to its end on a tiny setting and prints its figures; what they are is not for a test to say."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+
+from benchmarks import reinforcement, stages
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from tokenizer.chat import encode_conversation
+from tokenizer.train import train_tokenizer
 
 
 def run(*words):
@@ -40,3 +47,21 @@ def test_gpu_measures_training_and_generation_wherever_it_runs():
     assert (
         len(re.findall(r"^d1 generate, batch (?:1|16), (?:dynamic|static) cache: [\d,]+ tokens/s", output, re.M)) == 4
     )
+
+
+@pytest.mark.parametrize(("module", "argv"), [(stages, []), (reinforcement, ["--source", "runs/cpu/sft"])])
+def test_a_benchmark_of_whole_recipes_takes_its_flags(module, argv):
+    args = parse_arguments(module.BenchmarkArguments, argv=argv)
+    assert args == module.BenchmarkArguments(**({"source": argv[1]} if argv else {}))
+
+
+def test_rows_for_the_comparison_of_stages_are_nearly_full_and_fit(tmp_path):
+    documents = [row["text"] for row in open_corpus("primer").validation.take(300)]
+    tokenizer = train_tokenizer(documents, vocab_size=600)
+    args = stages.BenchmarkArguments(steps=2, warmup=1, accumulation=1, device_batch_size=4)
+    stages.write_full_rows(tmp_path / "rows.jsonl", tokenizer, args)
+    lengths = [
+        len(encode_conversation(tokenizer, json.loads(line))[0])
+        for line in (tmp_path / "rows.jsonl").read_text().splitlines()
+    ]
+    assert len(lengths) == 24 and max(lengths) <= args.max_seq_len and sum(lengths) > 0.7 * 24 * args.max_seq_len
