@@ -196,6 +196,7 @@ def chat(args: ChatArguments) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # a terminal may send and show anything
     try:
