@@ -13,6 +13,11 @@ from recipes.errors import InputError
 MOST_LISTED = 50  # names in a message
 
 
+def flag(default: Any, help: str) -> Any:
+    """A field of an arguments class: its default, and what --help says of it."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 class Parser(TrlParser):
     """A parser whose complaints are one line, without the whole usage before it."""
 

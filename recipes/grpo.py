@@ -12,7 +12,7 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.calculator import calculator
 from recipes.inference.generate import Sampling
@@ -23,7 +23,6 @@ from recipes.training.posttraining import (
     check_rates_and_batch,
     context_length,
     find_source,
-    flag,
     load_chat_model,
     newest_checkpoint,
     reject_idle_flags,
@@ -114,8 +113,8 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     trainer.add_callback(passes)
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
-        passes.report(output_dir / "pass_at_k.png")
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
+        passes.report(output_dir / "pass_at_k.png")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import EarlyStoppingCallback, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import flag, parse_arguments
 from recipes.data.conversations import fit_conversations, open_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.training.charts import draw_loss
@@ -25,7 +25,6 @@ from recipes.training.posttraining import (
     check_rates_and_batch,
     context_length,
     find_source,
-    flag,
     load_chat_model,
     newest_checkpoint,
     reject_idle_flags,
@@ -138,8 +137,8 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     metrics = use_our_console(trainer, output_dir)
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
-        draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}")
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
+        draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}")
 
 
 def main() -> None:

@@ -11,15 +11,11 @@ from pathlib import Path
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
 from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, open_task
 from recipes import atomic
-from recipes.arguments import parse_arguments
+from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model
 from recipes.training.run import join_processes
-
-
-def _flag(default, help: str):
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -27,15 +23,15 @@ class ChatEvalArguments:
     """Flags of `python -m evals.chat`."""
 
     model: str = field(metadata={"help": "directory or Hub id of a chat model"})
-    tasks: str = _flag(",".join(PRIMER_TASKS), "comma-separated; NAME:PATH takes local files in place of the Hub's")
-    batch_size: int = _flag(32, "answers that one process works on at a time")
-    max_problems: int | None = _flag(None, "problems of each task, drawn from a fixed seed (default: all)")
-    num_samples: int = _flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k")
-    temperature: float = _flag(0.0, "of sampling; 0 takes the likeliest token")
-    top_k: int | None = _flag(None, "sample from this many likeliest tokens only")
-    max_new_tokens: int = _flag(256, "tokens of one answer")
-    output: str | None = _flag(None, "JSON file of the results (default: evals/chat.json in the model's directory)")
-    save_replies: bool = _flag(False, "keep every problem and what was answered in the JSON file")
+    tasks: str = flag(",".join(PRIMER_TASKS), "comma-separated; NAME:PATH takes local files in place of the Hub's")
+    batch_size: int = flag(32, "answers that one process works on at a time")
+    max_problems: int | None = flag(None, "problems of each task, drawn from a fixed seed (default: all)")
+    num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k")
+    temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token")
+    top_k: int | None = flag(None, "sample from this many likeliest tokens only")
+    max_new_tokens: int = flag(256, "tokens of one answer")
+    output: str | None = flag(None, "JSON file of the results (default: evals/chat.json in the model's directory)")
+    save_replies: bool = flag(False, "keep every problem and what was answered in the JSON file")
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_problems", "num_samples"):

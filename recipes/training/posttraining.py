@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
+from recipes.arguments import flag
 from recipes.errors import InputError
 from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
@@ -55,10 +56,6 @@ INSTEAD = {  # of flags of TRL's that would change nothing here
     "chat_template_path": "--source with a directory that has the template",
     "reward_weights": "--format_reward",
 }
-
-
-def flag(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass

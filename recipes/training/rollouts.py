@@ -114,6 +114,7 @@ class PassAtK(TrainerCallback):
             often = evaluate_task(model, tokenizer, self.task, self.sampling, self.samples, self.batch_size)
         except Exception as error:
             self.trainer.accelerator.print(f"step {step:06d} | pass@k failed, training goes on: {error}")
+            self.metrics.restart_clock()
             return
         figures = dict(zip(self.keys, (once.accuracy, often.pass_at(1), often.pass_at(self.samples)), strict=True))
         if self.trainer.is_world_process_zero():
