@@ -33,6 +33,9 @@ class LoopArguments:
     # Evaluation, saving, resuming
     eval_every: int = flag(250, "steps between evaluations of bits per byte; 0: only at the end, -1: never")
     eval_tokens: int = flag(10_485_760, "tokens of the validation split an evaluation reads")
+    core_metric_every: int = flag(-1, "steps between measurements of CORE; 0: only at the end, -1: never")
+    core_bundle: str | None = flag(None, "directory of CORE's tasks; python -m evals.core.fetch gets one")
+    core_metric_max_per_task: int = flag(500, "examples of each task that CORE is measured on")
     sample_every: int = flag(2000, "steps between samples; 0: only at the end, -1: never")
     save_every: int = flag(1000, "steps between checkpoints; 0: only at the end")
     keep_checkpoints: int = flag(2, "newest checkpoints kept; 0 keeps all")
@@ -50,9 +53,13 @@ class LoopArguments:
         # YAML reads a bare no, true or false as a truth value.
         self.mixed_precision = {False: "no"}.get(self.mixed_precision, str(self.mixed_precision).lower())
         self.compile = str(self.compile).lower()
-        self._at_least(1, "max_seq_len", "device_batch_size", "eval_tokens", "log_every")
+        self._at_least(1, "max_seq_len", "device_batch_size", "eval_tokens", "log_every", "core_metric_max_per_task")
         self._at_least(0, "num_workers", "keep_checkpoints", "save_every", "grad_clip")
         self._positive("num_iterations", "total_batch_size")
+        if self.core_metric_every >= 0 and self.core_bundle is None:
+            raise InputError(
+                "core_metric_every needs core_bundle: get one by python -m evals.core.fetch --bundle DIR."
+            )
         choices = {
             "compile": ("auto", "true", "false"),
             "mixed_precision": ("auto", "bf16", "fp16", "no"),

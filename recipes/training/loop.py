@@ -57,9 +57,18 @@ class Cadence:
         return step == num_steps or (self.every > 0 and step > 0 and step % self.every == 0)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of the bare model, by their names in metrics.jsonl, whenever they are due."""
+
+    name: str
+    every: Cadence
+    measure: Callable[[torch.nn.Module], dict[str, float]]
+
+
 @dataclass
 class Trainer:
-    """All that the loop works with. `evaluate` and `sample` get the bare model."""
+    """All that the loop works with. `sample` gets the bare model."""
 
     accelerator: Accelerator
     model: torch.nn.Module
@@ -68,9 +77,8 @@ class Trainer:
     plan: Plan
     checkpointer: Checkpointer
     metrics: MetricsLog
-    evaluate: Callable[[torch.nn.Module], dict[str, float]]
+    evaluations: list[Evaluation]
     sample: Callable[[torch.nn.Module], list[str]]
-    eval_every: Cadence
     sample_every: Cadence
     save_every: Cadence
     log_every: int
@@ -224,16 +232,9 @@ class Trainer:
 
     def _look(self, state: TrainingState, console: Console) -> None:
         """Evaluate and sample where due. A failure is reported and training goes on: the checkpoint is safe."""
-        if self.eval_every.due(state.step, self.plan.num_steps):
-            try:
-                record = {"step": state.step, **self.evaluate(unwrap(self.model))}
-            except Exception as error:
-                console.say(f"step {state.step:06d} | evaluation failed, training goes on: {error}")
-            else:
-                self._write(record)
-                console.say(
-                    f"step {state.step:06d} | " + " | ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step")
-                )
+        for evaluation in self.evaluations:
+            if evaluation.every.due(state.step, self.plan.num_steps):
+                self._evaluate(evaluation, state.step, console)
         if self.sample_every.due(state.step, self.plan.num_steps) and self.accelerator.is_main_process:
             try:
                 lines = self.sample(unwrap(self.model))
@@ -241,6 +242,15 @@ class Trainer:
                 lines = [f"step {state.step:06d} | sampling failed, training goes on: {error}"]
             for line in lines:
                 console.say(line)
+
+    def _evaluate(self, evaluation: Evaluation, step: int, console: Console) -> None:
+        try:
+            record = {"step": step, **evaluation.measure(unwrap(self.model))}
+        except Exception as error:
+            console.say(f"step {step:06d} | {evaluation.name} failed, training goes on: {error}")
+        else:
+            self._write(record)
+            console.say(f"step {step:06d} | " + " | ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step"))
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:

@@ -26,7 +26,8 @@ ARGUMENTS_FILE = "arguments.json"
 # compilation and rows at a time do change the last bits.
 FREE_TO_CHANGE = {
     "resume", "log_every", "log_with", "run", "save_every", "keep_checkpoints", "eval_every", "eval_tokens",
-    "sample_every", "device_batch_size", "dry_run", "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
+    "core_metric_every", "core_bundle", "core_metric_max_per_task", "sample_every", "device_batch_size", "dry_run",
+    "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
     "mixed_precision", "gradient_checkpointing", "skip_damaged", "vocab_size", "num_workers",
 }  # fmt: skip
 

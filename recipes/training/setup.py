@@ -1,7 +1,7 @@
 """Model, optimizer, data and evaluation put together for the loop, and a run brought from its plan to its model."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from accelerate.utils import find_executable_batch_size, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from evals.core.bundle import available, check_enough, read_tasks
+from evals.core.evaluate import evaluate_core
 from evals.samples import PROMPTS, complete
 from recipes.data.corpora import Corpus
 from recipes.data.packing import build_rows_loader
@@ -20,7 +22,7 @@ from recipes.training.charts import draw_loss
 from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
 from recipes.training.export import save_model
 from recipes.training.hardware import choose_precision, peak_flops
-from recipes.training.loop import Cadence, Stopped, Trainer
+from recipes.training.loop import Cadence, Evaluation, Stopped, Trainer
 from recipes.training.models import build_config, build_model, set_special_tokens
 from recipes.training.optimizers import build_optimizer
 from recipes.training.plan import Plan, describe_model, next_smaller, plan_training
@@ -136,9 +138,11 @@ def build_trainer(
         plan=plan,
         checkpointer=Checkpointer(accelerator, output_dir, loader, tokenizer, args.keep_checkpoints),
         metrics=MetricsLog(output_dir / "metrics.jsonl"),
-        evaluate=build_evaluation(args, accelerator, plan, tokenizer, corpus),
+        evaluations=[
+            build_evaluation(args, accelerator, plan, tokenizer, corpus),
+            build_core_evaluation(args, accelerator, plan, tokenizer),
+        ],
         sample=lambda model: sample_lines(model, tokenizer),
-        eval_every=Cadence(args.eval_every),
         sample_every=Cadence(args.sample_every),
         save_every=Cadence(args.save_every),
         log_every=args.log_every,
@@ -153,7 +157,7 @@ def build_evaluation(
     plan: Plan,
     tokenizer: PreTrainedTokenizerFast,
     corpus: Corpus,
-) -> Callable[[PreTrainedModel], dict[str, float]]:
+) -> Evaluation:
     """Bits per byte of `eval_tokens` of the validation split, shared among the processes."""
     byte_lengths = token_byte_lengths(tokenizer)
     rows_each = -(-args.eval_tokens // (plan.max_seq_len * plan.world_size))
@@ -191,7 +195,29 @@ def build_evaluation(
             next(read(), None)  # what cannot be read or fill a row is told before the first step
         except InputError as error:
             raise InputError(f"held out for validation: {error} Or train without, by --eval_every -1.") from None
-    return evaluate
+    return Evaluation("evaluation", Cadence(args.eval_every), evaluate)
+
+
+def build_core_evaluation(
+    args: LoopArguments, accelerator: Accelerator, plan: Plan, tokenizer: PreTrainedTokenizerFast
+) -> Evaluation:
+    """CORE of `core_bundle`: `core_metric`, or `core_partial` where the bundle lacks some of its tasks."""
+    bundle, tasks = Path(args.core_bundle or ""), []
+    if args.core_metric_every >= 0:  # what is wrong with the bundle is told before the first step
+        tasks = available(read_tasks(bundle), bundle)
+        check_enough(tasks, args.core_metric_max_per_task)
+    on_gpu = accelerator.device.type == "cuda"
+    batch_tokens = plan.device_batch_size * plan.max_seq_len if on_gpu else None  # so many did fit
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        result = evaluate_core(model, tokenizer, tasks, bundle, args.core_metric_max_per_task, batch_tokens)
+        for label, reason in result.failed.items():
+            accelerator.print(f"CORE without {label}, which failed: {reason}")
+        if not result.results:
+            raise RuntimeError(f"no task of {bundle} could be measured")
+        return result.metrics()
+
+    return Evaluation("CORE", Cadence(args.core_metric_every), measure)
 
 
 def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[str]:

@@ -1,0 +1,151 @@
+"""A bundle: the directory that holds the examples of CORE's tasks, laid out as `core.yaml` says."""
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from recipes.errors import InputError
+
+DEFINITIONS = Path(__file__).with_name("core.yaml")
+HOW_TO_FETCH = "python -m evals.core.fetch --bundle DIR gets one"
+
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CoreTask:
+    """One task: how its examples are posed, and what guessing scores."""
+
+    label: str
+    file: str  # within the bundle
+    type: Literal["multiple_choice", "schema", "language_modeling"]
+    shots: int  # solved examples in front of each question
+    baseline: float  # accuracy of guessing, 0 to 1
+    delimiter: str = " "  # between a question and its answer
+
+
+def read_tasks(bundle: Path) -> list[CoreTask]:
+    """The tasks of a bundle: those of its own `core.yaml`, or all of CORE. Raises `InputError` if it is no bundle."""
+    if not bundle.is_dir():
+        raise InputError(f"no CORE bundle in {bundle}: no such directory; {HOW_TO_FETCH}.")
+    definitions = bundle / "core.yaml"
+    return read_definitions(definitions if definitions.exists() else DEFINITIONS)
+
+
+def core_tasks() -> list[CoreTask]:
+    """The 22 tasks whose mean is CORE."""
+    return read_definitions(DEFINITIONS)
+
+
+def read_definitions(path: Path) -> list[CoreTask]:
+    """Tasks as a YAML file defines them, baselines there in percent. Raises `InputError` if it does not."""
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
+        tasks = [CoreTask(**{**row, "baseline": row["baseline"] / 100}) for row in rows]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for what one looks like.") from None
+    for task in tasks:
+        if task.type not in CHECKS:
+            raise InputError(f"{path}: task {task.label} has type {task.type!r}; known are {', '.join(CHECKS)}.")
+    return tasks
+
+
+def choose_tasks(tasks: Sequence[CoreTask], labels: Sequence[str]) -> list[CoreTask]:
+    """The tasks called `labels`. Raises `InputError` for an unknown label, naming the closest."""
+    by_label = {task.label: task for task in tasks}
+    for label in labels:
+        if label not in by_label:
+            closest = difflib.get_close_matches(label, by_label, n=1)
+            remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(by_label)}."
+            raise InputError(f"unknown task {label!r}: {remedy}")
+    return [by_label[label] for label in dict.fromkeys(labels)]
+
+
+def available(tasks: Sequence[CoreTask], bundle: Path) -> list[CoreTask]:
+    """Those tasks whose files the bundle holds. Raises `InputError` without any."""
+    found = [task for task in tasks if (bundle / task.file).exists()]
+    if not found:
+        raise InputError(f"{bundle} holds no file of any task, such as {tasks[0].file}; {HOW_TO_FETCH}.")
+    return found
+
+
+def check_enough(tasks: Sequence[CoreTask], max_examples: int | None) -> None:
+    """Raise `InputError` if `max_examples` of a task leave too few to be solved in front of each."""
+    task = max(tasks, key=lambda task: task.shots)
+    if max_examples is not None and max_examples <= task.shots:
+        raise InputError(
+            f"{max_examples} examples of {task.label} are too few: {task.shots} others stand before each question."
+        )
+
+
+def read_examples(task: CoreTask, bundle: Path) -> list[Example]:
+    """All examples of a task. Raises `InputError` naming the first damaged line: without it, no figure compares."""
+    path = bundle / task.file
+    examples = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    examples.append(read_example(line, task, f"{path}, line {number}"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from None
+    if len(examples) <= task.shots:
+        raise InputError(f"{path} holds {len(examples)} examples, too few for {task.shots} in front of another.")
+    return examples
+
+
+def read_example(line: str, task: CoreTask, place: str) -> Example:
+    """The example in a line of JSON. Raises `InputError` that begins with `place` if it is not one of such a task."""
+    try:
+        example = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not JSON ({error}).") from None
+    wrong = CHECKS[task.type](example) if isinstance(example, dict) else "not an object"
+    if wrong:
+        raise InputError(f"{place}: {wrong}.")
+    return example
+
+
+# What is wrong with an example of each type; an empty string where nothing is
+
+
+def wrong_choice(example: Example) -> str:
+    """Multiple choice: one question, several answers."""
+    return _missing_text(example, "query") or _wrong_options(example, "choices")
+
+
+def wrong_schema(example: Example) -> str:
+    """Schema: several beginnings, one end."""
+    return _missing_text(example, "continuation") or _wrong_options(example, "context_options")
+
+
+def wrong_continuation(example: Example) -> str:
+    """Language modeling: a beginning and its end."""
+    return _missing_text(example, "context") or _missing_text(example, "continuation")
+
+
+def _missing_text(example: Example, name: str) -> str:
+    value = example.get(name)
+    return "" if isinstance(value, str) and value.strip() else f"{name} must be a text, not {value!r:.50}"
+
+
+def _wrong_options(example: Example, name: str) -> str:
+    options, gold = example.get(name), example.get("gold")
+    if not isinstance(options, list) or len(options) < 2 or not all(isinstance(each, str) for each in options):
+        return f"{name} must be a list of at least two texts, not {options!r:.50}"
+    if not isinstance(gold, int) or not 0 <= gold < len(options):
+        return f"gold must be the place of one of the {len(options)} {name}, not {gold!r:.50}"
+    return ""
+
+
+CHECKS: dict[str, Callable[[Example], str]] = {
+    "multiple_choice": wrong_choice,
+    "schema": wrong_schema,
+    "language_modeling": wrong_continuation,
+}

@@ -1,0 +1,132 @@
+"""Get a bundle of CORE's tasks: `python -m evals.core.fetch --bundle DIR`, and nothing gets one unasked.
+
+Takes them out of an archive at a URL, a dataset of the Hub, or a local archive or directory: whatever has files with
+the paths that core.yaml names (such as `world_knowledge/arc_easy.jsonl`), however deep they lie.
+"""
+
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
+from recipes import atomic
+from recipes.arguments import flag, parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.hub import check_hub_reachable
+
+NANOCHATS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # about 160 MB
+TIMEOUT_SECONDS = 30  # without any byte
+
+
+@dataclass
+class FetchArguments:
+    """Flags of `python -m evals.core.fetch`."""
+
+    bundle: str = field(metadata={"help": "directory to put the tasks into"})
+    source: str = flag(
+        NANOCHATS, "URL of a .zip or .tar.gz, id of a dataset of the Hub, or a local archive or directory"
+    )
+
+
+def fetch(args: FetchArguments) -> None:
+    """Put the tasks found into the bundle, checked; say which are missing."""
+    bundle = Path(args.bundle)
+    if bundle.exists() and not bundle.is_dir():
+        raise InputError(f"{bundle} is a file: choose another --bundle.")
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".core.", dir=bundle.parent) as beside:
+        unpacked = unpack(args.source, Path(beside))
+        found = collect(unpacked, core_tasks(), bundle)
+    missing = [task.label for task in core_tasks() if task not in found]
+    if not found:
+        raise InputError(f"{args.source} holds none of CORE's files, such as {core_tasks()[0].file}.")
+    for task, count in found.items():
+        print(f"{task.label:<34}{count:>8,} examples")
+    print(
+        f"{len(found)} of {len(core_tasks())} tasks in {bundle}"
+        + (f"; missing: {', '.join(missing)}" if missing else "")
+    )
+
+
+def unpack(source: str, beside: Path) -> Path:
+    """A directory with the files of `source`, below `beside` where they have to be fetched or unpacked."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if source.startswith(("http://", "https://")):
+        path = beside / Path(source).name
+        download(source, path)
+    elif not path.is_file():
+        return download_dataset(source)
+    try:
+        return unpack_archive(path, beside / "unpacked")
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError) as error:
+        raise InputError(f"{source} is no readable archive ({error}): give a .zip or .tar.gz.") from None
+
+
+def download(url: str, path: Path) -> None:
+    """The file at `url`. Raises `InputError` if it cannot be had."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, path.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+            expected = answer.headers.get("Content-Length")
+    except (OSError, ValueError) as error:  # HTTP errors and unknown hosts are OSErrors
+        raise InputError(f"{url} cannot be fetched: {error}.") from None
+    if expected is not None and path.stat().st_size != int(expected):
+        raise InputError(f"{url} broke off after {path.stat().st_size:,} of {int(expected):,} bytes: try again.")
+
+
+def download_dataset(name: str) -> Path:
+    """The files of a dataset repository of the Hub. Raises `InputError` if it cannot be had."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    check_hub_reachable(f"{name} is no file here: give a URL or a local archive by --source.")
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{t.file}" for t in core_tasks()]))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(f"dataset {name} cannot be fetched: {' '.join(str(error).split())[:200]}") from None
+
+
+def unpack_archive(path: Path, directory: Path) -> Path:
+    """The tasks' files of an archive below `directory`; nothing else of it is unpacked."""
+    wanted = tuple(task.file for task in core_tasks())
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(directory, [name for name in archive.namelist() if name.endswith(wanted)])
+    else:
+        with tarfile.open(path) as archive:
+            members = [member for member in archive.getmembers() if member.name.endswith(wanted)]
+            archive.extractall(directory, members, filter="data")
+    return directory
+
+
+def collect(directory: Path, tasks: Iterable[CoreTask], bundle: Path) -> dict[CoreTask, int]:
+    """Copy what `directory` holds of the tasks' files into the bundle, once every line is read; examples of each."""
+    found = {}
+    for task in tasks:
+        paths = sorted(directory.rglob(Path(task.file).name))
+        path = next((path for path in paths if path.as_posix().endswith(f"/{task.file}")), None)
+        if path is None:
+            continue
+        root = Path(path.as_posix().removesuffix(task.file))
+        found[task] = len(read_examples(task, root))
+        target = bundle / task.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(target, path.read_text(encoding="utf-8"))
+    if found:
+        atomic.write_text(bundle / "core.yaml", DEFINITIONS.read_text(encoding="utf-8"))
+    return found
+
+
+def main() -> None:
+    fetch(parse_arguments(FetchArguments))
+
+
+if __name__ == "__main__":
+    exit_on_input_error("evals.core.fetch", main)
