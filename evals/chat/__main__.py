@@ -4,17 +4,18 @@
 """
 
 import json
-import os
+from collections import Counter
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, open_task
+from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, open_task
 from recipes import atomic
 from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
-from recipes.inference.models import load_chat_model
+from recipes.inference.models import load_chat_model, results_file
 from recipes.training.run import join_processes
 
 
@@ -29,7 +30,7 @@ class ChatEvalArguments:
     num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k")
     temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token")
     top_k: int | None = flag(None, "sample from this many likeliest tokens only")
-    max_new_tokens: int = flag(256, "tokens of one answer")
+    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 256; 512 for HumanEval's programs)")
     output: str | None = flag(None, "JSON file of the results (default: evals/chat.json in the model's directory)")
     save_replies: bool = flag(False, "keep every problem and what was answered in the JSON file")
 
@@ -46,42 +47,35 @@ class ChatEvalArguments:
 
 def evaluate(args: ChatEvalArguments) -> None:
     """Every task's line as it ends, then ChatCORE; the same as JSON."""
-    sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_k=args.top_k)
     names = [name.strip() for name in args.tasks.split(",")]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"task {twice.pop()} stands twice in --tasks.")
     tasks = [open_task(name, args.max_problems) for name in names]
+    samplings = [choose_sampling(args, task) for task in tasks]
     state = join_processes()
     model, tokenizer = load_chat_model(args.model, state.device)
-    output = output_file(args)
+    output = results_file(args.model, "chat.json", args.output)
     state.print(f"{args.model}: {sum(len(task.problems) for task in tasks):,} problems")
+    for task in tasks:
+        if task.note:
+            state.print(f"{task.name}: {task.note}")
     state.print(table_head(args.num_samples))
     results = []
-    for task in tasks:
+    for task, sampling in zip(tasks, samplings, strict=True):
         results.append(evaluate_task(model, tokenizer, task, sampling, args.num_samples, args.batch_size))
         state.print(table_line(results[-1], args.num_samples), flush=True)
-    core = chat_core(results)
-    if core is not None:
-        among = sum(result.task in CHAT_CORE for result in results)
-        state.print(f"ChatCORE {core:.4f}, over {among} of its {len(CHAT_CORE)} tasks")
+    if line := core_line(results):
+        state.print(line)
     if output is not None and state.is_main_process:
         write_results(output, args, results)
         state.print(f"written to {output}")
     state.destroy_process_group()
 
 
-def output_file(args: ChatEvalArguments) -> Path | None:
-    """Where the results go: nowhere by default for a model of the Hub. Raises `InputError` if they cannot go there."""
-    if args.output is None and not Path(args.model).is_dir():
-        return None
-    path = Path(args.output or Path(args.model, "evals", "chat.json"))
-    try:  # before the work, which would be lost
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"cannot write to {path}: choose another --output.")
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}.") from None
-    return path
+def choose_sampling(args: ChatEvalArguments, task: Task) -> Sampling:
+    """How a task's answers are generated. Raises `InputError` for what cannot be."""
+    max_new_tokens = task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
+    return Sampling(max_new_tokens=max_new_tokens, temperature=args.temperature, top_k=args.top_k)
 
 
 # The table
@@ -105,13 +99,23 @@ def table_line(result: TaskResult, num_samples: int) -> str:
     )
 
 
+def core_line(results: list[TaskResult]) -> str:
+    """ChatCORE, called partial where tasks are missing; nothing where all are."""
+    core = chat_core(results)
+    if "chat_core" in core:
+        return f"ChatCORE {core['chat_core']:.4f}"
+    missing = [name for name in CHAT_CORE if name not in {result.task for result in results}]
+    among = f"{len(CHAT_CORE) - len(missing)} of its {len(CHAT_CORE)} tasks, without {', '.join(missing)}"
+    return f"partial ChatCORE {core['chat_core_partial']:.4f} ({among})" if core else ""
+
+
 # The file
 
 
 def write_results(path: Path, args: ChatEvalArguments, results: list[TaskResult]) -> None:
     """Write the JSON file; it is never seen half-written."""
     tasks = {result.task: as_json(result, args) for result in results}
-    content = {"model": args.model, "arguments": asdict(args), "chat_core": chat_core(results), "tasks": tasks}
+    content = {"model": args.model, "arguments": asdict(args), **chat_core(results), "tasks": tasks}
     atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -124,14 +128,15 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
         "baseline": result.baseline,
         "centered": result.centered,
         "too_long": result.too_long,
+        "outcomes": dict(Counter(chain.from_iterable(result.outcomes)).most_common()),
         "seconds": round(result.seconds, 3),
     }
     if args.num_samples > 1 and result.kind == "generate":
         figures |= {f"pass@{k}": result.pass_at(k) for k in (1, args.num_samples)}
     if args.save_replies:
         figures["rows"] = [
-            {"messages": problem.messages, "answer": problem.answer, "replies": replies, "right": right}
-            for problem, replies, right in zip(result.problems, result.replies, result.verdicts, strict=True)
+            {"messages": problem.messages, "answer": problem.answer, "replies": replies, "outcomes": outcomes}
+            for problem, replies, outcomes in zip(result.problems, result.replies, result.outcomes, strict=True)
         ]
     return figures
 

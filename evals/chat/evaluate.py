@@ -2,10 +2,13 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from itertools import chain
+from operator import attrgetter
 
 import torch
 from accelerate import PartialState
@@ -28,7 +31,7 @@ class TaskResult:
     task: str
     kind: str
     baseline: float  # accuracy of guessing
-    verdicts: list[list[bool]]  # of each problem: whether each of its answers is right
+    outcomes: list[list[str]]  # of each problem and each of its answers: `right`, or what it is instead
     too_long: int  # problems that do not fit into the model's context, and count as wrong
     seconds: float
     problems: list[Problem] = field(repr=False)
@@ -37,7 +40,12 @@ class TaskResult:
     @property
     def count(self) -> int:
         """Number of problems."""
-        return len(self.verdicts)
+        return len(self.outcomes)
+
+    @property
+    def verdicts(self) -> list[list[bool]]:
+        """Of each problem: whether each of its answers is right."""
+        return [[outcome == "right" for outcome in each] for each in self.outcomes]
 
     @property
     def accuracy(self) -> float:
@@ -64,22 +72,16 @@ def estimate_pass_at_k(num_samples: int, num_right: int, k: int) -> float:
     return 1 - math.comb(num_samples - num_right, k) / math.comb(num_samples, k)
 
 
-def chat_core(results: Iterable[TaskResult]) -> float | None:
-    """ChatCORE: mean centered accuracy over those of its tasks that are among `results`; None without any."""
-    centered = [result.centered for result in results if result.task in CHAT_CORE]
-    return sum(centered) / len(centered) if centered else None
+def chat_core(results: Iterable[TaskResult]) -> dict[str, float]:
+    """Mean centered accuracy over ChatCORE's tasks, by its name: `chat_core` only where there is a result of each.
 
-
-def evaluate_chat(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    tasks: Iterable[Task],
-    sampling: Sampling | None = None,
-    num_samples: int = 1,
-    batch_size: int = 32,
-) -> dict[str, TaskResult]:
-    """The result of each task by its name; see `evaluate_task`."""
-    return {task.name: evaluate_task(model, tokenizer, task, sampling, num_samples, batch_size) for task in tasks}
+    `chat_core_partial` where some are missing, which compares with nothing else; empty where all are.
+    """
+    centered = {result.task: result.centered for result in results if result.task in CHAT_CORE}
+    if not centered:
+        return {}
+    name = "chat_core" if len(centered) == len(CHAT_CORE) else "chat_core_partial"
+    return {name: sum(centered.values()) / len(centered)}
 
 
 @torch.no_grad()
@@ -93,31 +95,77 @@ def evaluate_task(
 ) -> TaskResult:
     """Ask every problem of `task`, `num_samples` times where the answer is generated, and grade the answers.
 
-    Every process calls this and gets the whole result. Batches and their seeds do not depend on the number of
-    processes, so neither do the answers. The model, any causal LM with a chat template, is left in the mode it was in.
+    Every process calls this and gets the whole result, or an exception if any of them fails. Batches and their seeds
+    do not depend on the number of processes, so neither do the answers. The model, any causal LM with a chat template,
+    is left in the mode it was in.
 
     Args:
-        sampling: how answers are generated (default: greedily); multiple choice does not generate.
+        sampling: how answers are generated (default: greedily, as long as the task lets them be); multiple choice does
+            not generate.
         batch_size: answers that a process works on at a time.
     """
     check_chat_template(tokenizer)
     started = time.perf_counter()
-    sampling = sampling or Sampling()
+    sampling = sampling or Sampling(max_new_tokens=task.max_new_tokens)
     num_samples = num_samples if task.kind == "generate" else 1
     prompts = [encode_prompt(tokenizer, problem.messages) for problem in task.problems]
     context = context_length(model)
     longest = context if task.kind == "letters" else context - 1  # the answer itself needs room for a token
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= longest]
     asked = [index for index in sorted(fitting, key=lambda i: len(prompts[i])) for _ in range(num_samples)]
-    starts = range(0, len(asked), batch_size)
+    batches = {start: asked[start : start + batch_size] for start in range(0, len(asked), batch_size)}
 
     state = PartialState()
-    answered: list[tuple[int, list[Message]]] = []  # with its place in `asked`
+    share, failure = None, None
+    try:
+        own = dict(list(batches.items())[state.process_index :: state.num_processes])
+        share = _grade(task, _answer(model, tokenizer, task, prompts, own, sampling), state.num_processes)
+    except Exception as error:
+        failure = error
+    shares = gather_object([share])  # also after a failure: the other processes wait here
+    if failure is not None:
+        raise failure
+    if None in shares:
+        raise RuntimeError(f"{task.name}: it failed on another process")
+
+    replies: list[list[list[Message]]] = [[] for _ in prompts]
+    outcomes: list[list[str]] = [[] for _ in prompts]
+    for answer in sorted(chain.from_iterable(shares), key=attrgetter("place")):
+        replies[answer.problem].append(answer.reply)
+        outcomes[answer.problem].append(answer.outcome)
+    outcomes = [each or ["too long"] * num_samples for each in outcomes]
+    too_long = len(prompts) - len(fitting)
+    if too_long and state.is_main_process:
+        count = f"{too_long} of {len(prompts)} problems exceed the model's context of {context:,} tokens"
+        logger.warning(f"{task.name}: {count} and count as wrong")
+    seconds = time.perf_counter() - started
+    return TaskResult(task.name, task.kind, task.baseline, outcomes, too_long, seconds, task.problems, replies)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply to one problem, each by its number; `place` is that among all answers to be given."""
+
+    place: int
+    problem: int
+    reply: list[Message]
+    outcome: str = ""
+
+
+def _answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    prompts: list[list[int]],
+    batches: dict[int, list[int]],
+    sampling: Sampling,
+) -> list[Answer]:
+    """Answers to batches of problems, each batch by the place of its first."""
+    answers = []
     was_training = model.training
     model.eval()
     try:
-        for start in starts[state.process_index :: state.num_processes]:
-            batch = asked[start : start + batch_size]
+        for start, batch in batches.items():
             problems = [task.problems[index] for index in batch]
             if task.kind == "letters":
                 encoded = [prompts[index] for index in batch]
@@ -126,22 +174,18 @@ def evaluate_task(
             else:
                 own = replace(sampling, seed=sampling.seed + start)
                 conversations = [problem.messages for problem in problems]
-                replies = generate_replies(model, tokenizer, conversations, own, batch_size=batch_size)
-            answered += enumerate(replies, start)
+                replies = generate_replies(model, tokenizer, conversations, own, batch_size=len(batch))
+            answers += map(Answer, range(start, start + len(batch)), batch, replies)
     finally:
         model.train(was_training)
+    return answers
 
-    replies_to: list[list[list[Message]]] = [[] for _ in task.problems]
-    in_order = sorted(gather_object(answered), key=itemgetter(0))
-    for index, (_, reply) in zip(asked, in_order, strict=True):
-        replies_to[index].append(reply)
-    verdicts = [
-        [problem.is_right(reply[-1]["content"]) for reply in replies] or [False] * num_samples
-        for problem, replies in zip(task.problems, replies_to, strict=True)
-    ]
-    too_long = len(prompts) - len(fitting)
-    if too_long and state.is_main_process:
-        count = f"{too_long} of {len(prompts)} problems exceed the model's context of {context:,} tokens"
-        logger.warning(f"{task.name}: {count} and count as wrong")
-    seconds = time.perf_counter() - started
-    return TaskResult(task.name, task.kind, task.baseline, verdicts, too_long, seconds, task.problems, replies_to)
+
+def _grade(task: Task, answers: list[Answer], num_processes: int) -> list[Answer]:
+    """The answers with their outcomes. Programs are run as many at a time as this process has cores for."""
+
+    def grade(answer: Answer) -> Answer:
+        return replace(answer, outcome=task.problems[answer.problem].grade(answer.reply[-1]["content"]))
+
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // num_processes)) as pool:
+        return list(pool.map(grade, answers))

@@ -1,24 +1,27 @@
-"""What a chat model is asked: the primer's exams, ARC, MMLU and GSM8K, all as problems of one shape.
+"""What a chat model is asked: the primer's exams, ARC, MMLU, GSM8K and HumanEval, all as problems of one shape.
 
 A task is a name, a way to answer, and problems that know whether an answer is right. One more task is one more
-function in `TASKS`: a problem whose answer is a program brings an `is_right` that runs it.
+function in `TASKS`.
 """
 
 import difflib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import eq
 from string import ascii_uppercase
 from typing import Any, Literal
 
+from evals.chat import humaneval
+from evals.execution import containment
 from recipes.data.messages import user
 from recipes.data.primer.exams import EXAMS, exam, grade
 from recipes.data.primer.problems import final_answer, same_number
 from recipes.data.sources.exams import ARC_CHALLENGE, ARC_EASY, MMLU, render_arc, render_mmlu
 from recipes.data.sources.gsm8k import gsm8k_answer, gsm8k_problems
 from recipes.data.sources.tables import Table
+from recipes.data.sources.talk import HUMANEVAL
 from recipes.errors import InputError
 from tokenizer.chat import Message
 
@@ -32,8 +35,12 @@ class Problem:
 
     messages: list[Message]
     answer: str  # a right one, for people to read
-    is_right: Callable[[str], bool]  # of a reply's last message, which follows all calls of tools
+    grade: Callable[[str], str]  # of a reply's last message, after all calls of tools: "right", or what it is instead
     letters: Sequence[str] = ()  # on offer, where the answer is one of them
+
+    def is_right(self, reply: str) -> bool:
+        """Whether a reply's last message is right."""
+        return self.grade(reply) == "right"
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Task:
     kind: Literal["generate", "letters"]
     baseline: float  # accuracy of guessing
     problems: list[Problem]
+    max_new_tokens: int = 256  # of one answer, unless told otherwise
+    note: str = ""  # what to know before it begins
 
 
 def open_task(spec: str, max_problems: int | None = None) -> Task:
@@ -72,13 +81,18 @@ def draw(rows: Sequence[Any], max_problems: int | None) -> list[tuple[int, Any]]
     return [(number, rows[number]) for number in order[:max_problems]]
 
 
+def right_if(holds: Callable[[str], bool]) -> Callable[[str], str]:
+    """A problem's `grade` where there is no more to say than right or wrong."""
+    return lambda reply: "right" if holds(reply) else "wrong"
+
+
 # The primer's
 
 
 def open_primer_exam(name: str, path: None, max_problems: int | None) -> Task:
     """One of the primer's held-out exams."""
     items = [item for _, item in draw(exam(name), max_problems)]
-    problems = [Problem(item.messages, item.answer, partial(grade, item)) for item in items]
+    problems = [Problem(item.messages, item.answer, right_if(partial(grade, item))) for item in items]
     return Task(name, "generate", 0.25 if name == "choice" else 0.0, problems)
 
 
@@ -102,7 +116,7 @@ def open_exam(
 
 def choice_problem(messages: list[Message], answer: str, letters: Sequence[str]) -> Problem:
     """A question whose answer is one of `letters`."""
-    return Problem(messages, answer, partial(eq, answer), letters)
+    return Problem(messages, answer, right_if(partial(eq, answer)), letters)
 
 
 # Numbers
@@ -117,12 +131,30 @@ def open_gsm8k(path: str | None, max_problems: int | None) -> Task:
 
 def number_problem(question: str, answer: str) -> Problem:
     """A question whose answer is a number, such as GSM8K's and the primer's word problems."""
-    return Problem([user(question)], answer, partial(ends_in_number, answer))
+    return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)))
 
 
 def ends_in_number(answer: str, reply: str) -> bool:
     """Whether the reply's final number, after `####` or else the last of all, equals the answer as a number."""
     return same_number(gsm8k_answer(reply) or final_answer(reply), answer)
+
+
+# Programs
+
+
+def open_humaneval(path: str | None, max_problems: int | None) -> Task:
+    """HumanEval's 164 functions. Raises `InputError` where programs cannot be run."""
+    try:
+        note = f"programs of the model are contained by {', '.join(containment())}"
+    except RuntimeError as error:
+        raise InputError(f"task humaneval: {error}.") from None
+    table = replace(HUMANEVAL, columns=dict.fromkeys(humaneval.COLUMNS, "text"))
+    rows = [row for _, row in draw(table.open(path, "test"), max_problems)]
+    problems = [
+        Problem([user(row["prompt"])], row["prompt"] + row["canonical_solution"], partial(humaneval.run_reply, row))
+        for row in rows
+    ]
+    return Task("humaneval", "generate", 0.0, problems, humaneval.MAX_NEW_TOKENS, note)
 
 
 PRIMER_TASKS = tuple(EXAMS)
@@ -132,4 +164,5 @@ TASKS: dict[str, Callable[[str | None, int | None], Task]] = {
     "arc_challenge": partial(open_exam, ARC_CHALLENGE, render_arc),
     "mmlu": partial(open_exam, MMLU, render_mmlu),
     "gsm8k": open_gsm8k,
+    "humaneval": open_humaneval,
 }

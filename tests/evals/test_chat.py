@@ -16,22 +16,22 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from evals.chat.__main__ import ChatEvalArguments, evaluate
-from evals.chat.evaluate import TaskResult, chat_core, estimate_pass_at_k, evaluate_chat, evaluate_task
+from evals.chat.__main__ import ChatEvalArguments, core_line, evaluate
+from evals.chat.evaluate import TaskResult, chat_core, estimate_pass_at_k, evaluate_task
 from evals.chat.letters import choose_letters, letter_ids
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, choice_problem, number_problem, open_task
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, number_problem, open_task
 from recipes.arguments import parse_arguments
-from recipes.data.messages import assistant, render_multiple_choice, user
+from recipes.data.messages import assistant, render_multiple_choice
 from recipes.errors import InputError
 from recipes.inference.generate import Sampling
+from tests.evals.chains import always, chain_model, choice_task, number_task, said
 from tests.modeling_nanochat.tiny import random_ids, random_model
+from tests.recipes.processes import free_port
 from tokenizer.chat import encode_prompt
 from tokenizer.samples import DOMAINS
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, PYTHON_END, PYTHON_START
 from tokenizer.train import train_tokenizer
 
-WORDS = " ".join(DOMAINS.values()).split()
 ROOT = Path(__file__).parents[2]
 CALCULATES = [(ASSISTANT_START, PYTHON_START, "6", "*", "7", PYTHON_END), (OUTPUT_END, "4", ASSISTANT_END)]
 
@@ -39,52 +39,6 @@ CALCULATES = [(ASSISTANT_START, PYTHON_START, "6", "*", "7", PYTHON_END), (OUTPU
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_tokenizer([text[:400] for text in DOMAINS.values()], vocab_size=300)
-
-
-def chain_model(tokenizer, *chains):
-    """A model that writes what it is told: after each token of a chain the next; equally likely where two go on."""
-    width = 512  # one dimension a token; the blocks, whose outputs start at zero, add nothing
-    config = NanochatGPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        eos_token_id=tokenizer.convert_tokens_to_ids([ASSISTANT_END, PYTHON_END]),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = NanochatGPTForCausalLM(config).eval()
-    with torch.no_grad():
-        model.model.embed_tokens.weight.copy_(torch.eye(width)[: len(tokenizer)])
-        for chain in chains:
-            for token, following in itertools.pairwise(tokenizer.convert_tokens_to_ids(list(chain))):
-                model.lm_head.weight[following, token] = 5.0
-    return model
-
-
-def always(tokenizer, letter):
-    """A model whose answer to everything is `letter`."""
-    return chain_model(tokenizer, (ASSISTANT_START, letter, ASSISTANT_END))
-
-
-def choice_task(count, letters="ABCD", answer=None, name="mmlu"):
-    """Questions of very different lengths."""
-    draw = random.Random(0)
-    problems = []
-    for _ in range(count):
-        choices = [" ".join(draw.sample(WORDS, draw.randint(1, 4))) for _ in letters]
-        question = user(render_multiple_choice("?" * draw.randint(1, 40), choices))
-        problems.append(choice_problem([question], answer or draw.choice(letters), letters))
-    return Task(name, "letters", 0.25, problems)
-
-
-def number_task(*answers, name="gsm8k"):
-    return Task(name, "generate", 0.0, [number_problem("?" * (1 + i), answer) for i, answer in enumerate(answers)])
-
-
-def said(result):
-    """The text of each reply to each problem."""
-    return [[reply[-1]["content"] for reply in replies] for replies in result.replies]
 
 
 # Letters
@@ -115,9 +69,8 @@ def test_each_problem_gets_its_own_letter_among_those_on_offer(batch_size, token
     problems = choice_task(10).problems
     offered = list(itertools.combinations("ABCDE", 3))
     problems = [dataclasses.replace(problem, letters=each) for problem, each in zip(problems, offered, strict=True)]
-    result = evaluate_task(
-        always(tokenizer, "C"), tokenizer, Task("t", "letters", 0.25, problems), None, 1, batch_size
-    )
+    task = Task("t", "letters", 0.25, problems)
+    result = evaluate_task(always(tokenizer, "C"), tokenizer, task, batch_size=batch_size)
     assert said(result) == [["C" if "C" in letters else letters[0]] for letters in offered]
 
 
@@ -210,19 +163,57 @@ def test_what_exceeds_the_context_is_wrong_and_told_once(kind, tokenizer, caplog
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_keeps_its_mode(training, tokenizer):
     model = always(tokenizer, "B").train(training)
-    results = evaluate_chat(model, tokenizer, [choice_task(2), number_task("4")])
-    assert list(results) == ["mmlu", "gsm8k"]
-    assert model.training == training
+    for task in (choice_task(2), number_task("4")):
+        assert evaluate_task(model, tokenizer, task).task == task.name
+        assert model.training == training
 
 
-def test_chat_core_is_the_mean_of_centered_accuracies_of_its_own_tasks():
+BROKEN = """
+import dataclasses, os, sys
+from accelerate import PartialState
+from evals.chat.evaluate import evaluate_task
+from tests.evals.chains import always, choice_task
+from tokenizer.samples import DOMAINS
+from tokenizer.train import train_tokenizer
+state, task = PartialState(cpu=True), choice_task(9)
+if state.process_index == 1:
+    task = dataclasses.replace(task, problems=[dataclasses.replace(p, grade=None) for p in task.problems])
+tokenizer = train_tokenizer([text[:400] for text in DOMAINS.values()], vocab_size=300)
+try:
+    evaluate_task(always(tokenizer, "B"), tokenizer, task, batch_size=2)
+except Exception as error:
+    print(error)
+state.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_a_failure_on_one_process_ends_the_task_on_all():
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    environments = [os.environ | together | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, "-c", BROKEN], env=each, **options) for each in environments]
+    try:
+        said = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert said == ["mmlu: it failed on another process\n", "'NoneType' object is not callable\n"]
+
+
+def test_chat_core_is_the_mean_of_centered_accuracies_and_partial_where_tasks_are_missing():
     def result(task, baseline, right, count=4):
-        verdicts = [[index < right] for index in range(count)]
-        return TaskResult(task, "generate", baseline, verdicts, 0, 1.0, [], [])
+        outcomes = [["right" if index < right else "wrong"] for index in range(count)]
+        return TaskResult(task, "generate", baseline, outcomes, 0, 1.0, [], [])
 
-    results = [result("mmlu", 0.25, 2), result("gsm8k", 0.0, 1), result("facts", 0.0, 4)]
-    assert chat_core(results) == pytest.approx((1 / 3 + 1 / 4) / 2)
-    assert chat_core(results[2:]) is None
+    baselines = dict(zip(CHAT_CORE, (0.25, 0.25, 0.25, 0.0, 0.0), strict=True))
+    results = [result("facts", 0.0, 4), *(result(name, base, 2) for name, base in baselines.items())]
+    assert chat_core(results) == {"chat_core": pytest.approx((3 * (1 / 3) + 2 * 0.5) / 5)}
+    assert core_line(results) == "ChatCORE 0.4000"
+    assert chat_core(results[3:5]) == {"chat_core_partial": pytest.approx((1 / 3 + 1 / 2) / 2)}
+    without = "arc_easy, arc_challenge, humaneval"
+    assert core_line(results[3:5]) == f"partial ChatCORE 0.4167 (2 of its 5 tasks, without {without})"
+    assert (chat_core(results[:1]), core_line(results[:1])) == ({}, "")
 
 
 # The tasks
@@ -250,6 +241,10 @@ def files(tmp_path_factory):
     gsm8k = [{"question": f"{n} * 2?", "answer": f"<<{n}*2={2 * n}>>\n#### {2 * n}"} for n in range(1, 8)]
     (root / "gsm8k").mkdir()
     (root / "gsm8k/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gsm8k))
+    check = "def check(candidate):\n    assert candidate() is None\n"  # passed by the body 4, not by B
+    head = {"canonical_solution": "    4\n", "test": check, "entry_point": "f"}
+    programs = [head | {"prompt": f'def f():\n    """{n}"""\n'} for n in range(3)]
+    (root / "HumanEval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in programs))
     return root
 
 
@@ -332,11 +327,12 @@ def test_the_command_prints_a_table_and_writes_json(chat_model, files, capsys):
     assert (mmlu["count"], mmlu["accuracy"], mmlu["baseline"]) == (5, 0.2, 0.25)  # one answer is B
     assert mmlu["centered"] == pytest.approx(-0.05 / 0.75)
     assert [gsm8k[key] for key in ("count", "baseline", "too_long")] == [7, 0.0, 0]
-    assert results["chat_core"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
+    assert results["chat_core_partial"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
+    assert mmlu["outcomes"] == {"wrong": 4, "right": 1}
     row = next(row for row in mmlu["rows"] if row["messages"][0]["content"].startswith("1?"))
-    assert (row["answer"], row["replies"], row["right"]) == ("B", [[assistant("B")]], [True])
+    assert (row["answer"], row["replies"], row["outcomes"]) == ("B", [[assistant("B")]], ["right"])
     assert any(line.split()[:4] == ["mmlu", "letters", "5", "20.0"] for line in lines)
-    assert any(f"ChatCORE {results['chat_core']:.4f}, over 2 of its {len(CHAT_CORE)} tasks" in line for line in lines)
+    assert any(line.startswith(f"partial ChatCORE {results['chat_core_partial']:.4f} (2 of its 5") for line in lines)
 
 
 def test_replies_are_kept_only_where_asked_for(chat_model, files, tmp_path):
@@ -348,7 +344,7 @@ def test_replies_are_kept_only_where_asked_for(chat_model, files, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
-    tasks = f"mmlu:{files}/mmlu,arc_easy:{files}/arc,gsm8k:{files}/gsm8k"
+    tasks = f"mmlu:{files}/mmlu,gsm8k:{files}/gsm8k,humaneval:{files}/HumanEval.jsonl"
     flags = ["--model", chat_model, "--tasks", tasks, "--batch_size", 3, "--save_replies", "true"]
     flags += ["--num_samples", 4, "--temperature", 1.0, "--max_new_tokens", 4, "--output"]
     run(*flags, tmp_path / "one.json")
@@ -358,14 +354,16 @@ def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     end = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert end.returncode == 0, end.stderr
-    assert end.stdout.count("ChatCORE") == 1, "only the main process speaks"
+    assert end.stdout.count("partial ChatCORE") == 1, "only the main process speaks"
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
     for results in (one, two):
         del results["arguments"]["output"]
         for figures in results["tasks"].values():
             del figures["seconds"]
     assert one == two
-    assert 0 < one["tasks"]["gsm8k"]["pass@1"] < one["tasks"]["gsm8k"]["pass@4"]
+    for task in ("gsm8k", "humaneval"):
+        assert 0 < one["tasks"][task]["pass@1"] < one["tasks"][task]["pass@4"]
+    assert set(one["tasks"]["humaneval"]["outcomes"]) == {"right", "failed"}
 
 
 @pytest.mark.parametrize(
@@ -380,10 +378,7 @@ def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
         (["--temperature", "-1"], "temperature must be 0 (greedy) or more"),
         (["--batch_size", "0"], "batch_size must be at least 1, not 0"),
         (["--model", "no/such/model"], "no/such/model: no such directory"),
-        (
-            ["--output", "/dev/null/chat.json"],
-            "cannot write to /dev/null/chat.json",
-        ),
+        (["--output", "/dev/null/chat.json"], "cannot write to /dev/null/chat.json"),
     ],
 )
 def test_mistakes_are_told_in_one_line(chat_model, flags, expected):
@@ -395,7 +390,6 @@ def test_mistakes_are_told_in_one_line(chat_model, flags, expected):
 def test_a_model_without_a_chat_template_is_told_as_such(tokenizer, chat_model, tmp_path):
     random_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    for path in (tmp_path / "chat_template.jinja", tmp_path / "response_template.json"):
-        path.unlink(missing_ok=True)
+    (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="has no chat template"):
         run("--model", tmp_path)

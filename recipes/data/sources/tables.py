@@ -34,7 +34,7 @@ class Table:
     splits: dict[str, tuple[str, ...]]
 
     def open(self, path: str | None, split: str) -> datasets.Dataset:
-        """The rows of a split, from the directory `path` or else from the Hub. Nothing is held in memory.
+        """The rows of a split, from `path` (a directory, or the split's file) or the Hub. Nothing is held in memory.
 
         Raises `InputError` for a split that does not exist, missing or damaged files, columns that are missing or
         hold something else, and a Hub that does not answer.
@@ -75,7 +75,9 @@ class Table:
         )
 
     def _find(self, root: Path, split: str) -> list[str]:
-        """Sorted files of the split below the directory `root`, in the layout of the Hub or side by side."""
+        """The file `root`, or the split's sorted files below a directory: in the layout of the Hub or side by side."""
+        if root.is_file():
+            return [str(root)]
         if not root.is_dir():
             raise InputError(f"{self.name}: no such directory: {root}.")
         directories = [root / self.config] if self.config else []

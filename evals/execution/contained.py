@@ -1,0 +1,224 @@
+"""The program's own process: it shuts itself in, then becomes the program. `run_python` starts it, nobody imports it.
+
+It reads what to do from stdin, as JSON. Into the file `report` goes a line once it is shut in, naming the layers that
+stand, and after the program's last line the secret, or `memory` where that ran out.
+"""
+
+import builtins
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import types
+from contextlib import suppress
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Shut in, run the program, and say so if it ran to its end."""
+    request = json.load(sys.stdin)
+    secret, report = request["secret"].encode(), request["report"]
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    layers = contain(request["home"], request["readable"], request["limits"])
+    with open(os.__file__):  # or nothing could be imported, and every program would fail
+        os.write(report, f"{' '.join(layers)}\n".encode())
+
+    sys.argv = ["program"]
+    sys.path[:] = [request["home"], *sys.path[1:], *request["packages"]]
+    builtins.exit = builtins.quit = sys.exit  # which `site` would have defined
+    streams = sys.stdout, sys.stderr
+    program = sys.modules["program"] = types.ModuleType("program")
+    try:
+        exec(compile(request["code"], "<program>", "exec"), program.__dict__)
+    except MemoryError:
+        os.write(report, b"memory")
+        raise
+    for stream in streams:
+        with suppress(OSError, ValueError):  # closed by the program
+            stream.flush()
+    os.write(report, secret)
+    os._exit(0)  # whatever threads and exit handlers it leaves
+
+
+def contain(home: str, readable: list[str], limits: dict[str, float]) -> list[str]:
+    """Give up all that a program does not need, for good. Returns the names of the layers that stand."""
+    layers = ["limits"]
+    limit_resources(limits)
+    if sys.platform == "linux":
+        drop_privileges()
+        layers += ["landlock"] if restrict_files(home, readable) else []
+        layers += ["seccomp"] if restrict_system_calls() else []
+    if not {"landlock", "seccomp"}.issubset(layers):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # neither process nor thread, except for root
+        restrict_python(home)
+        layers.append("audit")
+    return layers
+
+
+def limit_resources(limits: dict[str, float]) -> None:
+    """Limits that the kernel enforces, soft and hard."""
+    seconds = limits["cpu_seconds"]
+    bounds = {
+        resource.RLIMIT_CPU: (seconds, seconds + 1),  # SIGXCPU, then SIGKILL
+        resource.RLIMIT_AS: (limits["memory"],) * 2,
+        resource.RLIMIT_FSIZE: (limits["file_size"],) * 2,
+        resource.RLIMIT_NOFILE: (limits["open_files"],) * 2,
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for which, bound in bounds.items():
+        with suppress(ValueError, OSError):  # macOS has no limit of the address space; a lower one stands already
+            resource.setrlimit(which, bound)
+
+
+# Where the kernel does not help
+
+FORBIDDEN = (
+    "ctypes.", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.posix_spawn", "os.setxattr",
+    "os.spawn", "os.startfile", "os.system", "pty.", "signal.pthread_kill", "socket.", "subprocess.",
+)  # fmt: skip
+CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate", "shutil.rmtree"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def restrict_python(home: str) -> None:
+    """Deny the same to what goes through Python's own calls: enough against mistakes, not against an attack."""
+
+    def look(event: str, arguments: tuple) -> None:
+        if event == "open":
+            changed = arguments[:1] if arguments[2] & WRITING else ()
+        else:
+            changed = arguments[:2] if event in CHANGES else ()
+        paths = [os.path.realpath(os.fsdecode(each)) for each in changed if isinstance(each, str | bytes)]
+        if event.startswith(FORBIDDEN) or any(not path.startswith((home, os.devnull)) for path in paths):
+            raise PermissionError(f"not permitted here: {event}")
+
+    sys.addaudithook(look)
+
+
+# Linux
+
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+SECCOMP_MODE_FILTER = 2
+
+
+def drop_privileges() -> None:
+    """Die with the thread that started us, be an ordinary user even as root, and never be more."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24))  # version 3; effective, permitted, inheritable: none
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+# Landlock: https://docs.kernel.org/userspace-api/landlock.html. These numbers are those of every architecture.
+
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+ACCESS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many of them each version of the interface knows; later ones 16
+WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
+
+
+def restrict_files(home: str, readable: list[str]) -> bool:
+    """Everything beneath `home`, reading beneath `readable`, nothing elsewhere. Returns whether the kernel does so."""
+    version = libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
+    if version < 1:
+        return False
+    everything = (1 << ACCESS_RIGHTS.get(version, 16)) - 1
+    handled = struct.pack("Q", everything)
+    ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
+    rights = dict.fromkeys(readable, READ_FILE | READ_DIR)
+    rights |= {os.devnull: READ_FILE | WRITE_FILE, home: everything}
+    for path, allowed in rights.items():
+        with suppress(FileNotFoundError):
+            beneath = os.open(path, os.O_PATH)
+            allowed &= ~READ_DIR if not os.path.isdir(path) else everything
+            libc.syscall(LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, beneath), 0)
+            os.close(beneath)
+    restricted = libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return restricted
+
+
+# Seccomp: https://docs.kernel.org/userspace-api/seccomp_filter.html
+
+MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # the kernel's name; column of the table below
+DENIED = {  # numbers of the system calls on x86-64 and ARM64; None where there is none
+    "network": {"socket": (41, 198), "io_uring_setup": (425, 425)},
+    "processes": {
+        "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
+        "unshare": (272, 97), "setns": (308, 268),
+    },
+    "signals": {
+        "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+        "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
+    },
+    "other processes": {
+        "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+        "pidfd_getfd": (438, 438), "setpriority": (141, 140), "ioprio_set": (251, 30),
+        "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
+        "sched_setattr": (314, 274),
+    },
+    "files, where Landlock does not look": {
+        "truncate": (76, 45), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+        "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
+        "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+        "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+    },
+    "memory that limits do not count, or that stays": {
+        "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "semget": (64, 190),
+        "msgget": (68, 186), "mq_open": (240, 180), "add_key": (248, 217), "keyctl": (250, 219),
+    },
+    "the kernel's inner workings, and these restrictions": {
+        "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "prctl": (157, 167),
+        "personality": (135, 92),
+    },
+}  # fmt: skip
+CLONE, CLONE3, KILL, TGKILL, PRLIMIT = (56, 220), (435, 435), (62, 129), (234, 131), (302, 261)
+CLONE_THREAD = 0x10000
+X32 = 0x40000000  # bit of x86-64's second set of numbers
+EPERM, ENOSYS = 1, 38
+
+LOAD, EQUALS, AT_LEAST, HAS_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF, on 32-bit words
+NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # bytes into what a filter is shown; an argument's lower half comes first
+KILL_PROCESS, ERROR, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+
+
+def restrict_system_calls() -> bool:
+    """Deny what is `DENIED`, processes, and signals to others. Returns whether the kernel does so."""
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        return False
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in build_filter(*MACHINES[machine]))
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))
+    return libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, described, 0, 0) == 0
+
+
+def build_filter(machine: int, column: int) -> list[tuple[int, int, int, int]]:
+    """Instructions: operation, how many to skip if it holds and if not, operand."""
+    denied = [numbers[column] for group in DENIED.values() for numbers in group.values()]
+    instructions = [
+        (LOAD, 0, 0, MACHINE),
+        (EQUALS, 1, 0, machine),
+        (RETURN, 0, 0, KILL_PROCESS),  # a program that speaks another machine's language
+        (LOAD, 0, 0, NUMBER),
+        (AT_LEAST, 0, 1, X32),
+        (RETURN, 0, 0, ERROR | EPERM),
+    ]
+    for number in filter(None, denied):
+        instructions += [(EQUALS, 0, 1, number), (RETURN, 0, 0, ERROR | EPERM)]
+    instructions += [(EQUALS, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERROR | ENOSYS)]  # libc then takes clone
+    for numbers, test, operand in (
+        (CLONE, HAS_BITS, CLONE_THREAD),
+        (KILL, EQUALS, os.getpid()),
+        (TGKILL, EQUALS, os.getpid()),
+        (PRLIMIT, EQUALS, 0),  # oneself
+    ):
+        permitted = [(LOAD, 0, 0, FIRST_ARGUMENT), (test, 1, 0, operand), (RETURN, 0, 0, ERROR | EPERM)]
+        instructions += [(EQUALS, 0, 4, numbers[column]), *permitted, (RETURN, 0, 0, ALLOW)]
+    return [*instructions, (RETURN, 0, 0, ALLOW)]
+
+
+if __name__ == "__main__":
+    main()
