@@ -1,0 +1,1 @@
+"""Free-form answers scored by another model: `python -m evals.judge --help`."""

@@ -1,0 +1,58 @@
+"""The file of a judgment: written again and again as it grows, and gone on with when the command is run again."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evals.judge.instructions import Row
+from recipes import atomic
+from recipes.errors import InputError
+
+SAME = ("max_new_tokens", "temperature", "top_k")  # arguments on which the answers depend
+
+
+def write_results(path: Path, header: dict[str, Any], rows: list[Row]) -> None:
+    """Write the JSON file; it is never seen half-written. `header` says who judged whom, and how."""
+    scores = [row.score for row in rows if row.score is not None]
+    content = header | {
+        "count": len(rows),
+        "mean_score": sum(scores) / len(scores) if scores else None,
+        "failed": sum(row.error is not None for row in rows),
+        "rows": [_as_json(row) for row in rows],
+    }
+    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    """The row; `error` is there only where there is one."""
+    return {key: value for key, value in asdict(row).items() if key != "error" or value is not None}
+
+
+def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
+    """The rows with what the file, if there is one, knows of them already.
+
+    The file's own rows must be the first of `rows`: more problems may be drawn than before. Raises `InputError` for
+    a file of another model, judge, instruction set or sampling, and for one that is no result at all.
+    """
+    if not path.exists():
+        return rows
+    remedy = "choose another --output, or remove the file to start anew."
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        before = [Row(**row) for row in content["rows"]]
+        facts = [(name, content[name], header[name]) for name in ("model", "judge")]
+        facts += [(name, content["arguments"][name], header["arguments"][name]) for name in SAME]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(f"{path} is there already and is no result of evals.judge: {remedy}") from None
+    for name, old, new in facts:
+        if _plain(old) != _plain(new):
+            raise InputError(f"{path} holds results with {name} {old}, not {new}: {remedy}")
+    if [row.question for row in before] != [row.question for row in rows[: len(before)]]:
+        raise InputError(f"{path} holds results of more or other instructions: {remedy}")
+    return before + rows[len(before) :]
+
+
+def _plain(value: Any) -> Any:
+    """A path or URL without its last slash."""
+    return value.rstrip("/") if isinstance(value, str) else value
