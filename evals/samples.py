@@ -1,9 +1,23 @@
-"""What a base model makes of a few prompts: nanochat's seven, six of which have an answer."""
+"""What a model writes: nanochat's seven prompts, and a short conversation: `python -m evals.samples --model DIR`.
 
+Six of the prompts have an answer. All is greedy, so the same model writes the same again.
+"""
+
+import json
 import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from recipes import atomic
+from recipes.arguments import flag, parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.inference.models import load_model, results_file
+from recipes.launches import command_line
+from tokenizer.chat import Message, call_expression
 
 PROMPTS = {  # with the words that a right completion begins with; None where any will do
     "The capital of France is": "Paris",
@@ -14,6 +28,27 @@ PROMPTS = {  # with the words that a right completion begins with; None where an
     "My favorite color is": None,
     "If 5*x + 3 = 13, then x is": "2",
 }
+QUESTIONS = (
+    "Hello!",
+    "What is the capital of France?",
+    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
+    "Who are you?",
+)
+KINDS = ("auto", "completions", "conversation", "both")
+COMPLETION_TOKENS, REPLY_TOKENS = 24, 128
+
+
+@dataclass
+class SamplesArguments:
+    """Flags of `python -m evals.samples`."""
+
+    model: str = field(metadata={"help": "directory or Hub id of a causal language model"})
+    output: str | None = flag(None, "JSON file of the samples (default: evals/samples.json in the model's directory)")
+    kind: str = flag("auto", "completions, conversation or both; auto: both for a model that has learnt to chat")
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}.")
 
 
 @torch.no_grad()
@@ -45,3 +80,102 @@ def is_right(prompt: str, completion: str) -> bool | None:
         return None
     rest = completion.lstrip()
     return rest.startswith(answer) and not re.match(r"\w|[.,]\d", rest[len(answer) :])
+
+
+def sample_completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """The seven prompts, each with its completion and whether that is right (None where any will do)."""
+    completions = complete(model, tokenizer, list(PROMPTS), COMPLETION_TOKENS)
+    return [
+        {"prompt": prompt, "completion": text, "right": is_right(prompt, text)}
+        for prompt, text in zip(PROMPTS, completions, strict=True)
+    ]
+
+
+def converse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Message]:
+    """`QUESTIONS` and the replies, turn by turn, calls of the calculator and their results included."""
+    from recipes.inference.generate import Sampling, generate_replies
+
+    messages: list[Message] = []
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        messages += generate_replies(model, tokenizer, [messages], Sampling(max_new_tokens=REPLY_TOKENS))[0]
+    return messages
+
+
+def print_completions(samples: list[dict[str, Any]]) -> None:
+    """A line each, and how many of those with an answer are right."""
+    print()
+    for sample in samples:
+        mark = {True: "right", False: "wrong", None: "free "}[sample["right"]]
+        print(f"  {mark}  {sample['prompt']}{first_line(sample['completion'])}")
+    verdicts = [sample["right"] for sample in samples]
+    print(f"\n{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)} prompts completed right")
+
+
+def first_line(text: str) -> str:
+    """Up to the first line break."""
+    return text.splitlines()[0] if text else ""
+
+
+def print_conversation(messages: list[Message]) -> None:
+    """The conversation as a person sees it."""
+    names = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}
+    print()
+    for speaker, text in turns(messages):
+        print(f"  {names[speaker]}{text}")
+
+
+def turns(messages: list[Message]) -> list[tuple[str, str]]:
+    """What was said, by whom: user or model, or a call of the calculator and its result."""
+    said = []
+    for message in messages:
+        if message["role"] in ("user", "tool"):
+            said.append(("user" if message["role"] == "user" else "result", message["content"]))
+            continue
+        expression = call_expression(message)
+        said += [("model", message["content"])] if message["content"] else []
+        said += [("call", expression)] if expression is not None else []
+    return said
+
+
+# The command
+
+
+def write_samples(args: SamplesArguments) -> None:
+    """Write what the model writes, and print it."""
+    model, tokenizer = load_model(args.model)
+    wanted = (
+        args.kind if args.kind != "auto" else "both" if has_learnt_to_chat(args.model, tokenizer) else "completions"
+    )
+    path = results_file(args.model, "samples.json", args.output)
+    samples: dict[str, Any] = {"model": args.model, "command": command_line()}
+    if wanted != "conversation":
+        samples["completions"] = sample_completions(model, tokenizer)
+        print_completions(samples["completions"])
+    if wanted != "completions":
+        samples["conversation"] = converse(model, tokenizer)
+        print_conversation(samples["conversation"])
+    if path is not None:
+        atomic.write_text(path, json.dumps(samples, indent=2, ensure_ascii=False) + "\n")
+        print(f"written to {path}")
+
+
+def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone.
+
+    Our base models carry the template as well; that theirs was pretraining is known by its arguments.json.
+    """
+    try:
+        arguments = json.loads(Path(name, "arguments.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        arguments = {}
+    only_documents = isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments
+    return bool(tokenizer.chat_template) and not only_documents
+
+
+def main() -> None:
+    write_samples(parse_arguments(SamplesArguments))
+
+
+if __name__ == "__main__":
+    exit_on_input_error("evals.samples", main)

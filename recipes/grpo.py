@@ -16,6 +16,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.calculator import calculator
 from recipes.inference.generate import Sampling
+from recipes.launches import record_launch
 from recipes.training.export import is_finished
 from recipes.training.posttraining import (
     PosttrainArguments,
@@ -112,6 +113,8 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     passes = PassAtK(trainer, metrics, held_out, args.pass_every, args.pass_samples, sampling, args.pass_batch_size)
     trainer.add_callback(passes)
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
+    precision = trainer.accelerator.mixed_precision
+    record_launch(output_dir, data=args.problems, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
         passes.report(output_dir / "pass_at_k.png")

@@ -15,9 +15,11 @@ from recipes.data.conversations import open_conversations
 from recipes.data.corpora import Corpus
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.errors import InputError, exit_on_input_error
+from recipes.launches import record_launch
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoints import find_checkpoint
 from recipes.training.export import is_finished
+from recipes.training.hardware import choose_precision
 from recipes.training.models import load_config, load_tokenizer
 from recipes.training.plan import Plan, check_batch, largest_divisor
 from recipes.training.run import claim_output_dir, join_processes
@@ -49,6 +51,8 @@ def midtrain(args: MidtrainArguments) -> None:
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
     args = replace(args, num_workers=0)  # those have done their work: what is tokenized is read faster than handed on
+    precision = choose_precision(args.mixed_precision, state.device)
+    record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
     streams = (token_stream(tokens, state.num_processes) for tokens in (train, validation))
     train_and_save(
         args,

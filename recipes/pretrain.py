@@ -6,9 +6,11 @@ Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where i
 from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
+from recipes.launches import record_launch
 from recipes.training.arguments import PretrainArguments
 from recipes.training.checkpoints import find_checkpoint
 from recipes.training.export import is_finished
+from recipes.training.hardware import choose_precision
 from recipes.training.models import load_tokenizer
 from recipes.training.plan import dry_run_lines
 from recipes.training.run import claim_output_dir, join_processes
@@ -26,6 +28,8 @@ def pretrain(args: PretrainArguments) -> None:
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
+    precision = choose_precision(args.mixed_precision, state.device)
+    record_launch(output_dir, data=args.dataset, precision=precision)
     train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint)
 
 

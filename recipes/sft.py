@@ -17,6 +17,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 from recipes.arguments import flag, parse_arguments
 from recipes.data.conversations import fit_conversations, open_conversations
 from recipes.errors import InputError, exit_on_input_error
+from recipes.launches import record_launch
 from recipes.training.charts import draw_loss
 from recipes.training.export import is_finished
 from recipes.training.posttraining import (
@@ -136,6 +137,8 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         ) from None
     metrics = use_our_console(trainer, output_dir)
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
+    precision = trainer.accelerator.mixed_precision
+    record_launch(output_dir, data=args.conversations, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
         draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}")

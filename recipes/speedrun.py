@@ -12,71 +12,77 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
-from evals.samples import PROMPTS, complete, is_right
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.arguments import parse_arguments
+from evals.samples import print_completions, print_conversation
+from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.inference.models import load_chat_model
-from recipes.training.export import is_finished
+from recipes.training.export import FINISHED_BY
 from recipes.training.tracking import clock, read_metrics
-from tokenizer.chat import Message, call_expression
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k"}
-QUESTIONS = (
-    "Hello!",
-    "What is the capital of France?",
-    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
-    "Who are you?",
-)
+TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+CHAT_STAGES = ("base", "mid", "sft", "grpo")
+A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
 
 
 @dataclass
 class SpeedrunArguments:
     """Flags of `python -m recipes.speedrun`."""
 
-    preset: str = field(default="auto", metadata={"help": "one of recipes/configs; auto: by the hardware found"})
-    run_dir: str | None = field(default=None, metadata={"help": "where everything goes (default: runs/PRESET)"})
+    preset: str = flag("auto", "one of recipes/configs; auto: by the hardware found")
+    run_dir: str | None = flag(None, "where everything goes (default: runs/PRESET)")
+    core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory")
+    price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report")
 
 
 def speedrun(args: SpeedrunArguments) -> None:
-    """Tokenizer, base model, midtraining, SFT, GRPO, evaluation; each stage's headline as it ends."""
+    """Tokenizer, base model, midtraining, SFT, GRPO, each with its evaluation and headline; then the report."""
     preset = choose_preset(args.preset)
     kind = "cpu" if preset == "cpu" else "gpu"
     run_dir = Path(args.run_dir or Path("runs", preset))
     print(f"preset {preset}, into {run_dir}", flush=True)
 
-    run_stage(
-        "tokenizer",
-        [*python(), "-m", "tokenizer.train", *config("tokenizer", kind), "--output_dir", run_dir / "tokenizer"],
-        finished=lambda: (run_dir / "tokenizer" / "tokenizer.json").exists(),
-    )
+    train_tokenizer(run_dir / "tokenizer", kind)
     base = ["pretrain.py", "--config", CONFIGS / f"{preset}.yaml", "--tokenizer", run_dir / "tokenizer"]
     train_stage("base", base, preset, run_dir)
     print_headline(run_dir / "base")
-    print_samples(run_dir / "base")
+    show_samples("base", run_dir)
+    if args.core_bundle is not None:
+        core = ["evals.core", "--model", run_dir / "base", "--bundle", args.core_bundle]
+        run_module("CORE of base", core, preset, writes=run_dir / "base/evals/core.json")
+    examine("base", kind, preset, run_dir, A_GLANCE)
 
     mixtures = {stage: ["--conversations", CONFIGS / "mixtures" / f"{stage}.yaml"] for stage in ("mid", "sft")}
     given = {stage: [] if kind == "cpu" else mixtures[stage] for stage in mixtures}
     mid = ["midtrain.py", *config("mid", kind), "--source", run_dir / "base", *given["mid"]]
     train_stage("mid", mid, preset, run_dir)
+    examine("mid", kind, preset, run_dir)
     train_stage("sft", ["sft.py", *config("sft", kind), *given["sft"]], preset, run_dir)
-    evaluate_stage("sft", kind, preset, run_dir)
+    examine("sft", kind, preset, run_dir)
     train_stage("grpo", ["grpo.py", *config("grpo", kind)], preset, run_dir)
-    evaluate_stage("grpo", kind, preset, run_dir)
+    examine("grpo", kind, preset, run_dir)
     print_comparison(run_dir)
-    print_conversation(run_dir / "grpo")
-    print(f"\ntalk to it: {shlex.join(['python', '-m', 'recipes.chat', '--model', str(run_dir / 'grpo')])}")
+    show_samples("grpo", run_dir)
+
+    price = [] if args.price_per_hour is None else ["--price_per_hour", str(args.price_per_hour)]
+    run_stage("report", [*python(), "-m", "evals.report", "--run", run_dir, *price])
+    print(f"\nlook at it: {run_dir / 'report.html'}")
+    print(f"talk to it: {shlex.join(['python', '-m', 'recipes.chat', '--model', str(run_dir / 'grpo')])}")
+
+
+def train_tokenizer(directory: Path, kind: str) -> None:
+    """The tokenizer, and its comparison with others; on a CPU without asking the Hub for them."""
+    train = [*python(), "-m", "tokenizer.train", *config("tokenizer", kind), "--output_dir", directory]
+    run_stage("tokenizer", train, writes=directory / "tokenizer.json")
+    compare = [*python(), "-m", "tokenizer.evaluate", "--tokenizer", directory, "--output_dir", directory]
+    offline = {"HF_HUB_OFFLINE": "1"} if kind == "cpu" else {}
+    run_stage("tokenizer's report", compare, writes=directory / "tokenizer_evaluation.json", environment=offline)
 
 
 def config(stage: str, kind: str) -> list[str | Path]:
@@ -87,28 +93,33 @@ def config(stage: str, kind: str) -> list[str | Path]:
 def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:
     """Run a training script of recipes/, with `launcher`, into the stage's directory."""
     command = [*launcher(preset), ROOT / "recipes" / script[0], *script[1:], "--output_dir", run_dir / name]
-    run_stage(name, command, finished=lambda: is_finished(run_dir / name))
+    run_stage(name, command, writes=run_dir / name / FINISHED_BY)
 
 
-def evaluate_stage(name: str, kind: str, preset: str, run_dir: Path) -> None:
-    """Examine the model of a stage."""
-    evaluation = [
-        "evals.chat",
-        "--model",
-        run_dir / name,
-        "--tasks",
-        TASKS[kind],
-        "--output",
-        results_file(run_dir, name),
-    ]
-    launch = launcher(preset)
-    module = ["-m", *evaluation] if launch == python() else ["--module", *evaluation]
-    run_stage(f"evaluation of {name}", [*launch, *module], finished=results_file(run_dir, name).exists)
+def examine(name: str, kind: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -> None:
+    """Ask the model of a stage the tasks' questions."""
+    chat = ["evals.chat", "--model", run_dir / name, "--tasks", TASKS[kind], *limits]
+    run_module(f"evaluation of {name}", chat, preset, writes=results_of(run_dir, name))
 
 
-def results_file(run_dir: Path, name: str) -> Path:
+def results_of(run_dir: Path, name: str) -> Path:
     """Where the evaluation of a stage is written."""
     return run_dir / name / "evals" / "chat.json"
+
+
+def show_samples(name: str, run_dir: Path) -> None:
+    """What the model of a stage writes: completions, and a conversation if it has learnt to have one."""
+    path = run_dir / name / "evals" / "samples.json"
+    if not run_stage(f"samples of {name}", [*python(), "-m", "evals.samples", "--model", run_dir / name], writes=path):
+        samples = json.loads(path.read_text())
+        print_completions(samples["completions"])
+        print_conversation(samples.get("conversation", []))
+
+
+def run_module(name: str, module: list[str | Path], preset: str, writes: Path) -> None:
+    """Run a module with its flags, with `launcher`."""
+    launch = launcher(preset)
+    run_stage(name, [*launch, "-m" if launch == python() else "--module", *module], writes=writes)
 
 
 def choose_preset(name: str) -> str:
@@ -137,21 +148,28 @@ def launcher(preset: str) -> list[str]:
     return [*launch, "--num_processes", str(gpus)]
 
 
-def run_stage(name: str, command: list[str | Path], finished: Callable[[], bool]) -> None:
-    """Run `command` unless its result is there; ends the program if it fails."""
-    if finished():
+def run_stage(
+    name: str, command: list[str | Path], writes: Path | None = None, environment: Mapping[str, str] | None = None
+) -> bool:
+    """Run `command` unless what it writes last is there, and return whether it ran; ends the program if it fails.
+
+    One CPU process gets all cores, where nothing else was asked for; `environment` comes on top.
+    """
+    if writes is not None and writes.exists():
         print(f"\n== {name}: finished already", flush=True)
-        return
+        return False
     words = [str(word) for word in command]
     print(f"\n== {name}: {shlex.join(words)}", flush=True)
     started = time.perf_counter()
-    code = wait_for(subprocess.Popen(words, env=environment()))
+    variables = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ, **(environment or {})}
+    code = wait_for(subprocess.Popen(words, env=variables))
     if code != 0:
         sys.exit(code)  # the stage has said why
-    if not finished():
+    if writes is not None and not writes.exists():
         print(f"== {name}: stopped; run the same command again to go on", flush=True)
         sys.exit(0)
     print(f"== {name}: done in {clock(time.perf_counter() - started)}", flush=True)
+    return True
 
 
 def wait_for(stage: subprocess.Popen) -> int:
@@ -162,11 +180,6 @@ def wait_for(stage: subprocess.Popen) -> int:
             return stage.wait()
         except KeyboardInterrupt:  # Ctrl-C on a terminal has reached the stage as well
             continue
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, with all cores for the one CPU process where nothing else was asked for."""
-    return {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ}
 
 
 def print_headline(base_dir: Path) -> None:
@@ -181,59 +194,18 @@ def print_headline(base_dir: Path) -> None:
     )
 
 
-def print_samples(base_dir: Path) -> None:
-    """The seven prompts, completed greedily, and how many of the six with an answer are right."""
-    disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(base_dir)
-    model = NanochatGPTForCausalLM.from_pretrained(base_dir)
-    completions = complete(model, tokenizer, list(PROMPTS), max_new_tokens=24)
-    verdicts = [is_right(prompt, text) for prompt, text in zip(PROMPTS, completions, strict=True)]
-    print()
-    for prompt, text, verdict in zip(PROMPTS, completions, verdicts, strict=True):
-        mark = {True: "right", False: "wrong", None: "free "}[verdict]
-        print(f"  {mark}  {prompt}{text.splitlines()[0] if text else ''}")
-    print(f"\n{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)} prompts completed right")
-    print(f"the model: {base_dir}    its loss: {base_dir / 'loss.png'}")
-
-
 def print_comparison(run_dir: Path) -> None:
-    """Accuracy of each task after SFT and after GRPO, and how fast the rollouts were."""
+    """Accuracy of each task after each stage, and how fast the rollouts were."""
     steps = [record for record in read_metrics(run_dir / "grpo" / "metrics.jsonl") if "train/reward" in record]
     seconds, completions = (
         statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
     )
     print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
-    accuracies = {}
-    for stage in ("sft", "grpo"):
-        tasks = json.loads(results_file(run_dir, stage).read_text())["tasks"]
-        accuracies[stage] = {name: result["accuracy"] for name, result in tasks.items()}
-    print(f"\n{'task':<16}{'after SFT':>12}{'after GRPO':>12}")
-    for task, before in accuracies["sft"].items():
-        print(f"{task:<16}{before:>12.1%}{accuracies['grpo'].get(task, float('nan')):>12.1%}")
-
-
-def print_conversation(model_dir: Path) -> None:
-    """A conversation with the finished model; it calls the calculator where it has to."""
-    model, tokenizer = load_chat_model(str(model_dir))
-    messages = []
-    print()
-    for question in QUESTIONS:
-        messages.append({"role": "user", "content": question})
-        reply = generate_replies(model, tokenizer, [messages], Sampling(max_new_tokens=128))[0]
-        messages += reply
-        print(f"  you    {question}")
-        for message in reply:
-            for line in describe(message):
-                print(f"  {line}")
-
-
-def describe(message: Message) -> list[str]:
-    """What a person sees of a message of the reply: its text, the call in it, or a tool's result."""
-    if message["role"] == "tool":
-        return [f"       = {message['content']}"]
-    expression = call_expression(message)
-    text = [f"model  {message['content']}"] if message["content"] else []
-    return text + ([f"model  [calculator] {expression}"] if expression is not None else [])
+    tasks = {stage: json.loads(results_of(run_dir, stage).read_text())["tasks"] for stage in CHAT_STAGES}
+    print(f"\n{'task':<16}" + "".join(f"{stage:>10}" for stage in tasks))
+    for task in tasks["grpo"]:
+        shown = (f"{results[task]['accuracy']:>10.1%}" if task in results else " " * 10 for results in tasks.values())
+        print(f"{task:<16}{''.join(shown)}")
 
 
 def main() -> None:

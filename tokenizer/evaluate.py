@@ -6,22 +6,30 @@ More bytes per token means shorter sequences: more text in the same context, and
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from recipes import atomic
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.hub import check_hub_reachable
+from recipes.page import Page
+from tokenizer.encode import token_byte_lengths, token_bytes
+from tokenizer.report import OURS, tokenizer_blocks
 from tokenizer.samples import DOMAINS, OTHER_LANGUAGES
 
 CountTokens = Callable[[str], int]
 LOADING_SECONDS = 10
 DATASET_DOCUMENTS = 200
+EVALUATION_FILE = "tokenizer_evaluation.json"
+LONGEST_LISTED = 12
 
 
 @dataclass
@@ -31,7 +39,10 @@ class EvaluateArguments:
     tokenizer: str = field(metadata={"help": "Directory of the tokenizer."})
     dataset: str | None = field(default=None, metadata={"help": "Corpus whose validation split is one more domain."})
     text_column: str = field(default="text", metadata={"help": "Column of the dataset that holds the text."})
-    output_dir: str | None = field(default=None, metadata={"help": "Directory to write tokenizer_evaluation.json to."})
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Directory of tokenizer_evaluation.json and tokenizer_report.html."},
+    )
 
 
 def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[str, float]:
@@ -115,6 +126,34 @@ def dataset_sample(dataset: str, text_column: str) -> str:
     return "\n".join(texts)
 
 
+def describe_vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Size, special tokens, how many tokens have how many bytes (special ones not counted), and the longest ones."""
+    lengths = token_byte_lengths(tokenizer).tolist()
+    longest = sorted((index for index in range(len(lengths)) if lengths[index]), key=lambda index: -lengths[index])
+    return {
+        "vocab_size": len(tokenizer),
+        "special_tokens": [token.content for token in tokenizer.added_tokens_decoder.values() if token.special],
+        "token_lengths": {str(size): count for size, count in sorted(Counter(lengths).items()) if size},
+        "longest_tokens": [
+            {"token": token_bytes(tokenizer, [index]).decode("utf-8", errors="replace"), "bytes": lengths[index]}
+            for index in longest[:LONGEST_LISTED]
+        ],
+    }
+
+
+def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
+    """Write tokenizer_evaluation.json, and the report as tokenizer_report.md and .html."""
+    path = output_dir / EVALUATION_FILE
+    page = Page("Tokenizer", tokenizer_blocks(evaluation))
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(path, json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write to output_dir {output_dir}: {error.strerror}.") from None
+    report, _ = page.write(output_dir, "tokenizer_report")
+    print(f"written to {path} and {report} (.html)")
+
+
 def main() -> None:
     args = parse_arguments(EvaluateArguments)
     if not Path(args.tokenizer, "tokenizer.json").is_file():
@@ -133,16 +172,11 @@ def main() -> None:
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}")
     if args.output_dir is not None:
-        write_figures(Path(args.output_dir), {"ours": ours} | others, skipped)
-
-
-def write_figures(output_dir: Path, figures: dict[str, dict[str, float]], skipped: dict[str, str]) -> None:
-    """Write tokenizer_evaluation.json."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    path = output_dir / "tokenizer_evaluation.json"
-    content = {name: {key.strip(): value for key, value in domains.items()} for name, domains in figures.items()}
-    path.write_text(json.dumps({"bytes_per_token": content, "skipped": skipped}, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+        figures = {
+            name: {key.strip(): value for key, value in each.items()} for name, each in ({OURS: ours} | others).items()
+        }
+        vocabulary = describe_vocabulary(AutoTokenizer.from_pretrained(args.tokenizer))
+        write_figures(Path(args.output_dir), {"bytes_per_token": figures, "skipped": skipped} | vocabulary)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from recipes.arguments import parse_arguments
 from recipes.atomic import new_directory
 from recipes.errors import InputError, exit_on_input_error
+from recipes.launches import record_launch
 from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8, encode_documents
 from tokenizer.special_tokens import ASSISTANT_END, BOS, SPECIAL_TOKENS
@@ -33,6 +34,12 @@ TOKENIZER_FILES = {
     "special_tokens_map.json",
     "chat_template.jinja",
     "response_template.json",
+    # What else we write there: how it was trained, and its evaluation, which a new tokenizer makes void.
+    "launches.json",
+    "tokenizer_evaluation.json",
+    "tokenizer_report",
+    "tokenizer_report.html",
+    "tokenizer_report.md",
 }
 
 
@@ -178,6 +185,7 @@ def main() -> None:
     tokenizer = as_pretrained(train_bpe(documents, args.vocab_size), args.model_max_length)
     seconds = time.perf_counter() - started
     save_tokenizer(tokenizer, args.output_dir)
+    record_launch(args.output_dir, data=args.dataset, seconds=round(seconds, 1), characters=documents.chars)
 
     num_bytes = sum(len(text.encode("utf-8")) for text in documents.sample)
     num_tokens = sum(len(ids) - 1 for ids in encode_documents(tokenizer, documents.sample))  # without <|bos|>

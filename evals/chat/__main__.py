@@ -16,6 +16,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
+from recipes.launches import command_line
 from recipes.training.run import join_processes
 
 
@@ -115,7 +116,8 @@ def core_line(results: list[TaskResult]) -> str:
 def write_results(path: Path, args: ChatEvalArguments, results: list[TaskResult]) -> None:
     """Write the JSON file; it is never seen half-written."""
     tasks = {result.task: as_json(result, args) for result in results}
-    content = {"model": args.model, "arguments": asdict(args), **chat_core(results), "tasks": tasks}
+    content = {"model": args.model, "command": command_line(), "arguments": asdict(args)}
+    content |= {**chat_core(results), "tasks": tasks}
     atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

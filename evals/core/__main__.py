@@ -14,6 +14,7 @@ from recipes import atomic
 from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.models import load_model, results_file
+from recipes.launches import command_line
 from recipes.training.run import join_processes
 
 GPT2_CORE = 0.256525  # of the 1.6B model
@@ -92,6 +93,7 @@ def write_results(path: Path, args: CoreArguments, result: CoreResult) -> None:
     """Write the JSON file; it is never seen half-written."""
     content = {
         "model": args.model,
+        "command": command_line(),
         "arguments": asdict(args),
         "max_examples": args.max_examples,
         "core": result.core,

@@ -21,6 +21,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
+from recipes.launches import command_line
 
 SAVE_EVERY = 8  # verdicts
 
@@ -64,7 +65,7 @@ def evaluate(args: JudgeArguments) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("the judge works as one process: leave out accelerate launch.")
     judge = open_judge(args)  # before the answers, which take long
-    header = {"model": args.model, "judge": judge.name, "arguments": asdict(args)}
+    header = {"model": args.model, "judge": judge.name, "command": command_line(), "arguments": asdict(args)}
     rows = resume(output, header, rows)
     known = sum(row.score is not None for row in rows)
     print(f"{args.model}: {len(rows):,} instructions, {known:,} scored before, judged by {judge.name}", flush=True)

@@ -3,41 +3,115 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-def draw_loss(records: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Training loss over the steps, and validation loss or bits per byte where they were measured, as a PNG."""
-    import matplotlib
+from recipes.figures import (
+    BLUE,
+    GRAY,
+    GREEN,
+    HEIGHT,
+    MUTED,
+    ORANGE,
+    VIOLET,
+    WIDTH,
+    as_png,
+    finite,
+    label_ends,
+    new_figure,
+    styled,
+)
 
-    matplotlib.use("Agg")  # no display needed
-    from matplotlib import pyplot
+Records = list[dict[str, Any]]
 
-    trained = [(r["step"], r["train/loss"]) for r in records if r.get("train/loss") is not None]
-    held_out = [(r["step"], r["val/loss"]) for r in records if r.get("val/loss") is not None]
-    evaluated = [(r["step"], r["val/bpb"]) for r in records if r.get("val/bpb") is not None]
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(*zip(*trained, strict=True), color="tab:blue", alpha=0.35, linewidth=1)
-    axes.plot(*zip(*smooth(trained), strict=True), color="tab:blue", linewidth=2, label="training loss, smoothed")
-    if held_out:
-        axes.plot(*zip(*held_out, strict=True), "o-", color="tab:orange", markersize=4, label="validation loss")
-    axes.set(xlabel="step", ylabel="loss (nats a token)", title=title)
-    axes.grid(alpha=0.3)
-    handles, labels = axes.get_legend_handles_labels()
+
+def draw_loss(records: Records, path: Path, title: str) -> None:
+    """The picture of `plot_loss` as a PNG."""
+    path.write_bytes(as_png(plot_loss(records, title)))
+
+
+def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
+    """The picture of `plot_pass_at_k` as a PNG."""
+    path.write_bytes(as_png(plot_pass_at_k(records, measures)))
+
+
+def series(records: Records, key: str) -> list[tuple[float, float]]:
+    """(step, value) of every record that has a value that can be drawn."""
+    return finite((record.get("step"), record.get(key)) for record in records)
+
+
+@styled
+def plot_loss(records: Records, title: str, color: str = BLUE) -> Figure:
+    """Training loss over the steps, with validation loss, and below it bits per byte, where they were measured."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    evaluated = series(records, "val/bpb")
     if evaluated:
-        right = axes.twinx()
-        right.plot(
-            *zip(*evaluated, strict=True), "o-", color="tab:orange", markersize=4, label="validation bits per byte"
-        )
-        right.set_ylabel("validation bits per byte")
-        right.set_ylim(bottom=0, top=1.3 * max(value for _, value in evaluated))
-        right.annotate(f"{evaluated[-1][1]:.3f}", evaluated[-1], textcoords="offset points", xytext=(0, 8), ha="right")
-        more = right.get_legend_handles_labels()
-        handles, labels = handles + more[0], labels + more[1]
-    axes.legend(handles, labels, loc="upper right")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+        loss, bpb = figure.subplots(2, sharex=True, height_ratios=(2, 1.1))
+        plot_points(bpb, evaluated, ORANGE)
+        bpb.set_xlabel("step")
+        bpb.set_title("validation, bits per byte", fontsize=11.5, fontweight="normal", color=MUTED, pad=5)
+        bpb.set_ylim(bottom=0, top=1.3 * max(value for _, value in evaluated))
+        bpb.yaxis.set_major_locator(MaxNLocator(3))
+        label_ends(bpb, [(f"{evaluated[-1][1]:.3f}", ORANGE, evaluated[-1][1])])
+    else:
+        loss = figure.subplots()
+        loss.set_xlabel("step")
+    loss.set_title(f"{title}, nats a token")
+    loss.xaxis.set_major_formatter("{x:,.0f}")
+    trained, held_out = series(records, "train/loss"), series(records, "val/loss")
+    ends = plot_smoothed(loss, trained, color, "training")
+    if held_out:
+        plot_points(loss, held_out, ORANGE)
+        ends.append((f"validation {held_out[-1][1]:.3f}", ORANGE, held_out[-1][1]))
+    values = [value for _, value in trained[len(trained) // 50 :] + held_out]
+    if values:  # the first steps of a long run may be far above all others
+        margin = 0.06 * (max(values) - min(values)) or 0.1
+        loss.set_ylim(min(values) - margin, max(values) + margin)
+    label_ends(loss, ends)
+    return figure
 
 
-def smooth(points: list[tuple[int, float]], weight: float | None = None) -> list[tuple[int, float]]:
+@styled
+def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
+    """The mean reward of the rollouts and each of `measures` (key of a record: its name) over the steps."""
+    figure, axes = new_figure()
+    ends = plot_smoothed(axes, series(records, "train/reward"), GRAY, "reward", weight=0.85, write="{:.0%}")
+    for (key, name), color in zip(measures.items(), (BLUE, GREEN, VIOLET, ORANGE), strict=False):
+        if points := series(records, key):
+            plot_points(axes, points, color)
+            ends.append((f"{name} {points[-1][1]:.0%}", color, points[-1][1]))
+    axes.set(xlabel="step", title="Reward, and problems solved of those held out")
+    highest = max([1.0, *(value for _, value in series(records, "train/reward"))])  # a format reward adds to 1
+    axes.set_ylim(0, 1.05 * highest)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    label_ends(axes, ends)
+    return figure
+
+
+def plot_points(axes: Axes, points: list[tuple[float, float]], color: str) -> None:
+    """A few measurements, joined."""
+    axes.plot(*zip(*points, strict=True), "o-", color=color)
+
+
+def plot_smoothed(
+    axes: Axes,
+    points: list[tuple[float, float]],
+    color: str,
+    name: str,
+    weight: float | None = None,
+    write: str = "{:.3f}",
+) -> list[tuple[str, str, float]]:
+    """Every value in faint, their moving average on top; returns its end for `label_ends`, if there is one."""
+    if not points:
+        return []
+    axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
+    smoothed = smooth(points, weight)
+    axes.plot(*zip(*smoothed, strict=True), color=color)
+    return [(f"{name} {write.format(smoothed[-1][1])}", color, smoothed[-1][1])]
+
+
+def smooth(points: list[tuple[float, float]], weight: float | None = None) -> list[tuple[float, float]]:
     """Exponential moving average of the values, corrected for its start (as Adam's moments are).
 
     By default it reaches back over a fortieth of the run, so that it does not trail behind a short one.
@@ -49,32 +123,3 @@ def smooth(points: list[tuple[int, float]], weight: float | None = None) -> list
         average = weight * average + (1 - weight) * value
         smoothed.append((step, average / (1 - weight**count)))
     return smoothed
-
-
-def draw_pass_at_k(records: list[dict[str, Any]], measures: dict[str, str], path: Path) -> None:
-    """The mean reward of the rollouts and each of `measures` (key of a record: its name) over the steps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import PercentFormatter
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    rewards = [(r["step"], r["train/reward"]) for r in records if r.get("train/reward") is not None]
-    if rewards:
-        axes.plot(*zip(*rewards, strict=True), color="tab:gray", alpha=0.35, linewidth=1)
-        axes.plot(
-            *zip(*smooth(rewards, weight=0.85), strict=True),
-            color="tab:gray",
-            label="mean reward of the rollouts, smoothed",
-        )
-    for key, name in measures.items():
-        points = [(r["step"], r[key]) for r in records if r.get(key) is not None]
-        axes.plot(*zip(*points, strict=True), "o-", markersize=4, label=f"{name}, held-out problems")
-        axes.annotate(f"{points[-1][1]:.0%}", points[-1], textcoords="offset points", xytext=(0, 6), ha="right")
-    axes.set(xlabel="step", ylabel="share solved", title="Reinforcement on problems", ylim=(0, 1.05))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)

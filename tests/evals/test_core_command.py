@@ -49,7 +49,7 @@ def without_seconds(path):
     results = json.loads(path.read_text())
     for task in results["tasks"].values():
         del task["seconds"]
-    del results["arguments"]
+    del results["arguments"], results["command"]
     return results
 
 

@@ -1,10 +1,23 @@
 """Samples are the model's greedy completions, and right answers are told from near misses."""
 
+import copy
+import json
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from evals.samples import PROMPTS, complete, is_right
+from evals.samples import (
+    PROMPTS,
+    QUESTIONS,
+    SamplesArguments,
+    complete,
+    is_right,
+    print_conversation,
+    turns,
+    write_samples,
+)
+from recipes.errors import InputError
 from tests.modeling_nanochat.tiny import random_model
 from tokenizer.samples import DOMAINS
 from tokenizer.train import train_tokenizer
@@ -102,3 +115,70 @@ def test_an_answer_counts_when_it_begins_the_completion_and_ends_there(prompt, c
 def test_six_of_the_seven_prompts_have_an_answer():
     assert len(PROMPTS) == 7
     assert [prompt for prompt in PROMPTS if is_right(prompt, "") is None] == [COLOR]
+
+
+# The command
+
+
+def saved(tokenizer, directory, template=True):
+    """A tiny model in a directory, as a stage leaves it."""
+    random_model(vocab_size=len(tokenizer)).save_pretrained(directory)
+    tokenizer = copy.deepcopy(tokenizer)
+    if not template:
+        tokenizer.chat_template = None
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def samples_of(directory, **flags):
+    write_samples(SamplesArguments(str(directory), **flags))
+    return json.loads((directory / "evals" / "samples.json").read_text())
+
+
+def test_the_samples_are_written_and_printed_and_the_same_again(tokenizer, tmp_path, capsys):
+    directory = saved(tokenizer, tmp_path / "sft")
+    first = samples_of(directory)
+    printed = capsys.readouterr().out
+    assert samples_of(directory) == first
+    assert [each["prompt"] for each in first["completions"]] == list(PROMPTS)
+    assert all(each["right"] is is_right(each["prompt"], each["completion"]) for each in first["completions"])
+    asked = [message["content"] for message in first["conversation"] if message["role"] == "user"]
+    assert asked == list(QUESTIONS) and len(first["conversation"]) >= 2 * len(QUESTIONS)
+    assert "of 6 prompts completed right" in printed and f"  you    {QUESTIONS[0]}\n" in printed
+
+
+def test_what_has_not_learnt_to_chat_is_not_talked_to(tokenizer, tmp_path):
+    bare = saved(tokenizer, tmp_path / "bare", template=False)
+    assert "conversation" not in samples_of(bare)
+    base = saved(tokenizer, tmp_path / "base")
+    (base / "arguments.json").write_text('{"dataset": "primer"}')
+    assert "conversation" not in samples_of(base)
+    assert "conversation" in samples_of(base, kind="both")
+    assert "completions" not in samples_of(base, kind="conversation")
+    (base / "arguments.json").write_text('{"dataset": null, "conversations": "primer:mid"}')
+    assert "conversation" in samples_of(base)
+
+
+def test_a_call_of_the_calculator_is_told_from_text(capsys):
+    function = {"name": "calculator", "arguments": {"expression": "12*4"}}
+    calls = {"tool_calls": [{"type": "function", "function": function}]}
+    messages = [
+        {"role": "user", "content": "12*4?"},
+        {"role": "assistant", "content": "Let me see: ", **calls},
+        {"role": "tool", "name": "calculator", "content": "48"},
+        {"role": "assistant", "content": "It is 48."},
+    ]
+    said = [("user", "12*4?"), ("model", "Let me see: "), ("call", "12*4"), ("result", "48"), ("model", "It is 48.")]
+    assert turns(messages) == said
+    print_conversation(messages)
+    printed = (
+        "\n  you    12*4?\n  model  Let me see: \n  model  [calculator] 12*4\n         = 48\n  model  It is 48.\n"
+    )
+    assert capsys.readouterr().out == printed
+
+
+def test_a_model_that_is_not_there_and_an_unknown_kind_are_one_clear_line(tmp_path):
+    with pytest.raises(InputError, match="no such directory"):
+        write_samples(SamplesArguments(str(tmp_path / "nothing")))
+    with pytest.raises(InputError, match="kind must be one of auto, completions"):
+        SamplesArguments("x", kind="chat")

@@ -16,6 +16,7 @@ from recipes import speedrun
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.errors import InputError
 from recipes.speedrun import SpeedrunArguments
+from tests.evals.core_bundle import write_bundle
 
 
 @pytest.fixture
@@ -53,20 +54,26 @@ def tiny_preset(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_speedrun_trains_each_stage_once_and_ends_with_a_conversation(tiny_preset, tmp_path, capfd):
-    args = SpeedrunArguments(preset="cpu", run_dir=str(tmp_path / "run"))
+    bundle = write_bundle(tmp_path / "bundle", count=12)
+    args = SpeedrunArguments("cpu", str(tmp_path / "run"), core_bundle=str(bundle), price_per_hour=0.1)
     speedrun.speedrun(args)
     first = capfd.readouterr().out
     speedrun.speedrun(args)
     second = capfd.readouterr().out
 
-    for stage in ("tokenizer", "base", "mid", "sft", "evaluation of sft", "grpo", "evaluation of grpo"):
+    stages = ["tokenizer", "tokenizer's report", "base", "samples of base", "CORE of base", "mid", "sft", "grpo"]
+    for stage in [*stages, *(f"evaluation of {name}" for name in speedrun.CHAT_STAGES), "samples of grpo"]:
         assert f"== {stage}: done in" in first and f"== {stage}: finished already" in second
     for output in (first, second):
         assert "bits per byte after 6 steps" in output
         assert "The capital of France is" in output
         assert "of 6 prompts completed right" in output
-        assert re.search(r"problems1 +\d+\.\d% +\d+\.\d%", output) and "completions/s" in output
+        assert re.search(r"problems1( +\d+\.\d%){4}", output) and "completions/s" in output
         assert "  you    What is the capital of France?\n" in output
+        assert f"look at it: {tmp_path}/run/report.html" in output
+    report = (tmp_path / "run/report.html").read_text()
+    assert "one-step problems" in report and "$0.1 an hour" in report and "partial" in report
+    assert "model-index" in (tmp_path / "run/grpo/README.md").read_text()
     steps = [
         json.loads(line)["step"] for line in (tmp_path / "run" / "base" / "metrics.jsonl").read_text().splitlines()
     ]

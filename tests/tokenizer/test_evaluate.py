@@ -4,9 +4,12 @@ import json
 import threading
 
 import pytest
+from matplotlib import image
 
+from recipes.page import Page
 from tests.tokenizer.test_train import run_module
 from tokenizer.evaluate import bytes_per_token, from_transformers, load_all, table
+from tokenizer.report import tokenizer_blocks
 from tokenizer.train import save_tokenizer
 
 
@@ -49,8 +52,29 @@ def test_command_prints_and_writes_every_domain(saved, documents, tmp_path):
     ours = result["bytes_per_token"]["ours"]
     assert {"prose", "code", "maths", "other languages", "Hindi", str(corpus)} <= set(ours)
     assert all(value >= 1 for value in ours.values())
+    lengths = {int(size): count for size, count in result["token_lengths"].items()}
+    assert sum(lengths.values()) == result["vocab_size"] - len(result["special_tokens"]) == 591
+    longest = max(lengths)
+    assert result["longest_tokens"][0]["bytes"] == len(result["longest_tokens"][0]["token"].encode()) == longest
+    report = (tmp_path / "figures" / "tokenizer_report.md").read_text()
+    for name in ("tokenizer_domains", "tokenizer_lengths"):
+        assert f"(tokenizer_report/{name}.png)" in report
+        assert image.imread(tmp_path / "figures" / "tokenizer_report" / f"{name}.png").std() > 0
+    assert f"{ours['prose']:.2f}" in report and "600 tokens" in report
+    assert "<svg" in (tmp_path / "figures" / "tokenizer_report.html").read_text()
     for name in {"GPT-2", "GPT-4", "GPT-4o"} - set(result["bytes_per_token"]):
         assert f"skipped {name}: {result['skipped'][name]}" in done.stdout
+
+
+@pytest.mark.parametrize("others", [[], ["GPT-2"], ["GPT-2", "GPT-4", "GPT-4o"]])
+def test_the_report_compares_with_those_references_that_there_are(others):
+    values = {"prose": 4.0, "code": 2.0, "corpus.jsonl": 3.0, "French": 1.5}
+    figures = {"ours": values} | {name: {key: value / 2 for key, value in values.items()} for name in others}
+    page = Page("Tokenizer", tokenizer_blocks({"bytes_per_token": figures, "skipped": {"o200k": "no network"}}))
+    text = page.markdown("pictures")
+    assert text.count("2.00 (2.00x)") == len(others) and ("In brackets" in text) == bool(others)
+    assert "o200k" in text and "corpus.jsonl" in text
+    assert f"against {', '.join(others)}" in text if others else "against" not in text
 
 
 def test_command_names_a_missing_tokenizer(tmp_path):

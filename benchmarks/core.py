@@ -1,0 +1,90 @@
+"""CORE in batches against one example at a time: `python -m benchmarks.core --bundle DIR`.
+
+Both sides pose the same questions to the same model, task by task in turns; the ratio is that of all their seconds,
+tokenization included, and every decision is compared. Without `--model` the weights are random, as are the answers.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from benchmarks.core_reference import answer_one
+from evals.core.bundle import available, check_enough, read_examples, read_tasks
+from evals.core.evaluate import evaluate_task
+from evals.core.questions import order_examples
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.arguments import flag, parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.errors import exit_on_input_error
+from recipes.inference.generate import context_length
+from recipes.inference.models import load_model
+from tokenizer.train import train_tokenizer
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure."""
+
+    bundle: str = field(metadata={"help": "directory of CORE's tasks"})
+    model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)")
+    depth: int = flag(4, "of the fresh model")
+    vocab_size: int = flag(8192, "of the fresh model and its tokenizer")
+    max_seq_len: int = flag(2048, "context of the fresh model, in tokens")
+    max_examples: int = flag(100, "examples of each task")
+    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)")
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    bundle = Path(args.bundle)
+    tasks = available(read_tasks(bundle), bundle)
+    check_enough(tasks, args.max_examples)
+    model, tokenizer = load_model(args.model) if args.model else build_fresh(args)
+    context = context_length(model)
+    parameters = sum(each.numel() for each in model.parameters())
+    print(
+        f"{args.model or 'a fresh model'}, {parameters / 1e6:.1f}M parameters, context {context:,}, {model.dtype}, "
+        f"{model.device.type}, {torch.get_num_threads()} threads, {args.max_examples} examples a task"
+    )
+    print(f"{'task':<34}{'one at a time':>15}{'batched':>10}{'ratio':>8}{'same decisions':>18}")
+    totals, same, count = [0.0, 0.0], 0, 0
+    for task in tasks:
+        examples = order_examples(read_examples(task, bundle), args.max_examples)
+        started = time.perf_counter()
+        expected = [answer_one(model, tokenizer, task, examples, i, context) for i in range(len(examples))]
+        between = time.perf_counter()
+        answers = evaluate_task(model, tokenizer, task, bundle, args.max_examples, args.batch_tokens).answers
+        seconds = between - started, time.perf_counter() - between
+        totals = [total + each for total, each in zip(totals, seconds, strict=True)]
+        equal = sum(a == b for a, b in zip(expected, answers, strict=True))
+        same, count = same + equal, count + len(answers)
+        print(table_line(task.label, *seconds, equal, len(answers)), flush=True)
+    print(table_line("all", *totals, same, count))
+
+
+def table_line(name: str, reference: float, batched: float, same: int, count: int) -> str:
+    """Seconds of both sides, their ratio, and how many decisions agree."""
+    agree = f"{same:,} of {count:,}"
+    return f"{name:<34}{reference:>13.1f} s{batched:>8.1f} s{reference / batched:>7.2f}x{agree:>18}"
+
+
+def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A model of random weights, and a tokenizer of the primer."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
+    config = NanochatGPTConfig.from_depth(
+        args.depth, vocab_size=len(tokenizer), max_position_embeddings=args.max_seq_len
+    )
+    torch.manual_seed(0)
+    model = NanochatGPTForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh output projections are zero
+            parameter.normal_(std=0.05)
+    return model.to(device).eval(), tokenizer
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.core", main)

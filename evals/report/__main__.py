@@ -1,0 +1,97 @@
+"""A run's directory as a page: `python -m evals.report --run runs/NAME`.
+
+Writes report.md with its pictures in report/, the self-contained report.html, and a model card (README.md) into every
+finished stage. Only files are read, so it takes seconds; run it again whenever there is something new.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers.utils.logging import set_verbosity_error
+
+from evals.report import sections
+from evals.report.card import write_model_card
+from evals.report.gather import Run, Stage, gather
+from recipes.arguments import flag, parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.page import Page
+
+
+@dataclass
+class ReportArguments:
+    """Flags of `python -m evals.report`."""
+
+    run: str = field(metadata={"help": "directory of the run, which holds base/, mid/, sft/, grpo/, tokenizer/"})
+    price_per_gpu_hour: float | None = flag(None, "dollars for an hour of one GPU (or one process)")
+    price_per_hour: float | None = flag(None, "dollars for an hour of the whole machine")
+
+    def __post_init__(self) -> None:
+        if self.price_per_gpu_hour is not None and self.price_per_hour is not None:
+            raise InputError("price_per_gpu_hour and price_per_hour exclude each other: give one of them.")
+        for name in ("price_per_gpu_hour", "price_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be 0 or more, not {value}.")
+
+    def price(self, stage: Stage) -> float | None:
+        """Dollars of a stage's training time."""
+        if stage.seconds is None or self.priced_by is None:
+            return None
+        if self.price_per_hour is not None:
+            return stage.seconds / 3600 * self.price_per_hour
+        return stage.seconds / 3600 * (stage.processes or 1) * self.price_per_gpu_hour
+
+    @property
+    def priced_by(self) -> str | None:
+        """The price in a sentence."""
+        if self.price_per_hour is not None:
+            return f"Cost at ${self.price_per_hour:g} an hour."
+        if self.price_per_gpu_hour is not None:
+            return f"Cost at ${self.price_per_gpu_hour:g} an hour a process (one, where no number was recorded)."
+        return None
+
+
+def build_page(run: Run, args: ReportArguments) -> Page:
+    """The report."""
+    page = Page(f"The run {run.name}")
+    page.add(
+        *sections.headline(run, args.price),
+        *sections.samples_section(run),
+        *sections.chat_section(run),
+        *sections.core_section(run),
+        *sections.judge_section(run),
+        *sections.training_section(run),
+        *sections.reinforcement_section(run),
+        *sections.tokens_section(run),
+        *sections.model_section(run),
+        *sections.tokenizer_section(run),
+        *sections.system_section(run, args.price, args.priced_by),
+        *sections.commands_section(run),
+        *sections.notes_section(run),
+    )
+    return page
+
+
+def report(args: ReportArguments) -> None:
+    """Write the report and the cards, and say where."""
+    run = gather(Path(args.run))
+    written = build_page(run, args).write(Path(args.run), "report")
+    for stage in run.stages:
+        if stage.finished:
+            card = write_model_card(stage, run)
+            if card is None:
+                print(f"{stage.directory / 'README.md'} is not ours, or was edited: left as it is")
+            else:
+                written.append(card)
+    for note in run.notes:
+        print(note)
+    print("\n".join(f"written: {path}" for path in written))
+
+
+def main() -> None:
+    set_verbosity_error()  # a damaged config is told by our own note
+    report(parse_arguments(ReportArguments))
+
+
+if __name__ == "__main__":
+    exit_on_input_error("evals.report", main)

@@ -1,0 +1,77 @@
+"""The pictures of a report that are not a stage's own."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from evals.report.files import CoreScores
+from evals.report.formats import D20_CHAT, D20_CORE, GPT2_CORE, percent, task_name
+from evals.report.gather import Run, Stage
+from recipes.figures import BLUE, GRAY, GREEN, ORANGE, VIOLET, draw_bars, finite, label_ends, new_figure, styled
+from recipes.training.charts import smooth
+
+STAGE_COLORS = {"base": BLUE, "mid": ORANGE, "sft": GREEN, "grpo": VIOLET}
+
+
+def plot_core_tasks(core: CoreScores) -> Figure:
+    """Each task's centered accuracy, the best one on top."""
+    labels = sorted(core.tasks, key=lambda label: -core.tasks[label].centered)
+    title = "CORE tasks: accuracy above guessing" if core.core is not None else "Accuracy above guessing"
+    return draw_bars(labels, {"centered": [core.tasks[label].centered for label in labels]}, title)
+
+
+def plot_core(core: float) -> Figure:
+    """CORE against the reference points."""
+    name = "this model"
+    values = {name: core, "d20, 11.2B tokens": D20_CORE, "GPT-2, 1.6B": GPT2_CORE}
+    bars = {
+        name: [value if label == name else None for label, value in values.items()],
+        "reference": [None if label == name else value for label, value in values.items()],
+    }
+    return draw_bars(list(values), bars, "CORE", write="{:.4f}".format, colors=(BLUE, GRAY), overlaid=True)
+
+
+def plot_chat(stages: list[Stage], tasks: list[str]) -> Figure:
+    """Accuracy on each task by stage, the d20 reference beside them; guessing as a stroke."""
+    series, colors = {}, []
+    for stage in stages:
+        scores = [stage.chat.tasks.get(task) for task in tasks]
+        series[stage.title] = [None if score is None else score.accuracy for score in scores]
+        colors.append(STAGE_COLORS[stage.name])
+    if any(task in D20_CHAT for task in tasks):
+        series["d20 after SFT"] = [D20_CHAT.get(task) for task in tasks]
+        colors.append(GRAY)
+    known = {task: score for stage in stages for task, score in stage.chat.tasks.items()}
+    guessing = [known[task].baseline or None for task in tasks]
+    marks = {"guessing": guessing} if any(guessing) else {}
+    names = [task_name(task) for task in tasks]
+    return draw_bars(names, series, "Accuracy by stage", write=percent, colors=colors, marks=marks)
+
+
+@styled
+def plot_over_time(run: Run, key: str, title: str, label: str, share: bool = False) -> Figure | None:
+    """`key` of the stages that train on given text, one after the other, over training time; None if unknown.
+
+    Reinforcement is left out: most of its time goes into writing.
+    """
+    figure, axes = new_figure()
+    hours = sum(stage.seconds or 0 for stage in run.stages) > 3 * 3600
+    unit, begun, names = 3600 if hours else 60, 0.0, []
+    for stage in run.stages:
+        times = [(record.get("total_training_time"), record.get(key)) for record in stage.records]
+        points = [(begun + seconds / unit, value) for seconds, value in finite(times)]
+        begun += (stage.seconds or 0) / unit
+        if stage.name == "grpo" or not points:
+            continue
+        color = STAGE_COLORS[stage.name]
+        axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
+        smoothed = smooth(points)
+        axes.plot(*zip(*smoothed, strict=True), color=color)
+        last = smoothed[-1][1]
+        names.append((f"{stage.title} {last:.1%}" if share else f"{stage.title} {last:,.0f}", color, last))
+    if not names:
+        return None
+    axes.set(title=title, xlabel=f"{'hours' if hours else 'minutes'} of training", ylabel=label)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0) if share else "{x:,.0f}")
+    label_ends(axes, names)
+    return figure

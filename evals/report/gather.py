@@ -1,0 +1,186 @@
+"""Everything a run has left, read from its files: no model is loaded. Report and model cards take it from here.
+
+What is missing is None or empty. What is damaged counts as missing, and a note says so.
+"""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.report.files import (
+    ChatScores,
+    CoreScores,
+    JudgeScores,
+    Parameters,
+    Samples,
+    count_parameters,
+    parse_chat,
+    parse_command,
+    parse_core,
+    parse_judge,
+    parse_samples,
+    parse_tokenizer,
+    read,
+    read_records,
+)
+from recipes.errors import InputError
+from recipes.figures import is_number
+from recipes.launches import LAUNCHES_FILE, read_launches
+from recipes.training.charts import Records, series
+from recipes.training.export import is_finished
+
+STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "grpo": "GRPO"}  # directories, and their names for people
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage's directory holds."""
+
+    name: str
+    directory: Path
+    finished: bool
+    records: Records
+    arguments: dict[str, Any]
+    launches: list[dict[str, Any]]
+    parameters: Parameters | None
+    chat: ChatScores | None
+    core: CoreScores | None
+    judge: JudgeScores | None
+    samples: Samples | None
+    evaluations: list[str]  # the commands that made what evals/ holds
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return STAGES[self.name]
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps made."""
+        steps = [record["step"] for record in self.records if is_number(record.get("step"))]
+        return int(max(steps)) if steps and self.last("train/loss") is not None else None
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens trained on (by SFT and GRPO: read). None where the files do not say."""
+        batch = self.arguments.get("total_batch_size")
+        if is_number(batch) and self.steps is not None:
+            return int(batch) * self.steps
+        if self.name in ("sft", "grpo") and self.parameters is not None and self.flops is not None:
+            return round(self.flops / self.parameters.flops_per_token_alone)
+        return None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training; evaluations and checkpoints not counted."""
+        return self.last("total_training_time")
+
+    @property
+    def flops(self) -> float | None:
+        """Floating-point operations of training."""
+        return self.last("total_training_flops")
+
+    @property
+    def bpb(self) -> float | None:
+        """Bits per byte of the validation split, at the end."""
+        return self.last("val/bpb")
+
+    @property
+    def data(self) -> str | None:
+        """What it was trained on."""
+        said = self.arguments.get("conversations") or self.arguments.get("dataset") or self.launched("data")
+        return None if said is None else str(said)
+
+    @property
+    def processes(self) -> int | None:
+        """Of the last launch."""
+        processes = self.launched("processes")
+        return int(processes) if is_number(processes) and processes > 0 else None
+
+    @property
+    def commands(self) -> list[str]:
+        """Those that were given, in their order, each once."""
+        return commands(self.launches)
+
+    def launched(self, fact: str) -> Any:
+        """What the last launch that says anything about `fact` says."""
+        return next((launch[fact] for launch in reversed(self.launches) if launch.get(fact)), None)
+
+    def last(self, key: str) -> float | None:
+        """The last value of `key` in metrics.jsonl."""
+        values = series(self.records, key)
+        return values[-1][1] if values else None
+
+    def median(self, key: str) -> float | None:
+        """The median value of `key` in metrics.jsonl."""
+        values = [value for _, value in series(self.records, key)]
+        return statistics.median(values) if values else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory."""
+
+    directory: Path
+    stages: list[Stage]
+    tokenizer: dict[str, Any] | None  # tokenizer_evaluation.json
+    tokenizer_launches: list[dict[str, Any]]
+    notes: list[str]  # of what is damaged or unfinished, a sentence each
+
+    @property
+    def name(self) -> str:
+        """The directory's."""
+        return self.directory.resolve().name
+
+    @property
+    def launches(self) -> list[dict[str, Any]]:
+        """Of all stages, in their order."""
+        return [*self.tokenizer_launches, *(launch for stage in self.stages for launch in stage.launches)]
+
+    def newest(self, attribute: str) -> Stage | None:
+        """The last stage that has `attribute` (chat, core, judge, samples, parameters)."""
+        return next((stage for stage in reversed(self.stages) if getattr(stage, attribute) is not None), None)
+
+
+def gather(directory: Path) -> Run:
+    """Read a run. Raises `InputError` if there is none in `directory`."""
+    if not directory.is_dir():
+        raise InputError(f"no run in {directory}: no such directory.")
+    notes: list[str] = []
+    stages = [gather_stage(directory / name, notes) for name in STAGES if (directory / name).is_dir()]
+    stages = [stage for stage in stages if stage.records or stage.parameters or stage.chat or stage.core]
+    home = directory / "tokenizer"
+    tokenizer = read(home / "tokenizer_evaluation.json", parse_tokenizer, notes)
+    if not stages and tokenizer is None and not (home / "tokenizer.json").exists():
+        wanted = ", ".join(f"{name}/" for name in STAGES)
+        raise InputError(f"nothing to report in {directory}: none of {wanted} holds a model or metrics.jsonl.")
+    return Run(directory, stages, tokenizer, read_launches(home / LAUNCHES_FILE), notes)
+
+
+def gather_stage(directory: Path, notes: list[str]) -> Stage:
+    """Read a stage's directory; what is wrong with it goes to `notes`."""
+    evals = directory / "evals"
+    stage = Stage(
+        name=directory.name,
+        directory=directory,
+        finished=is_finished(directory),
+        records=read_records(directory / "metrics.jsonl", notes),
+        arguments=read(directory / "arguments.json", dict, notes) or {},
+        launches=read_launches(directory / LAUNCHES_FILE),
+        parameters=read(directory / "config.json", lambda _: count_parameters(directory), notes),
+        chat=read(evals / "chat.json", parse_chat, notes),
+        core=read(evals / "core.json", parse_core, notes),
+        judge=read(evals / "judge.json", parse_judge, notes),
+        samples=read(evals / "samples.json", parse_samples, notes),
+        evaluations=[command for path in sorted(evals.glob("*.json")) if (command := read(path, parse_command, []))],
+    )
+    if stage.records and not stage.finished:
+        made = f"after step {stage.steps:,}" if stage.steps is not None else "before its first step"
+        notes.append(f"{directory.name} is not finished: its figures end {made}.")
+    return stage
+
+
+def commands(launches: list[dict[str, Any]]) -> list[str]:
+    """The commands of launches, in their order, each once."""
+    return list(dict.fromkeys(str(launch["command"]) for launch in launches if launch.get("command")))

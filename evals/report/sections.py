@@ -1,0 +1,360 @@
+"""The parts of a report, each a few blocks; a part of which nothing is known is left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from evals.report.charts import STAGE_COLORS, plot_chat, plot_core, plot_core_tasks, plot_over_time
+from evals.report.files import CORE_TASKS, Samples
+from evals.report.formats import (
+    D20_CHAT,
+    D20_CORE,
+    GPT2_CORE,
+    count,
+    dollars,
+    duration,
+    flops,
+    listed,
+    percent,
+    short,
+    task_name,
+)
+from evals.report.gather import Run, Stage, commands
+from recipes.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
+from recipes.training.charts import plot_loss, plot_pass_at_k, series
+from tokenizer.report import tokenizer_blocks
+
+Price = Callable[[Stage], float | None]  # dollars of a stage's training, where a price is given
+
+
+def total(values: list[float | None]) -> float | None:
+    """Sum of those that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def headline(run: Run, price: Price) -> list[Block]:
+    """A sentence, and the numbers that people ask for first."""
+    tiles: list[tuple[str, str]] = []
+    largest = run.newest("parameters")
+    if largest is not None:
+        tiles.append((short(largest.parameters.total), "parameters"))
+    if run.stages and run.stages[0].tokens:
+        tiles.append((short(run.stages[0].tokens), f"tokens of {run.stages[0].title} training"))
+    evaluated = [stage for stage in run.stages if stage.bpb is not None and stage.name == "base"]
+    tiles += [(f"{stage.bpb:.4f}", "bits per byte, base") for stage in evaluated]
+    if (stage := run.newest("core")) is not None and stage.core.core is not None:
+        tiles.append((f"{stage.core.core:.4f}", f"CORE, {stage.title}; GPT-2: {GPT2_CORE:.4f}"))
+    if (stage := run.newest("chat")) is not None:
+        tiles.append(chat_tile(stage))
+    seconds = total([stage.seconds for stage in run.stages])
+    tiles += [(duration(seconds), "of training")] if seconds else []
+    cost = total([price(stage) for stage in run.stages])
+    tiles += [(dollars(cost), "for that time")] if cost is not None else []
+    return [Text(summary(run)), *([Tiles(tiles)] if tiles else [])]
+
+
+def chat_tile(stage: Stage) -> tuple[str, str]:
+    """ChatCORE, or the mean accuracy where a task of it is missing."""
+    if stage.chat.chat_core is not None:
+        return f"{stage.chat.chat_core:.4f}", f"ChatCORE, {stage.title}"
+    scores = stage.chat.tasks.values()
+    exams = f"{len(scores)} exam{'s' if len(scores) > 1 else ''}"
+    return percent(sum(score.accuracy for score in scores) / len(scores)), f"right in {exams}, {stage.title}"
+
+
+def summary(run: Run) -> str:
+    """What was trained, on what, where."""
+    if not run.stages:
+        return "So far a tokenizer."
+    described = run.newest("parameters")
+    what = f"A language model of {described.parameters.total:,} parameters" if described else "A language model"
+    first = run.stages[0]
+    data = f" on {first.data}" if first.data else ""
+    through = f" through {listed([stage.title for stage in run.stages])}" if len(run.stages) > 1 else ""
+    machine = f", on {machine_name(run.launches[-1])}" if run.launches else ""
+    return f"{what}, trained from scratch{data}{through}{machine}." if first.name == "base" else f"{what}{through}."
+
+
+def machine_name(launch: dict[str, Any]) -> str:
+    """GPUs, or the CPU."""
+    hardware = launch.get("hardware") or {}
+    if gpus := hardware.get("gpus"):
+        return f"{launch.get('processes', len(gpus))} x {gpus[0]}"
+    return f"{hardware.get('cores', '?')} cores of {hardware.get('cpu', 'a CPU')}"
+
+
+def samples_section(run: Run) -> list[Block]:
+    """What the last stage says, and how the base model goes on."""
+    blocks: list[Block] = []
+    talking = [stage for stage in run.stages if stage.samples and stage.samples.conversation]
+    if talking:
+        blocks += [
+            Heading("A conversation"),
+            Text(f"With the model after {talking[-1].title}, greedy, unedited.", True),
+        ]
+        blocks.append(Chat(talking[-1].samples.conversation))
+    completing = [stage for stage in run.stages if stage.samples and stage.samples.completions]
+    if completing:
+        first = completing[0]
+        right, of = first.samples.right
+        blocks.append(Heading("Completions"))
+        blocks.append(Text(f"How {first.title} goes on, greedily: {right} of {of} right.", quiet=True))
+        blocks.append(completions_table(first.samples))
+    for stage in completing[1:]:
+        right, of = stage.samples.right
+        blocks.append(Details(f"after {stage.title}: {right} of {of} right", [completions_table(stage.samples)]))
+    return blocks
+
+
+def completions_table(samples: Samples) -> Table:
+    """Prompt, completion, verdict."""
+    marks = {True: "right", False: "wrong", None: ""}
+    rows = [[prompt, completion.strip(), marks[right]] for prompt, completion, right in samples.completions]
+    return Table(["prompt", "the model goes on", ""], rows, left=3)
+
+
+def chat_section(run: Run) -> list[Block]:
+    """Accuracies by task and stage, in a picture and a table."""
+    stages = [stage for stage in run.stages if stage.chat is not None and stage.chat.tasks]
+    if not stages:
+        return []
+    known = {task: score for stage in stages for task, score in stage.chat.tasks.items()}
+    tasks = list(known)
+    reference = any(task in D20_CHAT for task in tasks)
+    columns = ["task", *(stage.title for stage in stages), *(["d20"] if reference else []), "guessing", "problems"]
+    rows = []
+    for task in tasks:
+        scores = [stage.chat.tasks.get(task) for stage in stages]
+        cells = ["" if score is None else percent(score.accuracy) for score in scores]
+        cells += [percent(D20_CHAT.get(task))] if reference else []
+        rows.append([task_name(task), *cells, percent(known[task].baseline, 0), count(known[task].count)])
+    if any(stage.chat.chat_core is not None for stage in stages):
+        cores = ["" if stage.chat.chat_core is None else f"{stage.chat.chat_core:.4f}" for stage in stages]
+        rows.append(["ChatCORE", *cores, *([""] if reference else []), "", ""])
+    error = max(score.standard_error for stage in stages for score in stage.chat.tasks.values())
+    remark = f"Standard error of a figure: at most {100 * error:.1f} points."
+    for stage in stages:
+        fewer = {score.count for task, score in stage.chat.tasks.items() if score.count != known[task].count}
+        if fewer:
+            remark += f" Only {listed([count(number) for number in sorted(fewer)])} problems a task for {stage.title}."
+    remark += " d20: 561M parameters, 11.2B tokens of FineWeb-Edu, after SFT." if reference else ""
+    best = listed(
+        [f"{task_name(task)} {percent(stages[-1].chat.tasks[task].accuracy)}" for task in stages[-1].chat.tasks]
+    )
+    picture = Picture(
+        "chat", plot_chat(stages, tasks), f"Bar chart of accuracy by task and stage. Last stage: {best}."
+    )
+    sampled = [
+        [f"{task_name(task)}, {stage.title}, {name}", percent(value)]
+        for stage in stages
+        for task, score in stage.chat.tasks.items()
+        for name, value in score.pass_at.items()
+    ]
+    passes = [Table(["sampled", "solved"], sampled)] if sampled else []
+    return [Heading("Exams"), Pictures([picture]), Table(columns, rows), Text(remark, quiet=True), *passes]
+
+
+def core_section(run: Run) -> list[Block]:
+    """CORE, or what there is of it, of the last stage that has it."""
+    stages = [stage for stage in run.stages if stage.core is not None and stage.core.tasks]
+    if not stages:
+        return []
+    stage = stages[0] if stages[0].name == "base" else stages[-1]
+    core, tasks = stage.core, stage.core.tasks
+    pictures = [
+        Picture(
+            "core_tasks", plot_core_tasks(core), "Bar chart of the tasks' accuracy above guessing, as in the table."
+        )
+    ]
+    if core.core is not None:
+        said = f"CORE of {stage.title}: {core.core:.4f}, the mean over {CORE_TASKS} tasks of accuracy above guessing."
+        alt = f"Bar chart of CORE: this model {core.core:.4f}, d20 {D20_CORE}, GPT-2 {GPT2_CORE:.4f}."
+        pictures.insert(0, Picture("core", plot_core(core.core), alt))
+    else:
+        said = (
+            f"Over {len(tasks)} of {CORE_TASKS} tasks: {core.partial:.4f}, the mean accuracy above guessing of "
+            f"{stage.title}. This is not CORE, and not to be compared with it."
+        )
+    blocks: list[Block] = [Heading("CORE" if core.core is not None else "CORE, partial"), Text(said)]
+    if core.max_examples is not None:
+        blocks.append(Text(f"At most {core.max_examples:,} examples of each task.", quiet=True))
+    rows = [
+        [label, percent(task.accuracy), percent(task.baseline, 0), f"{task.centered:.4f}", count(task.count)]
+        for label, task in tasks.items()
+    ]
+    table = Table(["task", "accuracy", "guessing", "centered", "examples"], rows)
+    others = [[each.title, core_text(each)] for each in stages] if len(stages) > 1 else []
+    blocks += [*(Pictures([picture]) for picture in pictures), Details("every task", [table])]
+    return blocks + ([Table(["stage", "CORE or part of it"], others)] if others else [])
+
+
+def core_text(stage: Stage) -> str:
+    """CORE by its name, or as what it is."""
+    if stage.core.core is not None:
+        return f"{stage.core.core:.4f}"
+    return f"{stage.core.partial:.4f} over {len(stage.core.tasks)} of {CORE_TASKS} tasks"
+
+
+def judge_section(run: Run) -> list[Block]:
+    """Mean scores by stage, and the best, the middle and the worst answer."""
+    stages = [stage for stage in run.stages if stage.judge is not None]
+    if not stages:
+        return []
+    rows = [
+        [
+            each.title,
+            each.judge.judge,
+            f"{each.judge.mean_score:.1f}",
+            count(each.judge.count),
+            count(each.judge.failed),
+        ]
+        for each in stages
+    ]
+    blocks: list[Block] = [
+        Heading("Judged answers"),
+        Text("Free answers to instructions, scored from 0 to 100 by another model."),
+        Table(["stage", "judge", "mean score", "answers", "not judged"], rows, left=2),
+    ]
+    judged = sorted(stages[-1].judge.rows, key=lambda row: -row["score"])
+    shown = {0: "best", len(judged) // 2: "middle", len(judged) - 1: "worst"} if judged else {}
+    for place, name in shown.items():
+        row = {key: str(value) for key, value in judged[place].items() if value is not None}
+        asked = "\n".join(filter(None, (row.get("instruction"), row.get("input"))))
+        turns = [("user", asked), ("model", row.get("answer", ""))]
+        reason = [Text(f"The judge: {row['reason']}", quiet=True)] if row.get("reason") else []
+        blocks.append(Details(f"{name} of {stages[-1].title}: {row['score']}", [Chat(turns), *reason]))
+    return blocks
+
+
+def training_section(run: Run) -> list[Block]:
+    """Loss and bits per byte of the stages that learn from text, and their speed."""
+    pictures = []
+    for stage in run.stages:
+        if stage.name == "grpo" or not series(stage.records, "train/loss"):
+            continue
+        bpb = f", {stage.bpb:.4f} bits per byte at the end" if stage.bpb is not None else ""
+        alt = f"Training loss of {stage.title} over {stage.steps:,} steps{bpb}."
+        figure = plot_loss(stage.records, f"Loss, {stage.title}", STAGE_COLORS[stage.name])
+        pictures.append(Picture(f"loss_{stage.name}", figure, alt))
+    speeds = (
+        ("speed", "train/tok_per_sec", "Speed", "tokens/s", False),
+        ("mfu", "train/mfu", "MFU, model FLOPs utilization", "share of the peak", True),
+    )
+    for name, key, title, label, share in speeds:
+        if (figure := plot_over_time(run, key, title, label, share)) is not None:
+            pictures.append(Picture(name, figure, f"{title} over training time, by stage."))
+    return [Heading("Training"), Pictures(pictures)] if pictures else []
+
+
+def reinforcement_section(run: Run) -> list[Block]:
+    """Reward and pass@k of GRPO."""
+    stage = next((stage for stage in run.stages if stage.name == "grpo"), None)
+    keys = (
+        {key for record in stage.records for key in record if key.startswith(("val/pass@", "val/greedy"))}
+        if stage
+        else set()
+    )
+    measures = {key: key.removeprefix("val/") for key in sorted(keys, key=lambda key: (len(key), key))}
+    measures = {key: name for key, name in measures.items() if series(stage.records, key)}
+    if stage is None or not (measures or series(stage.records, "train/reward")):
+        return []
+    rows = []
+    for key, name in measures.items():
+        points = series(stage.records, key)
+        rows.append([name, percent(points[0][1]), percent(points[-1][1])])
+    alt = (
+        "Reward of the rollouts over the steps"
+        + "".join(f", {row[0]} from {row[1]} to {row[2]}" for row in rows)
+        + "."
+    )
+    blocks: list[Block] = [Heading("Reinforcement")]
+    blocks.append(Pictures([Picture("reinforcement", plot_pass_at_k(stage.records, measures), alt)]))
+    return blocks + ([Table(["held-out problems", "before", "after"], rows)] if rows else [])
+
+
+def tokens_section(run: Run) -> list[Block]:
+    """What each stage was trained on, and how much of it."""
+    columns, rows = ["stage", "data", "steps", "tokens", "FLOPs"], []
+    for stage in run.stages:
+        if stage.steps is not None:
+            rows.append([stage.title, stage.data or "", count(stage.steps), count(stage.tokens), flops(stage.flops)])
+    return [Heading("Data"), Table(columns, rows, left=2)] if rows else []
+
+
+def model_section(run: Run) -> list[Block]:
+    """The parameter table."""
+    stage = run.newest("parameters")
+    if stage is None:
+        return []
+    model, rows = stage.parameters, []
+    for name, shape, copies in model.rows:
+        size = 1
+        for length in shape:
+            size *= length
+        of = "\u00a0x\u00a0".join(f"{length:,}" for length in shape)  # unbroken, in a narrow column
+        rows.append([name, of, count(copies), count(size * copies), percent(size * copies / model.total)])
+    rows.append(["total", "", "", count(model.total), percent(1.0)])
+    said = (
+        f"{model.name}, {model.vocab_size:,} tokens of vocabulary, {model.context:,} of context. "
+        f"{short(model.flops_per_token)} FLOPs a token of training, forward and backward."
+    )
+    return [Heading("Model"), Text(said), Table(["weights", "shape", "copies", "parameters", "share"], rows, left=2)]
+
+
+def tokenizer_section(run: Run) -> list[Block]:
+    """As in the tokenizer's own report."""
+    return [Heading("Tokenizer"), *tokenizer_blocks(run.tokenizer)] if run.tokenizer is not None else []
+
+
+def system_section(run: Run, price: Price, priced_by: str | None) -> list[Block]:
+    """Time and cost by stage, the machine, the versions."""
+    stages = [stage for stage in run.stages if stage.seconds is not None]
+    costs = [price(stage) for stage in stages]
+    columns = ["stage", "processes", "precision", "training time", "tokens/s", "MFU"] + (["cost"] if priced_by else [])
+    rows = []
+    for stage, cost in zip(stages, costs, strict=True):
+        speed, mfu = stage.median("train/tok_per_sec"), stage.median("train/mfu")
+        facts = [stage.title, count(stage.processes), str(stage.launched("precision") or "")]
+        facts += [duration(stage.seconds), count(speed), percent(mfu)]
+        rows.append(facts + ([dollars(cost)] if priced_by else []))
+    if len(rows) > 1:
+        sums = ["total", "", "", duration(total([stage.seconds for stage in stages])), "", ""]
+        rows.append(sums + ([dollars(total(costs))] if priced_by else []))
+    blocks: list[Block] = [Table(columns, rows)] if rows else []
+    remark = "Time of training steps; speed and MFU are medians. Evaluations, checkpoints and preparation come on top."
+    blocks += [Text(remark + (f" {priced_by}" if priced_by else ""), quiet=True)] if rows else []
+    if run.launches:
+        blocks.append(Table(["system", ""], system_rows(run.launches[-1]), left=2))
+    return [Heading("System and cost"), *blocks] if blocks else []
+
+
+def system_rows(launch: dict[str, Any]) -> list[list[str]]:
+    """The machine and the software of a launch."""
+    hardware, versions = launch.get("hardware") or {}, launch.get("versions") or {}
+    gpus, checkout = hardware.get("gpus") or [], launch.get("git") or {}
+    dirty = ", with changes" if checkout.get("dirty") else ""
+    rows = [
+        ["GPUs", f"{len(gpus)} x {gpus[0]}" if gpus else ""],
+        ["CPU", f"{hardware.get('cpu', '')}, {hardware.get('cores', '?')} cores" if hardware.get("cpu") else ""],
+        ["memory", f"{hardware['memory_gb']} GB" if hardware.get("memory_gb") else ""],
+        ["software", ", ".join(f"{name} {version}" for name, version in versions.items())],
+        ["code", f"commit {str(checkout.get('commit', ''))[:12]}{dirty}" if checkout else ""],
+        ["last launch", str(launch.get("time", ""))],
+    ]
+    return [row for row in rows if row[1]]
+
+
+def commands_section(run: Run) -> list[Block]:
+    """The exact commands."""
+    blocks: list[Block] = []
+    commands_of = {"tokenizer": commands(run.tokenizer_launches)}
+    commands_of |= {stage.title: stage.commands + stage.evaluations for stage in run.stages}
+    for name, given in commands_of.items():
+        if given:
+            blocks += [Heading(name, 3), Code("\n".join(given))]
+    return [Heading("Commands"), *blocks] if blocks else []
+
+
+def notes_section(run: Run) -> list[Block]:
+    """What is missing, unfinished or damaged, a line each."""
+    return [Heading("Not in this report"), *(Text(note) for note in run.notes)] if run.notes else []

@@ -1,0 +1,249 @@
+"""Whatever a run has left is reported, what is missing or damaged is left out, and every number is the file's own."""
+
+import json
+import re
+import shutil
+
+import pytest
+from matplotlib import image
+
+from evals.report.__main__ import ReportArguments, build_page, main, report
+from evals.report.formats import duration, flops, percent, short
+from evals.report.gather import gather
+from recipes.errors import InputError
+from tests.evals.run_files import CORE_22, core, lines, training, write, write_run
+from tests.recipes.test_page import Reader
+
+SECTIONS = (
+    "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
+    "Tokenizer", "System and cost", "Commands",
+)  # fmt: skip
+UNKNOWN = re.compile(r"\b(nan|inf|none|null)\b", re.IGNORECASE)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return write_run(tmp_path / "small")
+
+
+def written(directory, **prices):
+    """Text of report.md and of report.html."""
+    report(ReportArguments(str(directory), **prices))
+    html = (directory / "report.html").read_text(encoding="utf-8")
+    page = Reader(html)
+    assert page.ok and all(link.startswith("#") for link in page.links)
+    markdown = (directory / "report.md").read_text(encoding="utf-8")
+    assert not UNKNOWN.search(page.text + markdown)
+    return markdown, page.text
+
+
+def drafted(directory):
+    """Text of report.md, without drawing: what a damaged file could break is done by then."""
+    args = ReportArguments(str(directory), price_per_hour=1.0)
+    markdown = build_page(gather(directory), args).markdown("report")
+    assert not UNKNOWN.search(markdown.partition("## Not in this report")[0])
+    return markdown
+
+
+def headings(markdown):
+    return re.findall(r"^## (.+)$", markdown, re.MULTILINE)
+
+
+def test_a_whole_run_has_every_section_and_its_pictures(run_dir):
+    markdown, _ = written(run_dir)
+    assert headings(markdown) == list(SECTIONS)
+    links = re.findall(r"(?<!\\)\]\((.+?)\)", markdown)
+    names = ["chat", "core", "core_tasks", "loss_base", "loss_mid", "loss_sft", "speed", "mfu", "reinforcement"]
+    assert links == [f"report/{name}.png" for name in [*names, "tokenizer_domains", "tokenizer_lengths"]]
+    for link in links:
+        assert image.imread(run_dir / link).std() > 0
+
+
+def test_the_numbers_are_those_of_the_files(run_dir):
+    parameters = 2 * 512 * 64 + 2 * 12 * 64**2
+    for text in written(run_dir, price_per_gpu_hour=9.0):
+        flat = re.sub(r"[ |\n\\]+", "", text)
+        numbers = ["0.8765", "43.2%", "44.4%", "45.7%", "91.0%", f"{parameters:,}", "a-judge40.0"]
+        for number in [*numbers, "baseprimer402,5604.00e7"]:
+            assert number in flat, number
+        assert f"{sum(each['centered'] for each in CORE_22.values()) / 22:.4f}" in flat
+        assert "$1.60" in flat, "80 s of 8 processes at $9"
+        assert "1:20" in flat and "8xNVIDIAH10080GBHBM3" in flat and "0123456789ab" in flat
+        for command in ("python -m tokenizer.train --seed 0", "python recipes/grpo.py --output_dir runs/small/grpo"):
+            assert command in text.replace("\\", "")
+
+
+def test_a_price_an_hour_is_of_the_machine(run_dir):
+    assert "$0.20" in written(run_dir, price_per_hour=9.0)[0]
+    assert "$" not in written(run_dir)[0].replace("\\$", "$").split("## Commands")[0].split("## Judged")[0]
+
+
+def test_a_call_of_the_calculator_is_shown_as_one_and_text_stays_text(run_dir):
+    markdown, text = written(run_dir)
+    html = (run_dir / "report.html").read_text()
+    assert '<p class="call"><span>calculator</span> 12*4</p><p class="result">= 48</p>' in html
+    assert "model  [calculator] 12*4\n       = 48\nmodel  It is 48." in markdown
+    assert "<script>alert(1)</script> | a" in text and "<script" not in html
+
+
+PARTS = {
+    "base/evals/samples.json": "",
+    "grpo/evals/samples.json": "A conversation",
+    "base/evals/core.json": "CORE",
+    "sft/evals/judge.json": "Judged answers",
+    "grpo/metrics.jsonl": "Reinforcement",
+    "tokenizer/tokenizer_evaluation.json": "Tokenizer",
+    "base/arguments.json": "",
+    "base/launches.json": "",
+    "base/config.json": "",
+    "sft/evals/chat.json": "",
+    "base/metrics.jsonl": "",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_missing_is_left_out(part, run_dir):
+    (run_dir / part).unlink()
+    markdown = drafted(run_dir)
+    assert [name for name in SECTIONS if name != PARTS[part]] == [
+        name for name in headings(markdown) if name != "Not in this report"
+    ]
+
+
+DAMAGE = {
+    "half": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "list": lambda text: "[1, 2]",
+    "strings": lambda text: re.sub(r": -?[\d.e-]+", ': "many"', text),
+    "nan": lambda text: re.sub(r": -?[\d.e-]+", ": NaN", text),
+    "nulls": lambda text: re.sub(r": [^{\[,}]+", ": null", text),
+    "binary": lambda text: "\0\1\udcff",
+}
+SAFE = {"nan", "strings", "nulls"}  # damage that some of the files do not feel
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_damaged_is_left_out_and_said_in_one_line(part, damage, run_dir):
+    path = run_dir / part
+    path.write_bytes(DAMAGE[damage](path.read_text()).encode("utf-8", "surrogateescape"))
+    markdown = drafted(run_dir)
+    assert {"Data", "Model", "Exams", "System and cost"} <= set(headings(markdown)), "the rest is there"
+    notes = markdown.partition("## Not in this report")[2]
+    silent = damage in SAFE or part.endswith(("launches.json", "metrics.jsonl"))
+    assert silent or part in notes.replace("\\", ""), notes
+
+
+def test_damaged_lines_of_metrics_are_counted_and_a_half_written_last_one_is_not(run_dir):
+    path = run_dir / "base" / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + '{"step": 41, "tr')
+    assert gather(run_dir).notes == []
+    path.write_text('{"st\n[]\n' + whole)
+    assert gather(run_dir).notes == ["2 damaged lines of base/metrics.jsonl left out."]
+    assert gather(run_dir).stages[0].steps == 40
+
+
+def test_values_that_are_no_numbers_are_not_drawn(run_dir):
+    records = [*training(5), {"step": 6, "train/loss": None}, {"step": "x", "train/loss": 1.0}]
+    write(run_dir / "base" / "metrics.jsonl", lines(records) + '{"step": 7, "train/loss": NaN, "val/bpb": Infinity}\n')
+    written(run_dir)
+    stage = gather(run_dir).stages[0]
+    assert stage.last("train/loss") == 1.0 and stage.bpb is None
+
+
+def test_a_stage_that_is_not_finished_is_reported_as_far_as_it_is(run_dir):
+    shutil.rmtree(run_dir / "grpo")
+    (run_dir / "sft" / "config.json").unlink()
+    markdown, _ = written(run_dir)
+    assert "sft is not finished: its figures end after step 10" in markdown
+    assert not (run_dir / "sft" / "README.md").exists() and (run_dir / "mid" / "README.md").exists()
+
+
+def test_a_run_with_a_base_model_only(tmp_path, run_dir):
+    shutil.copytree(run_dir / "base", tmp_path / "only" / "base")
+    shutil.rmtree(tmp_path / "only" / "base" / "evals")
+    markdown, _ = written(tmp_path / "only")
+    assert headings(markdown) == ["Training", "Data", "Model", "System and cost", "Commands"]
+
+
+def test_a_part_of_core_is_never_called_core(run_dir):
+    nine = dict(list(CORE_22.items())[:9])
+    write(run_dir / "base" / "evals" / "core.json", core(nine, whole=False))
+    markdown, _ = written(run_dir)
+    assert "## CORE, partial" in markdown and "Over 9 of 22 tasks" in markdown
+    assert not (run_dir / "report" / "core.png").exists(), "no comparison with GPT-2"
+    assert "CORE of base" not in markdown and "CORE," not in markdown.split("## ")[0]
+    # A file that claims more than its tasks is not believed.
+    write(run_dir / "base" / "evals" / "core.json", core(nine, whole=True))
+    assert gather(run_dir).stages[0].core.core is None
+
+
+def test_chat_core_needs_all_five_tasks(run_dir):
+    assert gather(run_dir).stages[-1].chat.chat_core is None
+    five = {name: {"kind": "x", "count": 10, "accuracy": 0.4, "baseline": 0.0, "centered": 0.4}
+            for name in ("arc_easy", "arc_challenge", "mmlu", "gsm8k", "humaneval")}  # fmt: skip
+    write(run_dir / "grpo" / "evals" / "chat.json", {"tasks": five})
+    assert gather(run_dir).stages[-1].chat.chat_core == pytest.approx(0.4)
+    assert "ChatCORE" in written(run_dir)[0]
+
+
+def test_reporting_again_gives_the_same_bytes(run_dir):
+    contents = []
+    for _ in range(2):
+        written(run_dir)
+        contents.append({path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "other"])
+def test_no_run_is_one_clear_line(kind, tmp_path):
+    directory = tmp_path / "run"
+    if kind != "missing":
+        directory.mkdir()
+    if kind == "other":
+        (directory / "base").mkdir()
+        (directory / "base" / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="no run in|nothing to report in"):
+        report(ReportArguments(str(directory)))
+    assert not (directory / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--price_per_hour", "-1"], ["--price_per_hour", "nan"], ["--price_per_hour", "1", "--price_per_gpu_hour", "1"]],
+)
+def test_an_impossible_price_is_one_clear_line(flags, monkeypatch, run_dir):
+    monkeypatch.setattr("sys.argv", ["report", "--run", str(run_dir), *flags])
+    with pytest.raises(InputError, match="price_per"):
+        main()
+
+
+def test_another_architecture_is_described_as_well(run_dir):
+    from transformers import GPT2Config
+
+    GPT2Config(n_layer=3, n_embd=32, n_head=2, vocab_size=100).save_pretrained(run_dir / "base")
+    parameters = gather(run_dir).stages[0].parameters
+    assert parameters.total == 100 * 32 + 1024 * 32 + 3 * (12 * 32**2 + 13 * 32) + 2 * 32
+    assert parameters.name.startswith("GPT2LMHeadModel, 3 layers")
+    assert ("h.*.attn.c_attn", (32, 96), 3) in parameters.rows
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(999, "999"), (9999, "9,999"), (12_345, "12.3k"), (999_600, "1M"), (5_242_880, "5.24M"), (560_988_160, "561M"),
+     (11.22e9, "11.2B"), (999.7e6, "1B"), (1e12, "1T")],
+)  # fmt: skip
+def test_short_numbers(number, text):
+    assert short(number) == text
+
+
+def test_what_is_unknown_is_empty():
+    assert [percent(None), duration(None), flops(None)] == ["", "", ""]
+    assert [percent(0.123), duration(3661), flops(4.1e19)] == ["12.3%", "1:01:01", "4.10e19"]
+
+
+def test_the_json_of_a_damaged_config_runs_no_code(run_dir):
+    path = run_dir / "base" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "unheard-of"}))
+    assert any(note.startswith("base/config.json is damaged") for note in gather(run_dir).notes)
