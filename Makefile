@@ -5,36 +5,44 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_TO_TEST := $(VENV)/.ready_to_test
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CODE := modeling_nanochat tokenizer recipes evals benchmarks tests
 PRESET ?= auto
 RUN ?=
+BUNDLE ?=
 WORKERS ?= 2
 
 .PHONY: speedrun test quality style bench clean
 
 speedrun: $(READY)
-	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(RUN),--run_dir $(RUN))
+	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(RUN),--run_dir $(RUN)) \
+		$(if $(BUNDLE),--core_bundle $(BUNDLE))
 
-test: $(READY)
+test: $(READY_TO_TEST)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-quality: $(READY)
+quality: $(READY_TO_TEST)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 
-style: $(READY)
+style: $(READY_TO_TEST)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: $(READY)
+bench: $(READY_TO_TEST)
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.pretrain
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,harness,peft]'
+	$(INSTALL) -e '.[peft]'
 	@touch $(READY)
+
+$(READY_TO_TEST): $(READY)
+	$(INSTALL) -e '.[dev,harness,peft]'
+	@touch $(READY_TO_TEST)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

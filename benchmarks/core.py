@@ -31,7 +31,7 @@ class BenchmarkArguments:
     bundle: str = field(metadata={"help": "directory of CORE's tasks"})
     model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)")
     depth: int = flag(4, "of the fresh model")
-    vocab_size: int = flag(8192, "of the fresh model and its tokenizer")
+    vocab_size: int = flag(4096, "of the fresh model and its tokenizer")
     max_seq_len: int = flag(2048, "context of the fresh model, in tokens")
     max_examples: int = flag(100, "examples of each task")
     batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)")

@@ -71,4 +71,4 @@ def answer_one(
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Token ids with the document start in front."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return [[first, *ids] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return [[first, *ids] for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]

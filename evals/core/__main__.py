@@ -30,6 +30,7 @@ class CoreArguments:
     max_examples: int | None = flag(None, "examples of each task, always the same ones (default: all)")
     batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)")
     output: str | None = flag(None, "JSON file of the results (default: evals/core.json in the model's directory)")
+    save_answers: bool = flag(False, "keep the decision on every example in the JSON file, in their shuffled order")
 
     def __post_init__(self) -> None:
         for name in ("max_examples", "batch_tokens"):
@@ -100,14 +101,14 @@ def write_results(path: Path, args: CoreArguments, result: CoreResult) -> None:
         "core_partial": result.mean_centered if result.core is None else None,
         "missing": result.missing,
         "failed": result.failed,
-        "tasks": {each.task.label: as_json(each) for each in result.results},
+        "tasks": {each.task.label: as_json(each, args.save_answers) for each in result.results},
     }
     atomic.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def as_json(result: TaskResult) -> dict:
-    """One task's figures."""
-    return {
+def as_json(result: TaskResult, save_answers: bool) -> dict:
+    """One task's figures, and with `save_answers` each decision: a choice's place, or whether it was predicted."""
+    figures = {
         "type": result.task.type,
         "shots": result.task.shots,
         "count": len(result.right),
@@ -118,6 +119,7 @@ def as_json(result: TaskResult) -> dict:
         "too_long": result.too_long,
         "seconds": round(result.seconds, 3),
     }
+    return figures | ({"answers": result.answers} if save_answers else {})
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def test_all_22_tasks_are_core_and_a_second_run_gives_the_same(model, tmp_path, 
 
 @pytest.mark.slow
 def test_two_processes_give_the_results_of_one(model, bundle, tmp_path):
-    flags = ["--model", model, "--bundle", bundle, "--output"]
+    flags = ["--model", model, "--bundle", bundle, "--save_answers", "true", "--output"]
     run(*flags, tmp_path / "one.json")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", 2, "--main_process_port", 0]
     launch += ["--config_file", ROOT / "accelerate_configs/cpu.yaml", "-m", "evals.core"]
@@ -94,7 +94,9 @@ def test_two_processes_give_the_results_of_one(model, bundle, tmp_path):
     end = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert end.returncode == 0, end.stderr
     assert end.stdout.count("partial, not CORE") == 1, "only the main process speaks"
-    assert without_seconds(tmp_path / "one.json") == without_seconds(tmp_path / "two.json")
+    one, two = (without_seconds(tmp_path / f"{name}.json") for name in ("one", "two"))
+    assert one == two
+    assert all(len(task["answers"]) == 40 for task in one["tasks"].values()), "to the last example"
 
 
 def test_a_damaged_line_costs_its_task_and_no_other(model, tmp_path, capsys):
