@@ -61,16 +61,22 @@ def evaluate(args: ChatEvalArguments) -> None:
         if task.note:
             state.print(f"{task.name}: {task.note}")
     state.print(table_head(args.num_samples))
-    results = []
+    results, failed = [], {}
     for task, sampling in zip(tasks, samplings, strict=True):
-        results.append(evaluate_task(model, tokenizer, task, sampling, args.num_samples, args.batch_size))
-        state.print(table_line(results[-1], args.num_samples), flush=True)
+        try:
+            results.append(evaluate_task(model, tokenizer, task, sampling, args.num_samples, args.batch_size))
+            state.print(table_line(results[-1], args.num_samples), flush=True)
+        except Exception as error:  # on every process: what the others make of it is not lost
+            failed[task.name] = " ".join(str(error).split())[:300] or type(error).__name__
+            state.print(f"{task.name} failed: {failed[task.name]}", flush=True)
     if line := core_line(results):
         state.print(line)
     if output is not None and state.is_main_process:
-        write_results(output, args, results)
+        write_results(output, args, results, failed)
         state.print(f"written to {output}")
     state.destroy_process_group()
+    if not results:
+        raise InputError("no task could be measured, for the reasons above.")
 
 
 def choose_sampling(args: ChatEvalArguments, task: Task) -> Sampling:
@@ -113,11 +119,11 @@ def core_line(results: list[TaskResult]) -> str:
 # The file
 
 
-def write_results(path: Path, args: ChatEvalArguments, results: list[TaskResult]) -> None:
+def write_results(path: Path, args: ChatEvalArguments, results: list[TaskResult], failed: dict[str, str]) -> None:
     """Write the JSON file; it is never seen half-written."""
     tasks = {result.task: as_json(result, args) for result in results}
     content = {"model": args.model, "command": command_line(), "arguments": asdict(args)}
-    content |= {**chat_core(results), "tasks": tasks}
+    content |= {**chat_core(results), "failed": failed, "tasks": tasks}
     atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -49,6 +49,8 @@ def evaluate(args: CoreArguments) -> None:
     state = join_processes()
     output = results_file(args.model, "core.json", args.output)
     model, tokenizer = load_model(args.model, state.device)
+    if not tokenizer.is_fast:
+        raise InputError(f"the tokenizer of {args.model} is not a fast one (tokenizer.json): convert it first.")
     state.print(
         f"{'task':<34}{'type':<20}{'shots':>6}{'examples':>9}{'accuracy':>10}{'guessing':>10}{'centered':>10}{'seconds':>9}"
     )
@@ -62,6 +64,8 @@ def evaluate(args: CoreArguments) -> None:
         write_results(output, args, result)
         state.print(f"written to {output}")
     state.destroy_process_group()
+    if not result.results:
+        raise InputError("no task could be measured, for the reasons above.")
 
 
 def task_line(result: TaskResult) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
-from evals.core.scoring import answer_questions
+from evals.core.scoring import answer_questions, keeps_keys_and_values
 from recipes.inference.generate import context_length
 
 CHUNK = 32  # questions of like length that a process takes at a time
@@ -171,12 +171,13 @@ def _answer_share(
     was_training = model.training
     model.eval()
     try:
+        share = keeps_keys_and_values(model)
         for start in starts[state.process_index :: state.num_processes]:
             chunk = places[start : start + CHUNK]
             questions = tokenize_questions(
                 tokenizer, task, [examples[i] for i in chunk], [written[i] for i in chunk], context
             )
-            choices = iter(answer_questions(model, [each for each in questions if each.fits], batch_tokens))
+            choices = iter(answer_questions(model, [each for each in questions if each.fits], batch_tokens, share))
             for place, question in zip(chunk, questions, strict=True):
                 choice = next(choices) if question.fits else -1
                 answers[place] = Answer(choice, question.cropped, not question.fits)

@@ -43,9 +43,9 @@ def order_examples(examples: Sequence[Example], max_examples: int | None = None)
 
 
 def draw_shots(examples: Sequence[Example], place: int, shots: int) -> list[Example]:
-    """The solved examples in front of the one at `place`, drawn from all others."""
-    others = [index for index in range(len(examples)) if index != place]
-    return [examples[index] for index in random.Random(SHOTS_SEED + place).sample(others, shots)]
+    """The solved examples in front of the one at `place`, drawn from the list of all others."""
+    drawn = random.Random(SHOTS_SEED + place).sample(range(len(examples) - 1), shots)
+    return [examples[index + (index >= place)] for index in drawn]  # without building that list for every question
 
 
 def write_questions(task: CoreTask, examples: Sequence[Example]) -> list[list[str]]:

@@ -55,16 +55,18 @@ class Score:
 
 
 @torch.no_grad()
-def answer_questions(model: PreTrainedModel, questions: Sequence[Question], batch_tokens: int) -> list[int | bool]:
+def answer_questions(
+    model: PreTrainedModel, questions: Sequence[Question], batch_tokens: int, share_prefixes: bool = True
+) -> list[int | bool]:
     """The model's decision on each question: the place of its choice, or whether it predicts the right continuation.
 
     Args:
         model: any transformers causal LM, in evaluation mode.
         questions: those that fit into the model's context.
         batch_tokens: tokens that go through the model at once; a longer question goes alone.
+        share_prefixes: needs a model that `keeps_keys_and_values`.
     """
-    share = keeps_keys_and_values(model)
-    groups = [group for question in questions for group in group_rows(question.rows, share)]
+    groups = [group for question in questions for group in group_rows(question.rows, share_prefixes)]
     scores: dict[int, Score] = {}  # by the identity of the row
     for batch in make_batches(groups, batch_tokens):
         logits = logits_after_prefixes(model, batch) if batch[0].prefix else logits_of_rows(model, batch)
@@ -82,6 +84,7 @@ def decide(question: Question, scores: Sequence[Score]) -> int | bool:
 # What goes through the model together
 
 
+@torch.no_grad()
 def keeps_keys_and_values(model: PreTrainedModel) -> bool:
     """Whether the model's cache is one whose rows can be multiplied; a state-space model's is not."""
     probe = torch.zeros(1, 1, dtype=torch.long, device=model.device)

@@ -7,7 +7,7 @@ from evals.report.files import CoreScores
 from evals.report.formats import D20_CHAT, D20_CORE, GPT2_CORE, percent, task_name
 from evals.report.gather import Run, Stage
 from recipes.figures import BLUE, GRAY, GREEN, ORANGE, VIOLET, draw_bars, finite, label_ends, new_figure, styled
-from recipes.training.charts import smooth
+from recipes.training.charts import plot_points, smooth
 
 STAGE_COLORS = {"base": BLUE, "mid": ORANGE, "sft": GREEN, "grpo": VIOLET}
 
@@ -28,6 +28,21 @@ def plot_core(core: float) -> Figure:
         "reference": [None if label == name else value for label, value in values.items()],
     }
     return draw_bars(list(values), bars, "CORE", write="{:.4f}".format, colors=(BLUE, GRAY), overlaid=True)
+
+
+@styled
+def plot_core_over_steps(points: list[tuple[float, float]], whole: bool) -> Figure:
+    """CORE, or the mean over the tasks at hand, as it was measured during training."""
+    figure, axes = new_figure()
+    plot_points(axes, points, BLUE)
+    ends = [(f"{points[-1][1]:.4f}", BLUE, points[-1][1])]
+    if whole:
+        axes.axhline(GPT2_CORE, color=GRAY, linestyle=":")
+        ends.append((f"GPT-2 {GPT2_CORE:.4f}", GRAY, GPT2_CORE))
+    axes.set(xlabel="step", title="CORE during training" if whole else "Accuracy above guessing, some CORE tasks")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    label_ends(axes, ends)
+    return figure
 
 
 def plot_chat(stages: list[Stage], tasks: list[str]) -> Figure:

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from evals.report.charts import STAGE_COLORS, plot_chat, plot_core, plot_core_tasks, plot_over_time
+from evals.report.charts import (
+    STAGE_COLORS,
+    plot_chat,
+    plot_core,
+    plot_core_over_steps,
+    plot_core_tasks,
+    plot_over_time,
+)
 from evals.report.files import CORE_TASKS, Samples
 from evals.report.formats import (
     D20_CHAT,
@@ -236,6 +243,7 @@ def training_section(run: Run) -> list[Block]:
         alt = f"Training loss of {stage.title} over {stage.steps:,} steps{bpb}."
         figure = plot_loss(stage.records, f"Loss, {stage.title}", STAGE_COLORS[stage.name])
         pictures.append(Picture(f"loss_{stage.name}", figure, alt))
+        pictures += core_pictures(stage)
     speeds = (
         ("speed", "train/tok_per_sec", "Speed", "tokens/s", False),
         ("mfu", "train/mfu", "MFU, model FLOPs utilization", "share of the peak", True),
@@ -244,6 +252,17 @@ def training_section(run: Run) -> list[Block]:
         if (figure := plot_over_time(run, key, title, label, share)) is not None:
             pictures.append(Picture(name, figure, f"{title} over training time, by stage."))
     return [Heading("Training"), Pictures(pictures)] if pictures else []
+
+
+def core_pictures(stage: Stage) -> list[Picture]:
+    """CORE as it was measured while the stage trained."""
+    pictures = []
+    for key, name in (("core_metric", "CORE"), ("core_partial", "The mean over a part of CORE's tasks")):
+        if points := series(stage.records, key):
+            figure = plot_core_over_steps(points, whole=key == "core_metric")
+            alt = f"{name} of {stage.title} during training, {points[-1][1]:.4f} at the end."
+            pictures.append(Picture(f"{key}_{stage.name}", figure, alt))
+    return pictures
 
 
 def reinforcement_section(run: Run) -> list[Block]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 import random
 import subprocess
@@ -10,35 +9,23 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from evals.chat.__main__ import ChatEvalArguments, core_line, evaluate
+from evals.chat.__main__ import core_line
 from evals.chat.evaluate import TaskResult, chat_core, estimate_pass_at_k, evaluate_task
 from evals.chat.letters import choose_letters, letter_ids
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, number_problem, open_task
-from recipes.arguments import parse_arguments
-from recipes.data.messages import assistant, render_multiple_choice
-from recipes.errors import InputError
+from evals.chat.tasks import CHAT_CORE, Task, number_problem
 from recipes.inference.generate import Sampling
 from tests.evals.chains import always, chain_model, choice_task, number_task, said
 from tests.modeling_nanochat.tiny import random_ids, random_model
 from tests.recipes.processes import free_port
 from tokenizer.chat import encode_prompt
-from tokenizer.samples import DOMAINS
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, PYTHON_END, PYTHON_START
-from tokenizer.train import train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CALCULATES = [(ASSISTANT_START, PYTHON_START, "6", "*", "7", PYTHON_END), (OUTPUT_END, "4", ASSISTANT_END)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer([text[:400] for text in DOMAINS.values()], vocab_size=300)
 
 
 # Letters
@@ -214,182 +201,3 @@ def test_chat_core_is_the_mean_of_centered_accuracies_and_partial_where_tasks_ar
     without = "arc_easy, arc_challenge, humaneval"
     assert core_line(results[3:5]) == f"partial ChatCORE 0.4167 (2 of its 5 tasks, without {without})"
     assert (chat_core(results[:1]), core_line(results[:1])) == ({}, "")
-
-
-# The tasks
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Five questions of each in the layout of the Hub."""
-    root = tmp_path_factory.mktemp("hub")
-    mmlu = [{"question": f"{n}?", "subject": "s", "choices": [*"wxyz"], "answer": n % 4} for n in range(5)]
-    write_rows(root / "mmlu/all/test-00000-of-00001.parquet", mmlu)
-    for config in ("ARC-Easy", "ARC-Challenge"):
-        arc = [
-            {"id": "a", "question": "1?", "choices": {"text": [*"wxyz"], "label": [*"ABCD"]}, "answerKey": "D"},
-            {"id": "b", "question": "2?", "choices": {"text": [*"wxyz"], "label": [*"1234"]}, "answerKey": "2"},
-            {"id": "c", "question": "3?", "choices": {"text": [*"wxy"], "label": [*"ABC"]}, "answerKey": "A"},
-            {"id": "d", "question": "4?", "choices": {"text": [*"vwxyz"], "label": [*"ABCDE"]}, "answerKey": "E"},
-        ]
-        write_rows(root / f"arc/{config}/test-00000-of-00001.parquet", arc)
-    gsm8k = [{"question": f"{n} * 2?", "answer": f"<<{n}*2={2 * n}>>\n#### {2 * n}"} for n in range(1, 8)]
-    (root / "gsm8k").mkdir()
-    (root / "gsm8k/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gsm8k))
-    check = "def check(candidate):\n    assert candidate() is None\n"  # passed by the body 4, not by B
-    head = {"canonical_solution": "    4\n", "test": check, "entry_point": "f"}
-    programs = [head | {"prompt": f'def f():\n    """{n}"""\n'} for n in range(3)]
-    (root / "HumanEval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in programs))
-    return root
-
-
-def test_arc_is_read_from_files_with_its_letters_and_answers(files):
-    for name in ("arc_easy", "arc_challenge"):
-        task = open_task(f"{name}:{files / 'arc'}")
-        assert (task.name, task.kind, task.baseline) == (name, "letters", 0.25)
-        found = {problem.messages[0]["content"][:2]: (problem.letters, problem.answer) for problem in task.problems}
-        assert found == {"1?": ("ABCD", "D"), "2?": ("ABCD", "B"), "3?": ("ABC", "A"), "4?": ("ABCDE", "E")}
-
-
-def test_mmlu_is_read_from_files_as_the_conversations_to_train_on_put_it(files):
-    task = open_task(f"mmlu:{files / 'mmlu'}")
-    found = {problem.messages[0]["content"]: problem.answer for problem in task.problems}
-    assert found == {render_multiple_choice(f"{n}?", "wxyz"): "ABCD"[n % 4] for n in range(5)}
-    for problem in task.problems:
-        assert [letter for letter in "ABCD" if problem.is_right(letter)] == [problem.answer]
-
-
-def test_gsm8k_is_read_from_files_with_its_final_number(files):
-    task = open_task(f"gsm8k:{files / 'gsm8k'}")
-    assert (task.kind, task.baseline) == ("generate", 0.0)
-    assert {problem.messages[0]["content"]: problem.answer for problem in task.problems} == {
-        f"{n} * 2?": str(2 * n) for n in range(1, 8)
-    }
-
-
-def test_a_row_without_an_answer_is_named(files, tmp_path):
-    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "?", "answer": "no number"}) + "\n")
-    with pytest.raises(InputError, match="test row 0: the answer does not end with #### and a number"):
-        open_task(f"gsm8k:{tmp_path}")
-    choices = {"text": ["x", "y"], "label": ["A", "B"]}
-    write_rows(tmp_path / "ARC-Easy/test.parquet", [{"question": "?", "choices": choices, "answerKey": "C"}])
-    with pytest.raises(InputError, match="arc_easy, test row 0: the answer 'C'"):
-        open_task(f"arc_easy:{tmp_path}")
-
-
-def test_max_problems_takes_the_first_rows_of_a_fixed_shuffle(files):
-    rows = [f"{n} * 2?" for n in range(1, 8)]
-    random.Random(1337).shuffle(rows)
-    task = open_task(f"gsm8k:{files / 'gsm8k'}", max_problems=3)
-    assert [problem.messages[0]["content"] for problem in task.problems] == rows[:3]
-
-
-@pytest.mark.parametrize("name", PRIMER_TASKS)
-def test_an_exam_of_the_primer_accepts_its_own_answers_and_no_others(name):
-    task = open_task(name, max_problems=20)
-    assert len(task.problems) == 20
-    asked, again = ([p.messages for p in open_task(name, max_problems=count).problems] for count in (20, 30))
-    assert asked == again[:20], "always the same"
-    assert (task.kind, task.baseline) == ("generate", 0.25 if name == "choice" else 0.0)
-    for problem in task.problems:
-        assert problem.messages[-1]["role"] == "user"
-        assert problem.is_right(problem.answer)
-        assert not problem.is_right("") and not problem.is_right("I do not know.")
-
-
-# The command
-
-
-@pytest.fixture(scope="module")
-def chat_model(tokenizer, tmp_path_factory):
-    """A model's directory: it answers B or 4, one as likely as the other."""
-    directory = tmp_path_factory.mktemp("model")
-    chains = [(ASSISTANT_START, letter, ASSISTANT_END) for letter in "B4"]
-    chain_model(tokenizer, *chains).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
-
-
-def run(*flags):
-    evaluate(parse_arguments(ChatEvalArguments, argv=[str(flag) for flag in flags]))
-
-
-def test_the_command_prints_a_table_and_writes_json(chat_model, files, capsys):
-    run("--model", chat_model, "--tasks", f"mmlu:{files}/mmlu, gsm8k:{files}/gsm8k", "--save_replies", "true")
-    lines = capsys.readouterr().out.splitlines()
-    results = json.loads((chat_model / "evals/chat.json").read_text())
-    mmlu, gsm8k = results["tasks"]["mmlu"], results["tasks"]["gsm8k"]
-    assert (mmlu["count"], mmlu["accuracy"], mmlu["baseline"]) == (5, 0.2, 0.25)  # one answer is B
-    assert mmlu["centered"] == pytest.approx(-0.05 / 0.75)
-    assert [gsm8k[key] for key in ("count", "baseline", "too_long")] == [7, 0.0, 0]
-    assert results["chat_core_partial"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
-    assert mmlu["outcomes"] == {"wrong": 4, "right": 1}
-    row = next(row for row in mmlu["rows"] if row["messages"][0]["content"].startswith("1?"))
-    assert (row["answer"], row["replies"], row["outcomes"]) == ("B", [[assistant("B")]], ["right"])
-    assert any(line.split()[:4] == ["mmlu", "letters", "5", "20.0"] for line in lines)
-    assert any(line.startswith(f"partial ChatCORE {results['chat_core_partial']:.4f} (2 of its 5") for line in lines)
-
-
-def test_replies_are_kept_only_where_asked_for(chat_model, files, tmp_path):
-    run("--model", chat_model, "--tasks", f"gsm8k:{files}/gsm8k", "--output", tmp_path / "new/here.json")
-    results = json.loads((tmp_path / "new/here.json").read_text())
-    assert "rows" not in results["tasks"]["gsm8k"]
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["here.json"]
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
-    tasks = f"mmlu:{files}/mmlu,gsm8k:{files}/gsm8k,humaneval:{files}/HumanEval.jsonl"
-    flags = ["--model", chat_model, "--tasks", tasks, "--batch_size", 3, "--save_replies", "true"]
-    flags += ["--num_samples", 4, "--temperature", 1.0, "--max_new_tokens", 4, "--output"]
-    run(*flags, tmp_path / "one.json")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", 2, "--main_process_port", 0]
-    launch += ["--config_file", ROOT / "accelerate_configs/cpu.yaml", "-m", "evals.chat"]
-    command = [str(word) for word in (*launch, *flags, tmp_path / "two.json")]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    end = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
-    assert end.returncode == 0, end.stderr
-    assert end.stdout.count("partial ChatCORE") == 1, "only the main process speaks"
-    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
-    for results in (one, two):
-        del results["arguments"]["output"], results["command"]
-        for figures in results["tasks"].values():
-            del figures["seconds"]
-    assert one == two
-    for task in ("gsm8k", "humaneval"):
-        assert 0 < one["tasks"][task]["pass@1"] < one["tasks"][task]["pass@4"]
-    assert set(one["tasks"]["humaneval"]["outcomes"]) == {"right", "failed"}
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--tasks", "gsm8"], "unknown task 'gsm8': did you mean gsm8k?"),
-        (["--tasks", "poetry"], f"unknown task 'poetry': known are {', '.join(PRIMER_TASKS)}"),
-        (["--tasks", f"{PRIMER_TASKS[0]}:somewhere"], "read from no file"),
-        (["--tasks", "mmlu:nowhere"], "nowhere"),
-        (["--tasks", "mmlu"], "the Hub is switched off"),
-        (["--num_samples", "4"], "num_samples 4 at temperature 0"),
-        (["--temperature", "-1"], "temperature must be 0 (greedy) or more"),
-        (["--batch_size", "0"], "batch_size must be at least 1, not 0"),
-        (["--model", "no/such/model"], "no/such/model: no such directory"),
-        (["--output", "/dev/null/chat.json"], "cannot write to /dev/null/chat.json"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(chat_model, flags, expected):
-    with pytest.raises(InputError) as complaint:
-        run("--model", chat_model, *flags)
-    assert expected in str(complaint.value) and "\n" not in str(complaint.value)
-
-
-def test_a_model_without_a_chat_template_is_told_as_such(tokenizer, chat_model, tmp_path):
-    random_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "chat_template.jinja").unlink()
-    with pytest.raises(InputError, match="has no chat template"):
-        run("--model", tmp_path)

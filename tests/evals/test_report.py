@@ -11,7 +11,7 @@ from evals.report.__main__ import ReportArguments, build_page, main, report
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
 from recipes.errors import InputError
-from tests.evals.run_files import CORE_22, core, lines, training, write, write_run
+from tests.evals.run_files import CORE_22, core, lines, task, training, write, write_run
 from tests.recipes.test_page import Reader
 
 SECTIONS = (
@@ -247,3 +247,23 @@ def test_the_json_of_a_damaged_config_runs_no_code(run_dir):
     path = run_dir / "base" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "unheard-of"}))
     assert any(note.startswith("base/config.json is damaged") for note in gather(run_dir).notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("core_metric", "CORE of base"), ("core_partial", "The mean over a part of CORE's tasks of base")],
+)
+def test_core_that_was_measured_during_training_is_drawn(key, said, run_dir):
+    records = [*training(40), {"step": 20, key: 0.1}, {"step": 40, key: 0.2}]
+    write(run_dir / "base" / "metrics.jsonl", lines(records))
+    markdown, _ = written(run_dir)
+    assert f"{said} during training, 0.2000 at the end." in markdown.replace("\\", "")
+    assert (run_dir / "report" / f"{key}_base.png").stat().st_size > 5000
+
+
+def test_how_each_evaluation_was_made_is_told(run_dir):
+    command = "python -m evals.chat --model runs/small/base --max_problems 50"
+    fewer = {"facts": task(0.1, 0.0, count=50)}
+    write(run_dir / "base" / "evals" / "chat.json", {"model": "x", "command": command, "tasks": fewer})
+    for text in written(run_dir):
+        assert command in text and "Only 50 problems a task for base." in text
