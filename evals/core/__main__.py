@@ -44,6 +44,8 @@ def evaluate(args: CoreArguments) -> None:
     tasks = read_tasks(bundle)
     if args.tasks:
         tasks = choose_tasks(tasks, [label.strip() for label in args.tasks.split(",")])
+        if absent := [task for task in tasks if not (bundle / task.file).exists()]:
+            raise InputError(f"{bundle} holds no file of task {absent[0].label}: {absent[0].file} is missing.")
     tasks = available(tasks, bundle)
     check_enough(tasks, args.max_examples)
     state = join_processes()

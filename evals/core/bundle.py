@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,14 +46,32 @@ def read_definitions(path: Path) -> list[CoreTask]:
     """Tasks as a YAML file defines them, baselines there in percent. Raises `InputError` if it does not."""
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
-        tasks = [CoreTask(**{**row, "baseline": row["baseline"] / 100}) for row in rows]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        tasks = [read_definition(row) for row in rows]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for what one looks like.") from None
-    for task in tasks:
-        if task.type not in CHECKS:
-            raise InputError(f"{path}: task {task.label} has type {task.type!r}; known are {', '.join(CHECKS)}.")
+    labels = [task.label for task in tasks]
+    if not labels:
+        raise InputError(f"{path} defines no tasks: see {DEFINITIONS} for what one looks like.")
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise InputError(f"{path} defines task {twice} twice.")
     return tasks
+
+
+def read_definition(row: dict[str, Any]) -> CoreTask:
+    """One task of a YAML file. Raises `ValueError` naming what is wrong with it."""
+    task = CoreTask(**row)
+    wrong = {
+        "label": not isinstance(task.label, str),
+        "file": not isinstance(task.file, str),
+        "type": not isinstance(task.type, str) or task.type not in CHECKS,
+        "shots": type(task.shots) is not int or task.shots < 0,
+        "baseline": type(task.baseline) not in (int, float) or not 0 <= task.baseline < 100,
+        "delimiter": not isinstance(task.delimiter, str),
+    }
+    if name := next((name for name, is_wrong in wrong.items() if is_wrong), None):
+        raise ValueError(f"task {task.label}: {name} {getattr(task, name)!r}")
+    return replace(task, baseline=task.baseline / 100)
 
 
 def choose_tasks(tasks: Sequence[CoreTask], labels: Sequence[str]) -> list[CoreTask]:
@@ -104,7 +122,10 @@ def read_example(line: str, task: CoreTask, place: str) -> Example:
     """The example in a line of JSON. Raises `InputError` that begins with `place` if it is not one of such a task."""
     try:
         example = json.loads(line)
-    except json.JSONDecodeError as error:
+        json.dumps(example, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{place}: a lone surrogate, which is not valid Unicode.") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON ({error}).") from None
     wrong = CHECKS[task.type](example) if isinstance(example, dict) else "not an object"
     if wrong:

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
-from evals.core.scoring import answer_questions, keeps_keys_and_values
+from evals.core.scoring import answer_questions, can_share_prefixes
 from recipes.inference.generate import context_length
 
-CHUNK = 32  # questions of like length that a process takes at a time
+CHUNK_CHARACTERS = 100_000  # of questions of like length, which a process takes at a time
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # on a CPU more fall out of its caches
 
 
@@ -68,10 +68,12 @@ class CoreResult:
         return None if self.missing else fmean(whole)
 
     def metrics(self) -> dict[str, float]:
-        """The figure by its name in metrics.jsonl: `core_metric`, or `core_partial` where tasks are missing."""
+        """For metrics.jsonl: `core_metric`, or `core_partial` over only so many `core_tasks`."""
         if self.mean_centered is None:
             return {}
-        return {"core_partial": self.mean_centered} if self.core is None else {"core_metric": self.core}
+        if self.core is None:
+            return {"core_partial": self.mean_centered, "core_tasks": len(self.results)}
+        return {"core_metric": self.core}
 
 
 def evaluate_core(
@@ -164,16 +166,14 @@ def _answer_share(
 ) -> dict[int, Answer]:
     """This process's share: every so many-th chunk, the longest questions first."""
     written = write_questions(task, examples)
-    places = sorted(range(len(examples)), key=lambda place: sum(map(len, written[place])), reverse=True)
-    starts = range(0, len(places), CHUNK)
+    chunks = make_chunks([sum(map(len, texts)) for texts in written])
     context = context_length(model)
     answers = {}
     was_training = model.training
     model.eval()
     try:
-        share = keeps_keys_and_values(model)
-        for start in starts[state.process_index :: state.num_processes]:
-            chunk = places[start : start + CHUNK]
+        share = can_share_prefixes(model)
+        for chunk in chunks[state.process_index :: state.num_processes]:
             questions = tokenize_questions(
                 tokenizer, task, [examples[i] for i in chunk], [written[i] for i in chunk], context
             )
@@ -184,6 +184,19 @@ def _answer_share(
     finally:
         model.train(was_training)
     return answers
+
+
+def make_chunks(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of questions of like length, the longest first; they do not depend on who takes which chunk."""
+    chunks: list[list[int]] = []
+    characters = CHUNK_CHARACTERS
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if characters + lengths[place] > CHUNK_CHARACTERS:
+            chunks.append([])
+            characters = 0
+        chunks[-1].append(place)
+        characters += lengths[place]
+    return chunks
 
 
 def _with_fewer_tokens_if_need_be(answer: Callable[[int], dict[int, Answer]], batch_tokens: int) -> dict[int, Answer]:

@@ -21,7 +21,7 @@ SHOTS_SEED = 1234  # plus the place of the question: draws the solved examples i
 class Row:
     """Token ids of which the last `scored` are what the model has to expect."""
 
-    ids: list[int]
+    ids: tuple[int, ...]
     scored: int
 
 
@@ -89,7 +89,7 @@ def tokenize_questions(
     encoded = iter(encode_documents(tokenizer, [text for texts in written for text in texts]))
     questions = []
     for example, texts in zip(examples, written, strict=True):
-        rows = score_what_differs(task, [next(encoded) for _ in texts])
+        rows = score_what_differs(task, [tuple(next(encoded)) for _ in texts])
         questions.append(
             Question(
                 rows=[Row(row.ids[-context:], row.scored) for row in rows],
@@ -101,7 +101,7 @@ def tokenize_questions(
     return questions
 
 
-def score_what_differs(task: CoreTask, encoded: list[list[int]]) -> list[Row]:
+def score_what_differs(task: CoreTask, encoded: list[tuple[int, ...]]) -> list[Row]:
     """Rows of the tokenized texts of one question: what is scored comes after all that they share in front.
 
     In a schema it is what they share at the end. It is one token at least, also where an answer is the beginning of

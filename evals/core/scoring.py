@@ -13,37 +13,42 @@ from itertools import groupby
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from evals.core.questions import Question, Row, common_prefix
+from recipes.inference.generate import context_length
 
 SHORTEST_PREFIX = 16  # tokens in common from which a second pass, over the rest, pays
 TOKENS_A_LOGIT = 8  # logits are computed at no more than one in so many positions of a full batch
+PROBE_LENGTHS = (17, 29)  # of the prefixes that show whether a model can use them again
+# Mean difference of logits, as a share of their deviation: what bf16 may make of the same positions, and fp32. A model
+# that is not told positions may count them otherwise, and by so little that bf16 would hide it.
+TOLERANCE, TOLERANCE_WITHOUT_POSITIONS = 6e-3, 1e-4
 
 
 @dataclass
 class Group:
     """Rows that begin with the same `prefix`; without one, rows that are the same up to their last token."""
 
-    prefix: list[int]
+    prefix: tuple[int, ...]
     rows: list[Row]
 
     def __post_init__(self) -> None:
         # A row's last token is predicted and never read.
-        ends = [tuple(row.ids[len(self.prefix) : -1]) for row in self.rows]
-        self.tails = [list(end) for end in dict.fromkeys(ends)]  # what goes through the model after the prefix
-        place = {tuple(tail): index for index, tail in enumerate(self.tails)}
+        ends = [row.ids[len(self.prefix) : -1] for row in self.rows]
+        self.tails = list(dict.fromkeys(ends))  # what goes through the model after the prefix
+        place = {tail: index for index, tail in enumerate(self.tails)}
         self.tail_of_row = [place[end] for end in ends]
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens whose keys and values are held at once."""
-        return sum(len(self.prefix) + len(tail) for tail in self.tails)
+    def longest_tail(self) -> int:
+        """Its tokens."""
+        return max(map(len, self.tails))
 
     @property
-    def num_logits(self) -> int:
-        """Positions with logits."""
-        return sum(max(row.scored for row in self.rows) for _ in self.tails)
+    def first_logit(self) -> int:
+        """First position in the tails whose logits are needed; after a prefix those of the whole tails are."""
+        return 0 if self.prefix else min(len(row.ids) - 1 - row.scored for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,19 @@ def answer_questions(
     Args:
         model: any transformers causal LM, in evaluation mode.
         questions: those that fit into the model's context.
-        batch_tokens: tokens that go through the model at once; a longer question goes alone.
-        share_prefixes: needs a model that `keeps_keys_and_values`.
+        batch_tokens: tokens that go through the model at once, padding included; a longer question goes alone.
+        share_prefixes: needs a model that `can_share_prefixes`.
+
+    Raises `ValueError` if the model's logits are not numbers.
     """
-    groups = [group for question in questions for group in group_rows(question.rows, share_prefixes)]
-    scores: dict[int, Score] = {}  # by the identity of the row
+    groups = []
+    for question in questions:  # of equal answers one is scored: rounding must not decide between them
+        groups += group_rows(list(dict.fromkeys(question.rows)), share_prefixes)
+    scores: dict[Row, Score] = {}
     for batch in make_batches(groups, batch_tokens):
         logits = logits_after_prefixes(model, batch) if batch[0].prefix else logits_of_rows(model, batch)
         scores |= score_rows(batch, logits)
-    return [decide(question, [scores[id(row)] for row in question.rows]) for question in questions]
+    return [decide(question, [scores[row] for row in question.rows]) for question in questions]
 
 
 def decide(question: Question, scores: Sequence[Score]) -> int | bool:
@@ -85,10 +94,27 @@ def decide(question: Question, scores: Sequence[Score]) -> int | bool:
 
 
 @torch.no_grad()
-def keeps_keys_and_values(model: PreTrainedModel) -> bool:
-    """Whether the model's cache is one whose rows can be multiplied; a state-space model's is not."""
-    probe = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    return type(getattr(model(probe, use_cache=True), "past_key_values", None)) is DynamicCache
+def can_share_prefixes(model: PreTrainedModel) -> bool:
+    """Whether keys and values of a prefix can be used again, which is tried out.
+
+    Not so where the past is a state rather than keys and values, wholly or in some layers, and where positions do not
+    follow the attention mask or begin elsewhere than at 0.
+    """
+    last = min(100, model.config.get_text_config().vocab_size)
+    prefixes = [tuple(place * 7 % (last - 1) + 1 for place in range(length)) for length in PROBE_LENGTHS]
+    rows = [[Row((*prefix, 3, 4, 5, 6), 3), Row((*prefix, 5, 6, 7), 2)] for prefix in prefixes]
+    shared = [Group(prefix, each) for prefix, each in zip(prefixes, rows, strict=True)]
+    alone = [Group((), [row]) for each in rows for row in each]
+    if max(len(row.ids) for each in rows for row in each) > context_length(model):
+        return False  # hardly anything to share
+    try:
+        again = [tail[-2:] for tails in logits_after_prefixes(model, shared) for tail in tails]
+        whole = [tail[-2:] for tails in logits_of_rows(model, alone) for tail in tails]
+    except Exception:  # each architecture refuses in a way of its own
+        return False
+    again, whole = torch.stack(again).float(), torch.stack(whole).float()
+    tolerance = TOLERANCE if takes_positions(model) else TOLERANCE_WITHOUT_POSITIONS
+    return bool((again - whole).abs().mean() <= tolerance * whole.std())
 
 
 def group_rows(rows: Sequence[Row], share: bool) -> Iterator[Group]:
@@ -98,30 +124,34 @@ def group_rows(rows: Sequence[Row], share: bool) -> Iterator[Group]:
         together = list(same)
         # The last token in common is read with each tail: the first scored one is predicted there.
         length = common_prefix([row.ids[: -row.scored] for row in together]) - 1
-        group = Group(together[0].ids[:length] if share and length >= SHORTEST_PREFIX else [], together)
+        group = Group(together[0].ids[:length] if share and length >= SHORTEST_PREFIX else (), together)
         if len(group.tails) == 1:
-            yield Group([], together)
+            yield Group((), together)
         elif group.prefix:
             yield group
         else:
-            yield from (Group([], [row]) for row in together)
+            yield from (Group((), [row]) for row in together)
 
 
 def make_batches(groups: Sequence[Group], batch_tokens: int) -> Iterator[list[Group]]:
     """Batches of groups of one kind and of like length, the longest first: what does not fit fails at once."""
     for kind in (True, False):
         batch: list[Group] = []
-        longest = most_logits = 0
         same_kind = [group for group in groups if bool(group.prefix) is kind]
-        for group in sorted(same_kind, key=lambda group: group.num_tokens, reverse=True):
-            longest, most_logits = max(longest, group.num_tokens), max(most_logits, group.num_logits)
-            size = len(batch) + 1
-            if batch and max(size * longest, TOKENS_A_LOGIT * size * most_logits) > batch_tokens:
+        for group in sorted(same_kind, key=lambda group: len(group.prefix) + group.longest_tail, reverse=True):
+            if batch and batch_size([*batch, group]) > batch_tokens:
                 yield batch
-                batch, longest, most_logits = [], group.num_tokens, group.num_logits
+                batch = []
             batch.append(group)
         if batch:
             yield batch
+
+
+def batch_size(batch: Sequence[Group]) -> int:
+    """Tokens whose keys and values a batch holds at once, padding included, or the weight of its logits if more."""
+    rows = sum(len(group.tails) for group in batch)
+    prefix, tail = max(len(group.prefix) for group in batch), max(group.longest_tail for group in batch)
+    return rows * max(prefix + tail, TOKENS_A_LOGIT * (tail - min(group.first_logit for group in batch)))
 
 
 # Through the model
@@ -133,8 +163,7 @@ Logits = list[list[torch.Tensor]]
 def logits_of_rows(model: PreTrainedModel, batch: Sequence[Group]) -> Logits:
     """Whole rows. Padded behind: what comes later is not seen, so it takes neither a mask nor other positions."""
     inputs = [torch.tensor(tail) for group in batch for tail in group.tails]
-    scored = [max(row.scored for row in group.rows) for group in batch for _ in group.tails]
-    first = min(len(ids) - count for ids, count in zip(inputs, scored, strict=True))
+    first = min(group.first_logit for group in batch)
     padded = pad_sequence(inputs, batch_first=True)  # (B, T)
     kept = torch.arange(first, padded.size(1), device=model.device)
     logits = model(padded.to(model.device), logits_to_keep=kept, use_cache=False).logits  # (B, T - first, V)
@@ -175,12 +204,16 @@ def logits_after_prefixes(model: PreTrainedModel, batch: Sequence[Group]) -> Log
 
 def positions(model: PreTrainedModel, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """`position_ids` for a model that takes them; others go by the attention mask."""
-    takes_them = "position_ids" in inspect.signature(model.forward).parameters
-    return {"position_ids": position_ids.to(model.device)} if takes_them else {}
+    return {"position_ids": position_ids.to(model.device)} if takes_positions(model) else {}
 
 
-def score_rows(batch: Sequence[Group], logits: Logits) -> dict[int, Score]:
-    """The score of every row of the batch, by the row's identity."""
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether the model can be told positions. Its class knows; mixed precision wraps the method of the instance."""
+    return "position_ids" in inspect.signature(type(model).forward).parameters
+
+
+def score_rows(batch: Sequence[Group], logits: Logits) -> dict[Row, Score]:
+    """The score of every row of the batch."""
     rows, losses, predicted = [], [], []
     for group, of_tails in zip(batch, logits, strict=True):
         for row, tail in zip(group.rows, group.tail_of_row, strict=True):
@@ -189,5 +222,7 @@ def score_rows(batch: Sequence[Group], logits: Logits) -> dict[int, Score]:
             rows.append(row)
             losses.append(F.cross_entropy(scores, targets))
             predicted.append((scores.argmax(-1) == targets).all())
+    if torch.stack(losses).isnan().any():
+        raise ValueError("the model's logits are not numbers (NaN)")
     values = zip(torch.stack(losses).tolist(), torch.stack(predicted).tolist(), strict=True)
-    return {id(row): Score(*value) for row, value in zip(rows, values, strict=True)}
+    return {row: Score(*value) for row, value in zip(rows, values, strict=True)}

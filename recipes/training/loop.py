@@ -250,7 +250,8 @@ class Trainer:
             console.say(f"step {step:06d} | {evaluation.name} failed, training goes on: {error}")
         else:
             self._write(record)
-            console.say(f"step {step:06d} | " + " | ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step"))
+            shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items() if k != "step")
+            console.say(f"step {step:06d} | " + " | ".join(shown))
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:

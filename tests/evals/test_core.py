@@ -1,5 +1,6 @@
 """CORE in batches, with prefixes shared, against one example at a time by the obvious way."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -8,21 +9,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    BartConfig,
+    BartForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
 )
 
 from benchmarks.core_reference import answer_one
 from evals.core.bundle import core_tasks, read_examples, read_tasks
 from evals.core.evaluate import CoreResult, TaskResult, evaluate_core, evaluate_task
 from evals.core.questions import Question, Row, draw_shots, order_examples, score_what_differs
-from evals.core.scoring import Group, answer_questions, group_rows, keeps_keys_and_values, make_batches
+from evals.core.scoring import (
+    Group,
+    answer_questions,
+    batch_size,
+    can_share_prefixes,
+    group_rows,
+    make_batches,
+)
 from tests.evals.core_bundle import write_bundle
 from tests.modeling_nanochat.tiny import random_model, randomized
 from tokenizer.samples import DOMAINS
@@ -80,25 +94,68 @@ def test_every_decision_is_that_of_one_example_at_a_time(build, context, tokeniz
     for task in read_tasks(bundle):
         result = evaluate_task(model, tokenizer, task, bundle, 30, batch_tokens=700)
         assert result.answers == one_by_one(model, tokenizer, task, bundle, 30), task.label
-        assert result.cropped == (30 if context == 96 and task.shots == 10 else result.cropped)
-        assert result.cropped == 0 or context == 96
+        if context == ENOUGH or task.shots == 10:
+            assert result.cropped == (0 if context == ENOUGH else 30)
         decided |= {(task.type, answer) for answer in result.answers}
     assert len(decided) > 6, "the model never decides otherwise: nothing is compared"
 
 
-def test_a_model_with_a_state_in_place_of_keys_and_values_works_as_well(tokenizer, bundle):
-    model = randomized(mamba(ENOUGH)).eval()
-    assert not keeps_keys_and_values(model) and keeps_keys_and_values(ours(ENOUGH))
-    for task in read_tasks(bundle)[:2]:
+def lfm2(context):
+    """Attention in one layer, a convolution with a state in the other."""
+    config = Lfm2Config(**SIZES, num_key_value_heads=2, max_position_embeddings=context)
+    config.layer_types = ["conv", "full_attention"]
+    return Lfm2ForCausalLM(config)
+
+
+def roberta(context):
+    """Positions that begin at 2."""
+    return RobertaForCausalLM(RobertaConfig(**SIZES, max_position_embeddings=context + 2, is_decoder=True))
+
+
+def bart(context):
+    """Positions that do not follow the attention mask."""
+    config = BartConfig(vocab_size=320, d_model=32, decoder_layers=2, decoder_attention_heads=2)
+    config.decoder_ffn_dim, config.max_position_embeddings = 64, context
+    return BartForCausalLM(config)
+
+
+@pytest.mark.parametrize("build", [mamba, lfm2, roberta, bart])
+def test_a_model_whose_prefixes_cannot_be_shared_decides_the_same(build, tokenizer, bundle):
+    model = randomized(build(ENOUGH)).eval()
+    assert not can_share_prefixes(model)
+    model.config.max_position_embeddings = ENOUGH
+    for task in read_tasks(bundle)[:4]:
         result = evaluate_task(model, tokenizer, task, bundle, 12)
         assert result.answers == one_by_one(model, tokenizer, task, bundle, 12)
 
 
-def test_what_the_model_expects_counts_as_right(tokenizer, tmp_path):
-    """Continuations that the model itself would write are predicted, others are not."""
-    import json
+@pytest.mark.parametrize("build", [ours, gpt2, llama, sliding])
+def test_prefixes_are_shared_wherever_they_can_be(build):
+    model = randomized(build(ENOUGH)).eval()
+    assert can_share_prefixes(model) and can_share_prefixes(model.to(torch.bfloat16))
 
+
+def test_a_model_that_computes_no_numbers_gets_no_figure(tokenizer, bundle):
     model = ours(ENOUGH)
+    torch.nn.init.constant_(model.lm_head.weight, float("nan"))
+    with pytest.raises(ValueError, match="not numbers"):
+        evaluate_task(model, tokenizer, read_tasks(bundle)[0], bundle, 12)
+
+
+def test_of_equal_answers_the_first_is_chosen_whatever_batches_they_fall_into():
+    model = randomized(gpt2(512)).eval()
+    rng = random.Random(0)
+    for _ in range(30):
+        front, one, other = ([rng.randrange(1, 320) for _ in range(rng.randint(2, 8))] for _ in range(3))
+        rows = [Row((*front, *end), len(end)) for end in (one, other, one)]
+        (answer,) = answer_questions(model, [Question(rows, 0, False, True)], batch_tokens=1)
+        assert answer in (0, 1)
+
+
+@pytest.mark.parametrize("build", [ours, gpt2, llama, sliding])
+def test_what_the_model_expects_counts_as_right(build, tokenizer, tmp_path):
+    """Continuations that the model itself would write are predicted, others are not."""
+    model = randomized(build(ENOUGH)).eval()
     rng = random.Random(1)
     lines = []
     for _ in range(60):
@@ -136,28 +193,26 @@ def test_prefixes_go_through_the_model_once(tokenizer, bundle):
 
 
 def test_answers_of_one_token_need_one_row(tokenizer, bundle):
-    rows = [Row([*range(1, 40), last], 1) for last in (50, 51, 52)]
+    rows = [Row((*range(1, 40), last), 1) for last in (50, 51, 52)]
     (group,) = group_rows(rows, share=True)
-    assert group.prefix == [] and group.tails == [list(range(1, 40))] and group.tail_of_row == [0, 0, 0]
+    assert group.prefix == () and group.tails == [tuple(range(1, 40))] and group.tail_of_row == [0, 0, 0]
 
 
 def test_rows_cropped_at_different_places_share_nothing():
-    rows = [Row([*range(start, start + 30), 99], 1) for start in (1, 3)]
-    assert [group.prefix for group in group_rows(rows, share=True)] == [[], []]
+    rows = [Row((*range(start, start + 30), 99), 1) for start in (1, 3)]
+    assert [group.prefix for group in group_rows(rows, share=True)] == [(), ()]
 
 
 def test_what_is_scored_of_answers_that_begin_alike(bundle):
     choice, schema, text = (next(t for t in core_tasks() if t.type == kind) for kind in TYPES)
-    assert score_what_differs(choice, [[0, 1, 2, 3], [0, 1, 2, 4, 5]]) == [
-        Row([0, 1, 2, 3], 1),
-        Row([0, 1, 2, 4, 5], 2),
-    ]
+    differ = score_what_differs(choice, [(0, 1, 2, 3), (0, 1, 2, 4, 5)])
+    assert differ == [Row((0, 1, 2, 3), 1), Row((0, 1, 2, 4, 5), 2)]
     begins = score_what_differs(choice, [[0, 1, 2], [0, 1, 2, 3]])
     assert [row.scored for row in begins] == [1, 2], "of the answer that another one begins with, its last token"
     assert [row.scored for row in score_what_differs(schema, [[0, 1, 7, 8], [0, 2, 2, 7, 8]])] == [2, 2]
     assert [row.scored for row in score_what_differs(schema, [[0, 7, 8], [0, 7, 8]])] == [2, 2]
-    assert score_what_differs(text, [[0, 1, 2], [0, 1, 2, 3, 4]]) == [Row([0, 1, 2, 3, 4], 2)]
-    assert score_what_differs(text, [[0, 1, 2], [0, 1, 9, 4]]) == [Row([0, 1, 9, 4], 2)], "merged over the border"
+    assert score_what_differs(text, [(0, 1, 2), (0, 1, 2, 3, 4)]) == [Row((0, 1, 2, 3, 4), 2)]
+    assert score_what_differs(text, [(0, 1, 2), (0, 1, 9, 4)]) == [Row((0, 1, 9, 4), 2)], "merged over the border"
 
 
 TYPES = ("multiple_choice", "schema", "language_modeling")
@@ -172,18 +227,21 @@ def test_answers_do_not_depend_on_what_else_is_in_the_batch(data):
     for _ in range(data.draw(st.integers(1, 6))):
         front = data.draw(st.lists(st.integers(1, 130), min_size=0, max_size=36))
         ends = data.draw(st.lists(ids, min_size=1, max_size=4))
-        rows = [Row([7, *front, *end], data.draw(st.integers(1, len(end)))) for end in ends]
+        rows = [Row((7, *front, *end), data.draw(st.integers(1, len(end)))) for end in ends]
         questions.append(Question(rows, None if len(rows) == 1 else 0, cropped=False, fits=True))
     together = answer_questions(model, questions, data.draw(st.integers(1, 400)))
     assert together == [answer_questions(model, [question], 10_000)[0] for question in questions]
 
 
 def test_batches_stay_within_their_tokens():
-    groups = [Group([], [Row(list(range(length)), 1)]) for length in range(2, 60)]
+    groups = [Group((), [Row(tuple(range(length)), 1)]) for length in range(2, 60)]
+    prefix = tuple(range(20))
+    groups += [Group(prefix, [Row((*prefix, 1, 2, 3), 2), Row((*prefix, 4, 5, 6), 2)]) for _ in range(10)]
     batches = list(make_batches(groups, 128))
     assert sum(map(len, batches)) == len(groups)
-    assert all(max(group.num_tokens for group in batch) * len(batch) <= 128 for batch in batches)
-    assert batches[0][0].num_tokens == 58, "the longest first"
+    assert all(batch_size(batch) <= 128 for batch in batches)
+    assert [len(batch) for batch in batches[:2]] == [2, 2], "each with two rows of 22 tokens"
+    assert all(len({bool(group.prefix) for group in batch}) == 1 for batch in batches)
 
 
 def test_order_and_shots_are_those_of_the_design():
@@ -212,7 +270,7 @@ def test_core_is_the_mean_over_all_22_tasks_and_partial_without_one():
     assert whole.core == pytest.approx(expected) and whole.metrics() == {"core_metric": whole.core}
     partial = CoreResult(results[1:], {})
     assert partial.core is None and partial.missing == ["hellaswag_zeroshot"]
-    assert partial.metrics() == {"core_partial": partial.mean_centered}
+    assert partial.metrics() == {"core_partial": partial.mean_centered, "core_tasks": 21}
     other = CoreResult([*results[1:], replace(results[0], task=replace(results[0].task, shots=5))], {})
     assert other.core is None, "a task posed otherwise is not CORE's"
     assert CoreResult([], {"x": "damaged"}).metrics() == {}

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from evals.core.__main__ import CoreArguments, evaluate
-from evals.core.bundle import core_tasks, read_tasks
+from evals.core.bundle import core_tasks, read_examples, read_tasks
 from evals.core.fetch import FetchArguments, fetch
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError
@@ -83,6 +84,26 @@ def test_all_22_tasks_are_core_and_a_second_run_gives_the_same(model, tmp_path, 
     assert one == two and one["core"] is not None and one["core_partial"] is None and one["missing"] == []
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [('{"query": "\\ud800"}', "a lone surrogate"), ("[" * 100_000, "not JSON"), ("[]", "not an object")],
+)
+def test_what_is_no_example_is_told_by_file_and_line(line, expected, tmp_path):
+    task = core_tasks()[3]
+    path = tmp_path / task.file
+    path.parent.mkdir()
+    path.write_text(line)
+    with pytest.raises(InputError, match=f"line 1: {expected}"):
+        read_examples(task, tmp_path)
+
+
+def test_a_task_asked_for_by_name_must_be_there(model, bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle/b/copa.jsonl").unlink()
+    with pytest.raises(InputError, match="holds no file of task copa: b/copa.jsonl is missing"):
+        run("--model", model, "--bundle", tmp_path / "bundle", "--tasks", "arc_easy,copa")
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_results_of_one(model, bundle, tmp_path):
     flags = ["--model", model, "--bundle", bundle, "--save_answers", "true", "--output"]
@@ -129,12 +150,20 @@ def test_mistakes_are_told_in_one_line(model, bundle, flags, expected):
     assert expected in str(complaint.value) and "\n" not in str(complaint.value)
 
 
+SCHEMA = "{label: a, file: b, type: schema, shots: 1, baseline: 0}"
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("tasks: 7", "defines no tasks"),
         ("[", "defines no tasks"),
-        ("tasks: [{label: a, file: b, type: riddle, shots: 0, baseline: 0}]", "task a has type 'riddle'"),
+        ("tasks: []", "defines no tasks"),
+        ("tasks: [{label: a, file: b, type: riddle, shots: 0, baseline: 0}]", "task a: type 'riddle'"),
+        ("tasks: [{label: a, file: b, type: schema, shots: '1', baseline: 0}]", "task a: shots '1'"),
+        ("tasks: [{label: a, file: b, type: schema, shots: 1, baseline: 100}]", "task a: baseline 100"),
+        ("tasks: [{label: a, file: 3, type: schema, shots: 1, baseline: 0}]", "task a: file 3"),
+        (f"tasks: [{SCHEMA}, {SCHEMA}]", "defines task a twice"),
         ("tasks: [{label: a, colour: red, baseline: 0}]", "defines no tasks"),
     ],
 )

@@ -65,9 +65,20 @@ def test_out_of_memory_in_core_neither_ends_nor_changes_the_training(tiny, tmp_p
     assert records(tmp_path / "run", "train/loss") == records(tmp_path / "without", "train/loss")
 
 
-def test_two_processes_measure_what_one_does(tiny, tmp_path):
+def test_two_processes_measure_what_one_does(tiny, gpt2_config, tmp_path):
+    """A GPT-2 that does not learn: unlike ours it begins with a head that is not zero."""
     core = {"core_metric_every": 0, "core_bundle": write_bundle(tmp_path / "bundle"), "core_metric_max_per_task": 40}
-    still = tiny | core | {"matrix_lr": 0, "embedding_lr": 0, "unembedding_lr": 0, "mixed_precision": "no"}
+    still = (
+        tiny
+        | core
+        | {
+            "model_config": gpt2_config,
+            "matrix_lr": 0,
+            "embedding_lr": 0,
+            "unembedding_lr": 0,
+            "mixed_precision": "no",
+        }
+    )
     figures = []
     for processes in (1, 2):
         output = tmp_path / str(processes)
