@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.chat.letters import choose_letters
 from evals.chat.tasks import CHAT_CORE, Problem, Task
+from evals.execution import ExecutionUnavailable
 from recipes.data.messages import assistant
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from tokenizer.chat import Message, check_chat_template, encode_prompt
@@ -182,10 +183,22 @@ def _answer(
 
 
 def _grade(task: Task, answers: list[Answer], num_processes: int) -> list[Answer]:
-    """The answers with their outcomes. Programs are run as many at a time as this process has cores for."""
+    """The answers with their outcomes. Programs are run as many at a time as this process has cores for.
+
+    What cannot be graded counts as failed; only where no program can be run at all, `ExecutionUnavailable` is raised.
+    """
 
     def grade(answer: Answer) -> Answer:
-        return replace(answer, outcome=task.problems[answer.problem].grade(answer.reply[-1]["content"]))
+        try:
+            outcome = task.problems[answer.problem].grade(answer.reply[-1]["content"])
+        except ExecutionUnavailable:
+            raise
+        except Exception:
+            logger.warning(f"{task.name}: problem {answer.problem} counts as failed:", exc_info=True)
+            outcome = "failed"
+        return replace(answer, outcome=outcome)
 
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // num_processes)) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE") or num_processes)
+    with ThreadPoolExecutor(max(1, cores // processes_here)) as pool:
         return list(pool.map(grade, answers))

@@ -14,7 +14,7 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 from evals.chat import humaneval
-from evals.execution import containment
+from evals.execution import ExecutionUnavailable, containment
 from recipes.data.messages import user
 from recipes.data.primer.exams import EXAMS, exam, grade
 from recipes.data.primer.problems import final_answer, same_number
@@ -146,7 +146,7 @@ def open_humaneval(path: str | None, max_problems: int | None) -> Task:
     """HumanEval's 164 functions. Raises `InputError` where programs cannot be run."""
     try:
         note = f"programs of the model are contained by {', '.join(containment())}"
-    except RuntimeError as error:
+    except ExecutionUnavailable as error:
         raise InputError(f"task humaneval: {error}.") from None
     table = replace(HUMANEVAL, columns=dict.fromkeys(humaneval.COLUMNS, "text"))
     rows = [row for _, row in draw(table.open(path, "test"), max_problems)]

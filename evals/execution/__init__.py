@@ -5,10 +5,13 @@ each doing what the others cannot:
 
 - limits (any Unix): memory, CPU time, size of each file and of each output, open files; and a session of its own that
   is killed as a whole when the program has ended or run too long.
-- seccomp (Linux on x86-64 and ARM64): no sockets, no further processes, hence nothing that could outlive the program;
-  no signals to others, no change of permissions, no inspection of other processes. Threads are allowed.
-- landlock (Linux 5.13 and newer): nothing is written outside the throwaway directory, and nothing read but Python and
-  the system's libraries: not /proc, where our environment stands, not tokens, not data.
+- seccomp (Linux on x86-64 and ARM64): no sockets but pairs of streams within the program, no further processes, hence
+  nothing that could outlive the program; no signals to others, not by way of the kernel either; no change of
+  permissions and times, not in the program's own directory either; no inspection of other processes. Threads are
+  allowed.
+- landlock (Linux 5.13 and newer): nothing is written outside the throwaway directory, and no contents are read but
+  Python's and the system's libraries': not /proc, where our environment stands, not tokens, not data. From Linux 6.12
+  it denies signals to others and abstract sockets as well, a second time.
 - On Linux, root's capabilities are given up, and the program dies with the process that started it.
 
 None of this needs privileges: it works as root, as a user, and in containers. `containment` says what this machine
@@ -16,9 +19,12 @@ offers, and warns of what it lacks. Where seccomp or landlock is missing, as on 
 either), an audit hook denies the same to Python's own calls. That stops mistakes, not attacks: a program may then read
 what its user may, and one that goes around Python may do all that its user may.
 
-What is not contained anywhere: gaps in the kernel itself; the number of files and of threads, which only the time and
-the memory bound; the load on the machine until then. And the verdict is kept from a program that ends early or prints
-what it likes, not from one that searches its own process for the secret that marks the end.
+What is not contained anywhere: gaps in the kernel itself; the number of threads, which only time and memory bound; the
+load on the machine until then. Each file is bounded, their number is not: a program may fill the disk that holds
+temporary files until its time is over, and make others fail that write at the same time. It may learn of any path
+whether it exists, with its size, owner and times, and change into that directory; it gets no lists of names and no
+contents. And the verdict is kept from a program that ends early or prints what it likes, not from one that searches
+its own process for the secret that marks the end.
 """
 
 import json
@@ -30,7 +36,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,6 +50,7 @@ LAYERS = ("limits", "seccomp", "landlock")
 CONTAINED = Path(__file__).with_name("contained.py")
 SYSTEM = ("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/zero")
 MOST_KEPT = 10_000  # bytes of each output
+PAUSE = 1.0  # seconds before what the machine did not permit is tried again
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Limits:
     cpu_seconds: int = 5  # does not depend on how busy the machine is
     seconds: float = 10.0
     memory: int = 512 * 2**20  # address space; not on macOS
-    file_size: int = 16 * 2**20  # of each file, of stdout and of stderr
+    file_size: int = 2**20  # of each file, of stdout and of stderr
     open_files: int = 64
 
 
@@ -64,31 +70,46 @@ class Execution:
 
     Attributes:
         status: passed: it ran past its last line; memory: a `MemoryError` ended it; timeout: out of CPU time or
-            overdue; failed: everything else, such as an exception, `exit(0)`, a crash.
-        exit_code: negative: killed by that signal.
+            overdue; failed: everything else, such as an exception, `exit(0)`, a crash, no room on the disk for it.
+        exit_code: negative: killed by that signal; None: it could not be started.
         stdout, stderr: their beginnings.
         layers: those of `LAYERS` that contained it.
     """
 
     status: Literal["passed", "failed", "timeout", "memory"]
-    exit_code: int
+    exit_code: int | None
     stdout: str
     stderr: str
     seconds: float
     layers: tuple[str, ...]
 
 
+class ExecutionUnavailable(RuntimeError):
+    """Programs cannot be run on this machine, whatever they are."""
+
+
 def run_python(code: str, limits: Limits | None = None) -> Execution:
     """Run `code` as a module called `program`, so that what stands under `if __name__ == "__main__"` is left out.
 
-    May be called from several threads at a time. Raises `RuntimeError` where programs cannot be run at all, which is
-    never a program's fault.
+    May be called from several threads at a time. What the machine does not permit for the moment, as when its disk is
+    full, is tried once more, and then this program has failed. Raises `ExecutionUnavailable` where a process of ours
+    does not even get to where the program would begin, which is never a program's fault.
     """
     limits = limits or Limits()
+    with suppress(OSError, ExecutionUnavailable):
+        return _run(code, limits)
+    time.sleep(PAUSE)
+    try:
+        return _run(code, limits)
+    except OSError as error:
+        return Execution("failed", None, "", f"this machine could not run it: {error}", 0.0, ())
+
+
+def _run(code: str, limits: Limits) -> Execution:
     secret = secrets.token_hex()
-    with _throwaway_directory() as home, _files(4) as (request, report, stdout, stderr):
-        ask = {"code": code, "secret": secret, "report": report.fileno(), "home": home, "limits": asdict(limits)}
-        ask |= {"readable": [sys.base_prefix, sys.prefix, *SYSTEM], "packages": _packages()}
+    with _throwaway_directory() as home, _files(3) as (request, stdout, stderr), _pipes(2) as (begun, verdict):
+        ask = {"code": code, "secret": secret, "begun": begun[1], "verdict": verdict[1], "home": home}
+        ask |= {"limits": asdict(limits), "readable": [sys.base_prefix, sys.prefix, *SYSTEM], "packages": _packages()}
         request.write(json.dumps(ask).encode())
         request.seek(0)
         started = time.perf_counter()
@@ -100,29 +121,33 @@ def run_python(code: str, limits: Limits | None = None) -> Execution:
             stderr=stderr,
             cwd=home,
             env={"HOME": home, "TMPDIR": home, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            pass_fds=[report.fileno()],
+            pass_fds=[begun[1], verdict[1]],
             start_new_session=True,
         )
         overdue = _wait(process, limits.seconds)
         seconds = time.perf_counter() - started
-        begun, _, end = _read(report).partition(b"\n")
-        said, complaint = (_read(file)[:MOST_KEPT].decode(errors="replace") for file in (stdout, stderr))
-    killed = process.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
-    if overdue or (killed and seconds >= limits.cpu_seconds):
+        layers, end = _receive(begun[0]).decode().split(), _receive(verdict[0])
+        said, complaint = (_beginning(file) for file in (stdout, stderr))
+    killed = process.returncode == -signal.SIGKILL  # also where the program ignores SIGXCPU
+    if overdue or process.returncode == -signal.SIGXCPU or (killed and seconds >= limits.cpu_seconds):
         status = "timeout"
-    elif not begun:
-        raise RuntimeError(f"programs cannot be run here: {complaint.strip() or process.returncode}")
-    elif end.endswith(secret.encode()):
-        status = "passed"
+    elif not layers:
+        raise ExecutionUnavailable(f"programs cannot be run here: {complaint.strip() or process.returncode}")
     else:
-        status = "memory" if end.endswith(b"memory") else "failed"
-    return Execution(status, process.returncode, said, complaint, seconds, tuple(begun.decode().split()))
+        status = {secret.encode(): "passed", b"memory": "memory"}.get(end, "failed")
+    return Execution(status, process.returncode, said, complaint, seconds, tuple(layers))
 
 
 @cache
 def containment() -> tuple[str, ...]:
-    """The layers that contain programs on this machine, found out by running one. Warns if some are missing."""
-    layers = run_python("").layers
+    """The layers that contain programs on this machine, found out by running one. Warns if some are missing.
+
+    Raises `ExecutionUnavailable` where not even an empty program passes.
+    """
+    end = run_python("")
+    if end.status != "passed":
+        raise ExecutionUnavailable(f"programs cannot be run here: an empty one ends with {end.status} {end.stderr}")
+    layers = end.layers
     if missing := [layer for layer in LAYERS if layer not in layers]:
         logger.warning(
             f"programs of the model run without {' and '.join(missing)}, which this machine lacks: they are not fully "
@@ -133,28 +158,22 @@ def containment() -> tuple[str, ...]:
 
 def _wait(process: subprocess.Popen, seconds: float) -> bool:
     """Wait for the process's end, and end its whole session. Returns whether it took more than `seconds`."""
-    overdue = threading.Event()
-
-    def kill() -> None:
+    deadline = time.monotonic() + seconds
+    try:
+        while not (ended := _has_ended(process)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
         with suppress(ProcessLookupError, PermissionError):  # macOS denies it for a group of the dead
             os.killpg(process.pid, signal.SIGKILL)
-
-    def interrupt() -> None:
-        overdue.set()
-        kill()
-
-    timer = threading.Timer(seconds, interrupt)
-    timer.start()
-    try:
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # leaves it, so that its number stays its own
-        else:
-            process.wait()
-    finally:
-        timer.cancel()
-        kill()
         process.wait()
-    return overdue.is_set()
+    return not ended
+
+
+def _has_ended(process: subprocess.Popen) -> bool:
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    # Leaves it, so that its number stays its own.
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 @contextmanager
@@ -162,6 +181,19 @@ def _files(count: int) -> Iterator[list[IO[bytes]]]:
     """Nameless files. Unlike pipes they need no reader, and nobody who holds one open keeps us waiting."""
     with ExitStack() as stack:
         yield [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+
+
+@contextmanager
+def _pipes(count: int) -> Iterator[list[tuple[int, int]]]:
+    """Pipes, as two file descriptors each: what has been written cannot be taken back, as it could in a file."""
+    with ExitStack() as stack:
+        pipes = []
+        for _ in range(count):
+            pipes.append(os.pipe())
+            for end in pipes[-1]:
+                stack.callback(os.close, end)
+            os.set_blocking(pipes[-1][0], False)
+        yield pipes
 
 
 @contextmanager
@@ -174,7 +206,8 @@ def _throwaway_directory() -> Iterator[str]:
         with suppress(RecursionError):  # directories within directories, thousands deep
             directory.cleanup()
         if os.path.exists(directory.name):
-            subprocess.run(["rm", "-rf", directory.name], stderr=subprocess.DEVNULL)
+            with suppress(OSError):
+                subprocess.run(["rm", "-rf", directory.name], stderr=subprocess.DEVNULL)
 
 
 def _packages() -> list[str]:
@@ -183,6 +216,13 @@ def _packages() -> list[str]:
     return list(dict.fromkeys([paths["purelib"], paths["platlib"]]))
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _receive(pipe: int) -> bytes:
+    """What a pipe holds, without waiting for more: all of it, or more than anybody has asked for."""
+    with suppress(BlockingIOError):
+        return os.read(pipe, 1000)
+    return b""
+
+
+def _beginning(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read()
+    return file.read(MOST_KEPT).decode(errors="replace")

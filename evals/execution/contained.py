@@ -1,7 +1,8 @@
 """The program's own process: it shuts itself in, then becomes the program. `run_python` starts it, nobody imports it.
 
-It reads what to do from stdin, as JSON. Into the file `report` goes a line once it is shut in, naming the layers that
-stand, and after the program's last line the secret, or `memory` where that ran out.
+It reads what to do from stdin, as JSON. Into the pipe `begun`, closed before the program begins, goes a line once it
+is shut in, naming the layers that stand; into the pipe `verdict`, after the program's last line, the secret, or
+`memory` where that ran out.
 """
 
 import builtins
@@ -21,11 +22,12 @@ libc = ctypes.CDLL(None, use_errno=True)
 def main() -> None:
     """Shut in, run the program, and say so if it ran to its end."""
     request = json.load(sys.stdin)
-    secret, report = request["secret"].encode(), request["report"]
+    secret, verdict = request["secret"].encode(), request["verdict"]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     layers = contain(request["home"], request["readable"], request["limits"])
     with open(os.__file__):  # or nothing could be imported, and every program would fail
-        os.write(report, f"{' '.join(layers)}\n".encode())
+        os.write(request["begun"], f"{' '.join(layers)}\n".encode())
+    os.close(request["begun"])
 
     sys.argv = ["program"]
     sys.path[:] = [request["home"], *sys.path[1:], *request["packages"]]
@@ -35,12 +37,12 @@ def main() -> None:
     try:
         exec(compile(request["code"], "<program>", "exec"), program.__dict__)
     except MemoryError:
-        os.write(report, b"memory")
+        os.write(verdict, b"memory")
         raise
     for stream in streams:
         with suppress(OSError, ValueError):  # closed by the program
             stream.flush()
-    os.write(report, secret)
+    os.write(verdict, secret)
     os._exit(0)  # whatever threads and exit handlers it leaves
 
 
@@ -77,8 +79,9 @@ def limit_resources(limits: dict[str, float]) -> None:
 # Where the kernel does not help
 
 FORBIDDEN = (
-    "ctypes.", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.posix_spawn", "os.setxattr",
-    "os.spawn", "os.startfile", "os.system", "pty.", "signal.pthread_kill", "socket.", "subprocess.",
+    "ctypes.", "fcntl.", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.posix_spawn",
+    "os.setxattr", "os.spawn", "os.startfile", "os.system", "os.utime", "pty.", "signal.pthread_kill", "socket.",
+    "subprocess.",
 )  # fmt: skip
 CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate", "shutil.rmtree"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -117,6 +120,8 @@ def drop_privileges() -> None:
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 ACCESS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many of them each version of the interface knows; later ones 16
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
+TCP = 0b11  # bind, connect; known from version 4
+SCOPES = 0b11  # abstract sockets and signals reach no process that is not restricted itself; known from version 6
 
 
 def restrict_files(home: str, readable: list[str]) -> bool:
@@ -125,7 +130,8 @@ def restrict_files(home: str, readable: list[str]) -> bool:
     if version < 1:
         return False
     everything = (1 << ACCESS_RIGHTS.get(version, 16)) - 1
-    handled = struct.pack("Q", everything)
+    versions = {1: everything, 4: TCP, 6: SCOPES}
+    handled = b"".join(struct.pack("Q", bits) for first, bits in versions.items() if version >= first)
     ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
     rights = dict.fromkeys(readable, READ_FILE | READ_DIR)
     rights |= {os.devnull: READ_FILE | WRITE_FILE, home: everything}
@@ -144,7 +150,10 @@ def restrict_files(home: str, readable: list[str]) -> bool:
 
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # the kernel's name; column of the table below
 DENIED = {  # numbers of the system calls on x86-64 and ARM64; None where there is none
-    "network": {"socket": (41, 198), "io_uring_setup": (425, 425)},
+    "network": {
+        "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
+        "io_uring_setup": (425, 425),
+    },
     "processes": {
         "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
         "unshare": (272, 97), "setns": (308, 268),
@@ -164,22 +173,30 @@ DENIED = {  # numbers of the system calls on x86-64 and ARM64; None where there 
         "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
         "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
         "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+        "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+        "inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
     },
-    "memory that limits do not count, or that stays": {
-        "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "semget": (64, 190),
-        "msgget": (68, 186), "mq_open": (240, 180), "add_key": (248, 217), "keyctl": (250, 219),
+    "memory that limits do not count, that stays, or that others share": {
+        "memfd_create": (319, 279), "memfd_secret": (447, 447), "add_key": (248, 217), "keyctl": (250, 219),
+        "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+        "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+        "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
     },
     "the kernel's inner workings, and these restrictions": {
         "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "prctl": (157, 167),
-        "personality": (135, 92),
+        "personality": (135, 92), "syslog": (103, 116),
     },
 }  # fmt: skip
 CLONE, CLONE3, KILL, TGKILL, PRLIMIT = (56, 220), (435, 435), (62, 129), (234, 131), (302, 261)
+SOCKETPAIR, FCNTL, IOCTL = (53, 199), (72, 25), (16, 29)
 CLONE_THREAD = 0x10000
+AF_UNIX, SOCK_STREAM, SOCKET_TYPE = 1, 1, 0xF  # a stream, unlike datagrams, cannot be sent to other addresses
+F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, FIOSETOWN, SIOCSPGRP = 8, 10, 15, 1024, 0x8901, 0x8902
+ALL_BITS = 0xFFFFFFFF
 X32 = 0x40000000  # bit of x86-64's second set of numbers
 EPERM, ENOSYS = 1, 38
 
-LOAD, EQUALS, AT_LEAST, HAS_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF, on 32-bit words
+LOAD, AND, EQUALS, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06  # of classic BPF, on 32-bit words
 NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # bytes into what a filter is shown; an argument's lower half comes first
 KILL_PROCESS, ERROR, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
@@ -209,14 +226,26 @@ def build_filter(machine: int, column: int) -> list[tuple[int, int, int, int]]:
     for number in filter(None, denied):
         instructions += [(EQUALS, 0, 1, number), (RETURN, 0, 0, ERROR | EPERM)]
     instructions += [(EQUALS, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERROR | ENOSYS)]  # libc then takes clone
-    for numbers, test, operand in (
-        (CLONE, HAS_BITS, CLONE_THREAD),
-        (KILL, EQUALS, os.getpid()),
-        (TGKILL, EQUALS, os.getpid()),
-        (PRLIMIT, EQUALS, 0),  # oneself
+    only, never = (1, 0), (0, 1)  # how many instructions to skip if the value is met, and if not
+    for numbers, argument, bits, rule, value in (
+        (CLONE, 0, CLONE_THREAD, only, CLONE_THREAD),
+        (KILL, 0, ALL_BITS, only, os.getpid()),
+        (TGKILL, 0, ALL_BITS, only, os.getpid()),
+        (PRLIMIT, 0, ALL_BITS, only, 0),  # oneself
+        (SOCKETPAIR, 0, ALL_BITS, only, AF_UNIX),
+        (SOCKETPAIR, 1, SOCKET_TYPE, only, SOCK_STREAM),
+        # What makes the kernel send signals to whoever is named, or keep others from opening a file.
+        *((FCNTL, 1, ALL_BITS, never, command) for command in (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE)),
+        *((IOCTL, 1, ALL_BITS, never, command) for command in (FIOSETOWN, SIOCSPGRP)),
     ):
-        permitted = [(LOAD, 0, 0, FIRST_ARGUMENT), (test, 1, 0, operand), (RETURN, 0, 0, ERROR | EPERM)]
-        instructions += [(EQUALS, 0, 4, numbers[column]), *permitted, (RETURN, 0, 0, ALLOW)]
+        instructions += [
+            (EQUALS, 0, 5, numbers[column]),
+            (LOAD, 0, 0, FIRST_ARGUMENT + 8 * argument),
+            (AND, 0, 0, bits),
+            (EQUALS, *rule, value),
+            (RETURN, 0, 0, ERROR | EPERM),
+            (LOAD, 0, 0, NUMBER),
+        ]
     return [*instructions, (RETURN, 0, 0, ALLOW)]
 
 

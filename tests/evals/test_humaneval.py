@@ -12,7 +12,7 @@ from evals.chat.__main__ import ChatEvalArguments, choose_sampling, evaluate
 from evals.chat.evaluate import evaluate_task
 from evals.chat.humaneval import extract_code, run_reply
 from evals.chat.tasks import open_task
-from evals.execution import Limits, run_python
+from evals.execution import ExecutionUnavailable, Limits, run_python
 from recipes.arguments import parse_arguments
 from recipes.data.messages import assistant, user
 from recipes.errors import InputError
@@ -63,16 +63,33 @@ def function(row):
     ("reply", "code"),
     [
         ("```python\nx = 1\n```", "x = 1\n"),
-        ("Here:\n\n```\n    x = 1\n```\nThat is all.", "    x = 1\n"),
+        ("Here:\n\n```\n    x = 1\n```\nThat is all.", "x = 1\n"),
         ("```py\nx = 1\n```\n```python\ny = 2\n```", "x = 1\n"),
+        ("```bash\npip install x\n```\n```python\ny = 2\n```", "y = 2\n"),
+        ("```\nx = 1\n```\n```\nclass A:\n  def four(): 0\n```\n```\ndef four(): 4\n```", "def four(): 4\n"),
+        ("```\npip install x\n```", "pip install x\n"),
         ("```python\nx = 1\ny =", "x = 1\ny ="),
+        ("```python\nx = 1```\nThat is all.", "x = 1"),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\n"),
+        ("~~~python\nx = '```'\n~~~", "x = '```'\n"),
+        ("````\nx\n```\ny\n````", "x\n```\ny\n"),
+        ("1. Here: ```python\n   x = 1\n   ```\n2. That is all.", "x = 1\n"),
         ("x = '```'", "x = '```'"),
-        ("    return 4", "    return 4"),
+        ("x = '```'\ny = 1\nz = '```'", "x = '```'\ny = 1\nz = '```'"),
+        ("    return 4", "return 4"),
+        ("x = 4\n    return x", "x = 4\nreturn x"),
+        ("if x:\n        return 1\n    return x", "if x:\n    return 1\nreturn x"),
+        ("Take math:\n\nimport math\nx = 1", "import math\nx = 1"),
+        ("It comes\nfrom here:\n@cache\ndef four(): 4", "@cache\ndef four(): 4"),
+        ("I do not know.", "I do not know."),
+        ("x = '\0'", "x = '\0'"),
+        ("(" * 9999, "(" * 9999),
+        ("-" * 99999 + "1", "-" * 99999 + "1"),
         ("", ""),
     ],
 )
-def test_the_code_is_the_first_fenced_block_or_all(reply, code):
-    assert extract_code(reply) == code
+def test_the_code_is_the_most_promising_fenced_block_or_all_but_prose(reply, code):
+    assert extract_code(reply, "four") == code
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["task_id"] for row in ROWS])
@@ -88,6 +105,10 @@ def test_the_code_is_the_first_fenced_block_or_all(reply, code):
         lambda row: function(row) + '\n\nif __name__ == "__main__":\n    print(input())\n',
         lambda row: f"import os\n\nclass Unused:\n    pass\n\n{function(row)}",
         lambda row: f"{row['entry_point']}_2 = 0\n{function(row)}",
+        lambda row: row["canonical_solution"].strip(),
+        lambda row: f"Here is the function:\n\n{whole(row)}",
+        lambda row: f"```python\nfrom __future__ import annotations\n{whole(row)}```",
+        lambda row: f"```bash\npip install numpy\n```\n~~~py\n{whole(row)}~~~",
     ],
 )
 def test_right_solutions_pass_in_every_form(row, form):
@@ -161,6 +182,21 @@ def test_programs_are_counted_and_give_pass_at_k(files, tokenizer):
         told = {reply[-1]["content"]: outcome for reply, outcome in zip(replies, outcomes, strict=True)}
         assert told == {"return 4": "right" if index == four else "failed", "return 5": "failed"}
     assert 0 < result.pass_at(1) < result.pass_at(20) == pytest.approx(1 / 3)
+
+
+def test_a_program_that_cannot_be_graded_has_failed_and_the_others_count(files, tokenizer):
+    def raising(error):
+        def grade(reply):
+            raise error
+
+        return replace(task.problems[0], grade=grade)
+
+    task = open_task(f"humaneval:{files}")
+    model = babbler("4", tokenizer)
+    odd = replace(task, problems=[raising(OSError("no room")), *task.problems[1:]], max_new_tokens=2)
+    assert evaluate_task(model, tokenizer, odd).outcomes == [["failed"]] * 3
+    with pytest.raises(ExecutionUnavailable):
+        evaluate_task(model, tokenizer, replace(odd, problems=[raising(ExecutionUnavailable("nowhere"))]))
 
 
 def test_the_task_says_how_long_answers_may_be_unless_told_otherwise(files, tokenizer):
