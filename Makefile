@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): $(READY)
-	$(INSTALL) -e '.[dev,harness,peft]'
+	$(INSTALL) -e '.[dev,harness,peft,serve]'
 	@touch $(READY_TO_TEST)
 
 clean:

@@ -29,6 +29,7 @@ from recipes.training.posttraining import (
     reject_idle_flags,
     save_finished,
     settle_on_hardware,
+    take_hub_target,
     train,
     use_our_console,
 )
@@ -77,6 +78,7 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     if is_finished(output_dir):
         print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
         return
+    target = take_hub_target(args)
     disable_progress_bar()
     source = find_source(args.source, output_dir)
     set_seed(args.seed)  # for what is new in the model: adapters
@@ -116,7 +118,7 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     precision = trainer.accelerator.mixed_precision
     record_launch(output_dir, data=args.problems, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
-        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
+        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
         passes.report(output_dir / "pass_at_k.png")
 
 

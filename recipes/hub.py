@@ -1,15 +1,27 @@
-"""Whether the Hub can be reached, answered within seconds."""
+"""The Hub before anything is asked of it: whether it can be reached, answered within seconds, and names there."""
 
 import http.client
+import re
 import ssl
 import urllib.error
 import urllib.request
 
 from huggingface_hub import constants
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.errors import InputError
 
 PROBE_SECONDS = 5
+
+
+def check_repo_id(repo: str) -> None:
+    """Raise `InputError` unless `repo` can be the full name of a repository on the Hub."""
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo):
+        raise InputError(f"{repo!r} is no repository on the Hub: give user/name.")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InputError(f"{repo!r} is no repository on the Hub: {' '.join(str(error).split())}") from None
 
 
 def check_hub_reachable(remedy: str) -> None:

@@ -31,6 +31,7 @@ from recipes.training.posttraining import (
     reject_idle_flags,
     save_finished,
     settle_on_hardware,
+    take_hub_target,
     train,
     use_our_console,
 )
@@ -103,6 +104,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     if is_finished(output_dir):
         print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
         return
+    target = take_hub_target(args)
     disable_progress_bar()
     source = find_source(args.source, output_dir)
     set_seed(args.seed)  # for what is new in the model: adapters, embeddings of special tokens
@@ -140,7 +142,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     precision = trainer.accelerator.mixed_precision
     record_launch(output_dir, data=args.conversations, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
-        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir)
+        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
         draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}")
 
 

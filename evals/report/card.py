@@ -30,10 +30,11 @@ DATASETS = {  # of a chat task: name for people, id, configuration and split
     "humaneval": ("HumanEval", "openai/openai_humaneval", None, "test"),
 }
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-LOAD = """\
+HERE = 'name = "."  # this directory, or the model\'s name on the Hub'
+LOAD = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-name = "."  # this directory, or the model's name on the Hub
+{HERE}
 model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=True)
 tokenizer = AutoTokenizer.from_pretrained(name)
 """
@@ -84,8 +85,8 @@ def write_model_card(stage: Stage, run: Run) -> Path | None:
     return path
 
 
-def build_model_card(stage: Stage, run: Run) -> ModelCard:
-    """The card: what the model is, how it was made, what it can do, how to load it, what not to expect."""
+def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCard:
+    """The card: what the model is, how it was made, what it can do, how to load it (from `repo`), what to expect."""
     title = f"{run.name}-{stage.name}"
     results = stage_results(stage)
     hub_data = [stage.data] if stage.data and HUB_ID.fullmatch(stage.data) and not Path(stage.data).exists() else None
@@ -101,7 +102,8 @@ def build_model_card(stage: Stage, run: Run) -> ModelCard:
     )
     blocks = [Heading(title, 1), Text(describe(stage)), Heading("Use")]
     parts = [block.markdown("") for block in blocks]
-    parts.append(f"```python\n{LOAD}\n{COMPLETE if stage.name == 'base' else CHAT}```")
+    load = LOAD if repo is None else LOAD.replace(HERE, f'name = "{repo}"')
+    parts.append(f"```python\n{load}\n{COMPLETE if stage.name == 'base' else CHAT}```")
     if results:
         rows = [[result.name, result.text] for result in results]
         parts += [block.markdown("") for block in (Heading("Figures"), Table(["measured", "value"], rows))]

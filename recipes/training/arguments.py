@@ -48,6 +48,9 @@ class LoopArguments:
     compile: str = flag("auto", "torch.compile: auto (when the run is long enough to repay it), true, false")
     log_with: str | None = flag(None, "trackers beside metrics.jsonl, comma-separated: trackio, wandb, tensorboard")
     run: str | None = flag(None, "name of the run in the trackers (default: from output_dir)")
+    push_to_hub: bool = flag(False, "publish the finished model on the Hub, as recipes.publish does")
+    hub_model_id: str | None = flag(None, "where to: user/name")
+    hub_private_repo: bool = flag(False, "create a repository that only you can see")
 
     def __post_init__(self) -> None:
         # YAML reads a bare no, true or false as a truth value.

@@ -28,6 +28,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.arguments import flag
 from recipes.errors import InputError
+from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
@@ -55,6 +56,10 @@ INSTEAD = {  # of flags of TRL's that would change nothing here
     "model_init_kwargs": "--dtype and --attn_implementation",
     "chat_template_path": "--source with a directory that has the template",
     "reward_weights": "--format_reward",
+    "hub_token": "HF_TOKEN, or hf auth login",
+    "hub_strategy": "--push_to_hub alone, for the finished model",
+    "hub_always_push": "--push_to_hub alone, for the finished model",
+    "hub_revision": "recipes.publish, and a tag on the Hub",
 }
 
 
@@ -97,6 +102,13 @@ def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:
     for name, instead in INSTEAD.items():
         if name in given and given[name] != defaults[name]:
             raise InputError(f"{name} has no effect here: use {instead}.")
+
+
+def take_hub_target(args: TrainingArguments) -> HubTarget | None:
+    """Where the finished model goes, if anywhere; TRL is not told, whose trainers would push every checkpoint."""
+    target = hub_target(args)
+    args.push_to_hub, args.hub_model_id = False, None
+    return target
 
 
 def find_source(source: str, output_dir: Path) -> str:
@@ -344,13 +356,21 @@ def train(trainer: Trainer, checkpoint: str | None) -> bool:
     return not callback.stopped
 
 
-def save_finished(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, output_dir: Path) -> None:
-    """The model into `output_dir`; adapters are merged into the full weights of `source`, and kept beside them."""
+def save_finished(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    output_dir: Path,
+    target: HubTarget | None = None,
+) -> None:
+    """The model into `output_dir` and to `target`; adapters are merged into the full weights of `source`, and kept."""
     if hasattr(model, "peft_config"):
         model = merge_adapters(model, tokenizer, source, output_dir / "adapter")
     set_special_tokens(model, tokenizer)
     save_model(model, tokenizer, output_dir)
     print(f"finished: {output_dir}; talk to it by python -m recipes.chat --model {output_dir}")
+    if target is not None:
+        publish_finished(target, output_dir)
 
 
 def merge_adapters(

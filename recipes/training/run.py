@@ -29,6 +29,7 @@ FREE_TO_CHANGE = {
     "core_metric_every", "core_bundle", "core_metric_max_per_task", "sample_every", "device_batch_size", "dry_run",
     "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
     "mixed_precision", "gradient_checkpointing", "skip_damaged", "vocab_size", "num_workers",
+    "push_to_hub", "hub_model_id", "hub_private_repo",
 }  # fmt: skip
 
 

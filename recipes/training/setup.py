@@ -17,6 +17,7 @@ from evals.samples import PROMPTS, complete
 from recipes.data.corpora import Corpus
 from recipes.data.packing import build_rows_loader
 from recipes.errors import InputError
+from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.training.arguments import LoopArguments
 from recipes.training.charts import draw_loss
 from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
@@ -57,6 +58,7 @@ def train_and_save(
         epochs: passes after which the training data end (None: never).
         source: the run whose optimizer state to begin with, where it has any.
     """
+    target = hub_target(args)
     state = join_processes()
     peak = peak_flops(state.device, compute_dtype(choose_precision(args.mixed_precision, state.device)))
     compile_model = worth_compiling(args, plan, state.device)
@@ -91,7 +93,7 @@ def train_and_save(
         finally:
             trainer.checkpointer.close()
         if accelerator.is_main_process:
-            finish(trainer, tokenizer, output_dir)
+            finish(trainer, tokenizer, output_dir, target)
 
     try:
         train()
@@ -226,8 +228,10 @@ def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
     return [f"  {prompt}|{completion!r}" for prompt, completion in zip(PROMPTS, completions, strict=True)]
 
 
-def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
-    """Draw the run, then save the model: the directory counts as finished from then on."""
+def finish(
+    trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path, target: HubTarget | None = None
+) -> None:
+    """Draw the run, then save the model: the directory counts as finished from then on, and goes to `target`."""
     chart = output_dir / "loss.png"
     try:
         draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name)
@@ -237,3 +241,5 @@ def finish(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Pat
         print(f"chart        {chart}")
     save_model(unwrap(trainer.model), tokenizer, output_dir)
     print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
+    if target is not None:
+        publish_finished(target, output_dir)

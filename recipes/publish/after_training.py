@@ -1,0 +1,55 @@
+"""`--push_to_hub true --hub_model_id user/name` of the recipes: the finished stage is published as it is saved."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from recipes.errors import InputError
+from recipes.publish.files import find_stage, model_files
+from recipes.publish.upload import check_account, look_at, publish
+
+
+@dataclass(frozen=True)
+class HubTarget:
+    """Where the finished model goes."""
+
+    repo: str
+    private: bool
+
+
+def hub_target(args: Any) -> HubTarget | None:
+    """Where `args` say that the model goes, if anywhere.
+
+    Raises `InputError` on the main process if it could not go there now: better before training than after.
+    """
+    if not args.push_to_hub:
+        return None
+    if not args.hub_model_id:
+        raise InputError("--push_to_hub needs to know where to: give --hub_model_id user/name.")
+    target = HubTarget(args.hub_model_id, bool(args.hub_private_repo))
+    if int(os.environ.get("RANK", "0")) == 0:
+        check_account(target.repo)
+        look_at(target.repo, "model", [], target.private)
+    return target
+
+
+def publish_finished(target: HubTarget, output_dir: Path) -> None:
+    """Publish the stage in `output_dir`. What goes wrong is said in one line: the training has not failed by it."""
+    try:
+        stage, run = find_stage(output_dir.absolute().parent, output_dir.absolute().name)
+        publication = look_at(target.repo, "model", model_files(stage, run, target.repo), target.private)
+        total = publication.lines()[-1].split()
+        print(f"publishing {' '.join(total)} to {publication.url}", flush=True)
+        publish(publication, f"Upload {stage.title} of {run.name}")
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = f"--run {quote(str(output_dir.parent))} --stage {quote(output_dir.name)} --repo {quote(target.repo)}"
+        private = " --private" if target.private else ""
+        print(
+            f"not published: {reason} The model is safe in {output_dir}; to try again: "
+            f"python -m recipes.publish {where}{private}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,162 @@
+"""What of a stage is published: an explicit list of names, so that nothing else ever can be.
+
+No checkpoints, optimizer states, data, adapters, logs; no arguments.json, whose paths are nobody else's business. A
+text among the published ones that seems to hold an access token stays here.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import get_token
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from evals.report.card import build_model_card, is_ours, sign
+from evals.report.gather import STAGES, Run, Stage, gather, gather_stage
+from recipes.errors import InputError
+from recipes.launches import LAUNCHES_FILE, SECRET, hide_secrets
+from recipes.training.export import is_finished
+
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+MODEL_FILES = re.compile(
+    rf"{WEIGHTS.pattern}|config\.json|generation_config\.json|metrics\.jsonl"
+    r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja"
+    r"|tokenizer\.model|vocab\.json|vocab\.txt|merges\.txt"  # of others' models
+)
+TOKEN = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,})")
+SCRIPT = re.compile(r"\brecipes[./](pretrain|midtrain|sft|grpo)\b")
+MADE_BY = {"pretrain": "base", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to publish: its path in the repository, and where it is or what it holds."""
+
+    path: str
+    source: Path | bytes
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+
+def find_stage(run_dir: Path, name: str | None = None) -> tuple[Stage, Run]:
+    """The stage of a run called `name`, or the last that is finished. Raises `InputError` if it is not finished."""
+    if name is not None and name not in STAGES:
+        return lone_stage(run_dir / name)
+    run = gather(run_dir)
+    finished = {stage.name: stage for stage in run.stages if stage.finished}
+    if not finished:
+        raise InputError(f"nothing to publish in {run_dir}: no stage of it is finished.")
+    name = name or list(finished)[-1]
+    if name not in finished:
+        raise InputError(f"{run_dir / name} holds no finished model; finished are {', '.join(finished)}.")
+    return finished[name], run
+
+
+def lone_stage(directory: Path) -> tuple[Stage, Run]:
+    """A stage in a directory of another name; what it is, its launches say."""
+    if not is_finished(directory):
+        raise InputError(f"{directory} holds no finished model.")
+    stage = gather_stage(directory, notes=[])
+    made_by = [SCRIPT.search(command) for command in stage.commands]
+    if not any(made_by):
+        raise InputError(f"{directory} does not say what made it: call it one of {', '.join(STAGES)}.")
+    stage = replace(stage, name=MADE_BY[next(match[1] for match in reversed(made_by) if match)])
+    return stage, Run(directory.parent, [stage], None, [], [])
+
+
+def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
+    """Model, tokenizer, code, model card and how it was trained, of a finished stage.
+
+    Raises `InputError` for a model that is not whole, and for a text that seems to hold an access token.
+    """
+    directory = stage.directory
+    run = replace(
+        run, stages=[clean(each) for each in run.stages], tokenizer_launches=clean_ones(run.tokenizer_launches)
+    )
+    names = [path.name for path in directory.iterdir() if path.is_file() and MODEL_FILES.fullmatch(path.name)]
+    check_weights(directory, names)
+    uploads = [Upload(name, directory / name) for name in sorted({*names, *code_files(directory)})]
+    uploads.append(Upload("README.md", model_card(clean(stage), run, repo)))
+    check_secrets(uploads)
+    if stage.launches and clean(stage) == stage:
+        uploads.append(Upload(LAUNCHES_FILE, directory / LAUNCHES_FILE))
+    return uploads
+
+
+def check_weights(directory: Path, names: list[str]) -> None:
+    """Raise `InputError` unless all the weights are there, in one file or in those that the index names."""
+    index = read_json(directory / "model.safetensors.index.json") if "model.safetensors" not in names else {}
+    wanted = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
+    if missing := sorted(wanted - set(names)):
+        raise InputError(f"{directory} lacks {', '.join(missing)}: there is no whole model to publish.")
+    if "tokenizer_config.json" not in names:
+        raise InputError(f"{directory} holds no tokenizer: nobody could use the model.")
+
+
+def code_files(directory: Path) -> Iterator[str]:
+    """Names of the modules that `trust_remote_code` loads: those in `auto_map`, and what these import beside them."""
+    for config in ("config.json", "tokenizer_config.json"):
+        for classes in read_json(directory / config).get("auto_map", {}).values():
+            for reference in classes if isinstance(classes, list) else [classes]:
+                if reference is None or "--" in reference:  # none, or code in another repository
+                    continue
+                module = directory / f"{reference.partition('.')[0]}.py"
+                for path in (module, *map(Path, get_relative_import_files(module))):
+                    yield path.name
+
+
+def model_card(stage: Stage, run: Run, repo: str) -> bytes:
+    """The stage's README.md if somebody has written it by hand; else one of its newest figures, for `repo`."""
+    path = stage.directory / "README.md"
+    if path.exists() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
+        return path.read_bytes()
+    return sign(str(build_model_card(stage, run, repo))).encode()
+
+
+# Secrets
+
+
+def check_secrets(uploads: list[Upload]) -> None:
+    """Raise `InputError` if a text seems to hold an access token; tokenizers and weights hold what they hold."""
+    token = get_token()
+    for upload in uploads:
+        if upload.path.endswith((".py", ".md", "config.json", ".jinja", ".jsonl")):
+            source = upload.source if isinstance(upload.source, bytes) else upload.source.read_bytes()
+            text = source.decode("utf-8", errors="replace")
+            if TOKEN.search(text) or (token and token in text):
+                raise InputError(f"{upload.path} seems to hold an access token: take it out before it is published.")
+
+
+def clean(stage: Stage) -> Stage:
+    """The stage without those of its launches that hold a secret."""
+    return replace(stage, launches=clean_ones(stage.launches))
+
+
+def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those launches that hold no secret: as recorded, flags of passwords and tokens are starred out."""
+    token = get_token()
+
+    def is_clean(launch: dict[str, Any]) -> bool:
+        text = json.dumps(launch)
+        try:
+            words = shlex.split(str(launch.get("command") or ""))
+        except ValueError:
+            return False
+        return hide_secrets(words) == words and not SECRET.search(text) and not (token and token in text)
+
+    return [launch for launch in launches if is_clean(launch)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's object; empty where there is none. Raises `InputError` if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.") from None

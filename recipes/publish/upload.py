@@ -1,0 +1,141 @@
+"""From files to a repository on the Hub: looked at first, then created, then filled by one commit.
+
+One commit, so that a repository never shows half a model. Interrupted, the same call completes it: what the Hub has
+already is known by its hash and not sent again.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError  # HTTPError: any of httpx's
+from huggingface_hub.utils import disable_progress_bars, logging
+
+from recipes.errors import InputError
+from recipes.hub import check_hub_reachable, check_repo_id
+from recipes.publish.files import MODEL_FILES, Upload
+
+AGAIN = "what was uploaded is kept: the same again completes it."
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to happen to a repository."""
+
+    repo: str
+    kind: str  # model or space
+    uploads: list[Upload]
+    private: bool
+    exists: bool
+    removed: list[str]  # files of the model that was there before
+    variables: dict[str, str] = field(default_factory=dict)  # of a Space
+
+    @property
+    def url(self) -> str:
+        """Its page."""
+        return f"{constants.ENDPOINT}/{constants.REPO_TYPES_URL_PREFIXES.get(self.kind, '')}{self.repo}"
+
+    def lines(self) -> list[str]:
+        """For somebody who is to agree to it."""
+        visibility = "private" if self.private else "public"
+        there = "which exists" if self.exists else "new"
+        lines = [f"to {self.url} ({visibility} {self.kind}, {there}):"]
+        lines += [f"  {size(upload.size):>9}  {upload.path}" for upload in self.uploads]
+        lines += [f"  {'delete':>9}  {path}" for path in self.removed]
+        lines += [f"  {'variable':>9}  {name} = {value}" for name, value in self.variables.items()]
+        return [*lines, f"  {size(sum(upload.size for upload in self.uploads)):>9}  in {len(self.uploads)} files"]
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def check_account(*repos: str) -> str:
+    """The user's name on the Hub. Raises `InputError` for an id that is none, or if the Hub cannot be used."""
+    for repo in repos:
+        check_repo_id(repo)
+    if get_token() is None:
+        raise InputError(
+            "publishing needs an access token of the Hub: log in by hf auth login, or set HF_TOKEN to one that may "
+            f"write (from {constants.ENDPOINT}/settings/tokens)."
+        )
+    check_hub_reachable("publishing needs it.")
+    with one_line("whoami"):
+        return HfApi().whoami()["name"]
+
+
+def look_at(
+    repo: str, kind: str, uploads: list[Upload], private: bool, variables: dict[str, str] | None = None
+) -> Publication:
+    """What publishing `uploads` would do. Raises `InputError` if a private repository is asked for and it is not."""
+    with one_line(repo):
+        try:
+            there = HfApi().repo_info(repo, repo_type=kind)
+        except RepositoryNotFoundError:
+            return Publication(repo, kind, uploads, private, False, [], variables or {})
+    wanted = {upload.path for upload in uploads}
+    known = [each.rfilename for each in there.siblings or []]
+    removed = [path for path in known if kind == "model" and MODEL_FILES.fullmatch(path) and path not in wanted]
+    publication = Publication(repo, kind, uploads, bool(there.private), True, removed, variables or {})
+    if private and not there.private:
+        raise InputError(
+            f"{repo} exists and is public: make it private at {publication.url}/settings, or ask for no private one."
+        )
+    return publication
+
+
+def publish(publication: Publication, message: str) -> None:
+    """Do it, and say where the result is. Raises `InputError` if the Hub refuses or the connection breaks."""
+    repo, kind, api = publication.repo, publication.kind, HfApi()
+    logging.set_verbosity_error()  # what it warns of, we say ourselves
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+    with one_line(repo):
+        api.create_repo(repo, repo_type=kind, private=publication.private, exist_ok=True, **sdk)
+        for name, value in publication.variables.items():  # before the files, whose arrival starts the Space
+            api.add_space_variable(repo, name, value)
+        before = api.repo_info(repo, repo_type=kind).sha
+        operations = [CommitOperationAdd(upload.path, upload.source) for upload in publication.uploads]
+        operations += [CommitOperationDelete(path) for path in publication.removed]
+        commit = api.create_commit(repo, operations, commit_message=message, repo_type=kind)
+    if commit.oid == before:
+        print(f"{publication.url} is up to date (revision {commit.oid[:12]})")
+    else:
+        print(f"published: {publication.url} (revision {commit.oid[:12]})")
+
+
+@contextmanager
+def one_line(repo: str) -> Iterator[None]:
+    """Turn what may go wrong on the way to the Hub into an `InputError`."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise InputError(explain(error, repo)) from None
+    except (HTTPError, OSError, RuntimeError) as error:  # hf_xet's are RuntimeErrors
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"the upload to {repo} broke off ({reason}); {AGAIN}") from None
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        raise InputError(f"the Hub does not take the model card of {repo}: {' '.join(str(error).split())}") from None
+
+
+def explain(error: HfHubHTTPError, repo: str) -> str:
+    """What the Hub's refusal means for somebody who publishes."""
+    status, tokens = error.response.status_code, f"{constants.ENDPOINT}/settings/tokens"
+    said = " ".join((error.server_message or error.response.reason_phrase or "").split())[:200]
+    if status == 401:
+        return f"the Hub does not accept your access token ({said}): log in anew by hf auth login, or set HF_TOKEN."
+    if status == 403:
+        return f"you may not write to {repo} ({said}): take a name of your own, or a token that may ({tokens})."
+    if status in (409, 412):
+        return f"{repo} changed in the meantime ({said}): publish again."
+    return f"the Hub answered {status} for {repo} ({said}); {AGAIN}"
