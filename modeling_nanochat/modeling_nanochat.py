@@ -454,6 +454,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             and not (self.training and (config.attention_dropout or self.model.gradient_checkpointing))
             and all(type(module) in PLAIN_MODULES and "forward" not in vars(module) for module in modules)
             and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+            and all(type(parameter) is nn.Parameter for parameter in self.parameters())  # torchao has its own types
         )
 
     def loss_without_logits(
@@ -465,7 +466,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         **kwargs,
     ) -> torch.Tensor:
         """Mean cross-entropy in nats over the labelled tokens, or their sum / `num_items_in_batch` if given."""
-        if type(self.lm_head) not in (ZeroInitLinear, nn.Linear):
+        if type(self.lm_head) not in (ZeroInitLinear, nn.Linear) or type(self.lm_head.weight) is not nn.Parameter:
             # An adapted or quantized head is more than its weight: go through its own forward.
             logits = soft_cap(self.lm_head(hidden_states), self.config.final_logit_softcapping)
             options = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}

@@ -1,5 +1,7 @@
 """Talk to a model: `python -m recipes.chat --model runs/NAME/grpo`, or ask it once by `--prompt TEXT`.
 
+With `--endpoint http://localhost:8000` the model is one that is served there, over the OpenAI API.
+
 Ctrl-C stops the answer, which is kept as far as it came; at an empty prompt it ends the program, as Ctrl-D does.
 """
 
@@ -14,9 +16,20 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
-from recipes.inference.generate import Call, Reply, Result, Sampling, Text, context_length, render_prompt, stream_reply
+from recipes.inference.endpoint import Endpoint
+from recipes.inference.generate import (
+    Call,
+    Event,
+    Reply,
+    Result,
+    Sampling,
+    Text,
+    context_length,
+    render_prompt,
+    stream_reply,
+)
 from recipes.inference.models import load_chat_model
 from tokenizer.chat import Message
 from tokenizer.encode import check_utf8
@@ -34,13 +47,15 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code of shells for Ctrl-C
 class ChatArguments:
     """Flags of `python -m recipes.chat`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a chat model"})
+    model: str | None = flag(None, "directory or Hub id of a chat model; of an endpoint, the name to ask for")
+    endpoint: str | None = flag(None, "URL of an OpenAI-compatible server, as http://localhost:8000")
+    api_key_env: str | None = flag(None, "environment variable that holds the endpoint's key (default: no key)")
     prompt: str | None = field(default=None, metadata={"help": "answer this on stdout, and end"})
     system: str | None = field(default=None, metadata={"help": "instructions for the model"})
     temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 takes the likeliest token"})
     top_k: int | None = field(default=None, metadata={"help": "sample from this many likeliest tokens only"})
     top_p: float = field(default=1.0, metadata={"help": "sample from the likeliest tokens of this total probability"})
-    max_new_tokens: int = field(default=512, metadata={"help": "tokens of one answer"})
+    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 512; of an endpoint, what it allows)")
     seed: int = field(default=0, metadata={"help": "of sampling"})
 
 
@@ -75,7 +90,7 @@ class Chat:
             self.asked += 1
             stop = threading.Event()
             with ctrl_c_sets(stop):
-                for event in stream_reply(self.model, self.tokenizer, self.messages(), sampling, stop=stop):
+                for event in self.stream(sampling, stop):
                     match event:
                         case Text(piece):
                             print(piece, end="", flush=True)
@@ -89,6 +104,10 @@ class Chat:
         except InputError:
             self.history.pop()
             raise
+
+    def stream(self, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
+        """The reply to the conversation as it is written."""
+        return stream_reply(self.model, self.tokenizer, self.messages(), sampling, stop=stop)
 
     def forget_what_no_longer_fits(self) -> None:
         """Drop the oldest exchanges until there is room for an answer, and say so."""
@@ -140,6 +159,21 @@ class Chat:
         print("Bye.")
 
 
+class EndpointChat(Chat):
+    """A conversation with a model that is served elsewhere."""
+
+    def __init__(self, endpoint: Endpoint, sampling: Sampling, system: str | None) -> None:
+        super().__init__(None, None, sampling, system)
+        self.endpoint = endpoint
+
+    def stream(self, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
+        """The reply to the conversation as it comes."""
+        return self.endpoint.stream_reply(self.messages(), sampling, stop)
+
+    def forget_what_no_longer_fits(self) -> None:
+        """Nothing: what the context is, the server knows, and it says so where a conversation is too long."""
+
+
 def read_line(prompt: str) -> str | None:
     """The next line, or None at the end. Ctrl-C discards what has been typed, and is the end if nothing has."""
     while True:
@@ -176,17 +210,43 @@ def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def open_conversation(args: ChatArguments) -> Chat:
+    """The model of the arguments, ready to talk. Raises `InputError` if there is none."""
+    max_new_tokens = 512 if args.max_new_tokens is None else args.max_new_tokens
+    sampling = Sampling(max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
+    if args.endpoint is None:
+        if args.model is None:
+            raise InputError("nobody to talk to: name a chat model by --model, or a server by --endpoint.")
+        if args.api_key_env is not None:
+            raise InputError("api_key_env is for an endpoint: give --endpoint as well, or leave it out.")
+        return Chat(*load_chat_model(args.model), sampling, args.system)
+    if args.top_k is not None:
+        raise InputError("top_k is not part of the OpenAI API: sample by --top_p from an endpoint.")
+    return EndpointChat(
+        Endpoint(args.endpoint, args.model, read_key(args.api_key_env), args.max_new_tokens), sampling, args.system
+    )
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in an environment variable. Raises `InputError` if that holds none."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise InputError(f"environment variable {variable} holds no key: set it, or leave out api_key_env.")
+    return key
+
+
 def chat(args: ChatArguments) -> None:
-    """Load the model, then answer once or talk."""
+    """Load the model or find its server, then answer once or talk."""
     if args.prompt is not None and not args.prompt.strip():
         raise InputError("the prompt is empty: write something after --prompt.")
-    sampling = Sampling(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
     logging.set_verbosity_error()
-    conversation = Chat(*load_chat_model(args.model), sampling, args.system)
+    conversation = open_conversation(args)
     if args.prompt is None:
         with suppress(ImportError):
             import readline  # noqa: F401  (input() then has arrow keys and a history)
-        print(f"Talking to {args.model}. /help lists the commands.")
+        print(f"Talking to {args.endpoint or args.model}. /help lists the commands.")
         conversation.run()
         return
     reply = conversation.answer(args.prompt, show_calls=False)

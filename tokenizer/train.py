@@ -105,7 +105,26 @@ def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
             f"max_chars ({documents.max_chars}) and doc_cap ({documents.doc_cap}) must be at least 1 character."
         )
 
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS),
+        initial_alphabet=BYTE_ALPHABET,
+        show_progress=sys.stderr.isatty(),
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    add_special_tokens(tokenizer)  # after training, so that no text was ever taken for one of them
+    reached = tokenizer.get_vocab_size()
+    if reached < vocab_size:
+        raise InputError(
+            f"the corpus gives only {reached:,} tokens of vocab_size {vocab_size:,} ({documents.chars:,} characters "
+            f"read): train on more text or set --vocab_size {reached} or less."
+        )
+    return tokenizer
+
+
+def byte_level(model: models.BPE) -> Tokenizer:
+    """A tokenizer that splits text by our pattern and gives `model` the bytes of each piece."""
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
@@ -113,26 +132,17 @@ def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
-        initial_alphabet=BYTE_ALPHABET,
-        show_progress=sys.stderr.isatty(),
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    # Added after training, so that they come last and no text was ever taken for one of them.
+    return tokenizer
+
+
+def add_special_tokens(tokenizer: Tokenizer) -> None:
+    """Give `tokenizer` the nine special tokens, last in its vocabulary, and have each text begin with `<|bos|>`."""
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
-    reached = tokenizer.get_vocab_size()
-    if reached < vocab_size:
-        raise InputError(
-            f"the corpus gives only {reached:,} tokens of vocab_size {vocab_size:,} ({documents.chars:,} characters "
-            f"read): train on more text or set --vocab_size {reached} or less."
-        )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A",
         pair=f"{BOS} $A {BOS} $B",
         special_tokens=[(BOS, tokenizer.token_to_id(BOS))],
     )
-    return tokenizer
 
 
 def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokenizerFast:

@@ -29,7 +29,7 @@ from tokenizer.chat import (
     has_chat_format,
     parse_conversation,
 )
-from tokenizer.encode import check_utf8
+from tokenizer.encode import check_utf8, encode_documents
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END, PYTHON_START, SPECIAL_TOKENS
 
 MAX_CALLS = 8  # of one reply; where the model calls once more, the reply ends
@@ -45,6 +45,7 @@ __all__ = [
     "context_length",
     "generate_replies",
     "render_prompt",
+    "stream_completion",
     "stream_reply",
 ]
 
@@ -127,11 +128,27 @@ def stream_reply(
     check_utf8([message["content"] for message in messages])
     form = ChatForm(model, tokenizer)
     row = form.start(messages, sampling.max_new_tokens)
-    if row.left < 1:
-        raise InputError(
-            f"the prompt has {len(row.prompt):,} tokens and the model's context only {form.context:,}: shorten it."
-        )
+    form.check_room(row)
     return _stream(model, form, row, sampling, tools, stop or threading.Event())
+
+
+def stream_completion(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    sampling: Sampling,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
+    """`text` as a base model goes on with it, `Text` by `Text`; the last event is the `Reply` that holds it all.
+
+    Any model will do: nothing is a call, and whatever special token it writes is the end. Raises `InputError` at once
+    for a text that fills the context.
+    """
+    form = TextForm(model, tokenizer)
+    row = Row(encode_documents(tokenizer, [text])[0], sampling.max_new_tokens)
+    row.limit = min(row.limit, form.context - len(row.prompt))
+    form.check_room(row)
+    return _stream(model, form, row, sampling, {}, stop or threading.Event())
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
@@ -196,6 +213,13 @@ class ChatForm:
         prompt = render_prompt(self.tokenizer, messages)
         return Row(prompt, limit=min(max_new_tokens, self.context - len(prompt)))
 
+    def check_room(self, row: Row) -> None:
+        """Raise `InputError` if the prompt fills the context."""
+        if row.left < 1:
+            raise InputError(
+                f"the prompt has {len(row.prompt):,} tokens and the model's context only {self.context:,}: shorten it."
+            )
+
     def take(self, row: Row, tokens: list[int]) -> str | None:
         """Add what the model wrote in one round, up to its end. Returns the expression if that was a call."""
         tokens = tokens[: row.left]
@@ -231,6 +255,15 @@ class ChatForm:
         if not messages or messages[-1]["role"] != "assistant":
             messages.append({"role": "assistant", "content": ""})
         return messages
+
+
+class TextForm(ChatForm):
+    """Plain text instead of a conversation."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__(model, tokenizer)
+        self.ours, self.call_start, self.call_end = False, None, None
+        self.ends |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
 
 
 def _write(
@@ -340,7 +373,7 @@ def _stream(
             stopping = lambda: stop.is_set() or abandoned.is_set()  # noqa: E731
             _write(model, form, [row], sampling, tools, streamer=streamer, stop=stopping)
             streamer.flush()
-            events.put(Reply(form.messages(row), stopped=not row.done))
+            events.put(Reply(form.messages(row), stopped=not row.done, tokens=len(row.written)))
         except BaseException as error:  # raised where the reply is read
             events.put(error)
 

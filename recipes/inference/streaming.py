@@ -1,7 +1,7 @@
 """A reply as it is written: events for whoever shows it, made from the tokens that `generate` hands out."""
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -39,6 +39,7 @@ class Reply:
 
     messages: list[Message]
     stopped: bool  # from outside, before the model had ended
+    tokens: int = field(default=0, compare=False)  # written, calls and their results included; 0 if not known
 
 
 Event = Text | Call | Result | Reply

@@ -1,0 +1,85 @@
+"""Convert a checkpoint: `python -m recipes.convert --source DIR --output_dir DIR --to nanochat`.
+
+`--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and is what vLLM and SGLang
+know; `--to ours` writes NanochatGPT. The source is either of the two, or karpathy/nanochat's original files
+(model_NNNNNN.pt and meta_NNNNNN.json, with tokenizer.pkl there or named by `--tokenizer`). Nothing that a source
+brings along is run. Weights keep their values and the vocabulary its tokens.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from recipes import atomic
+from recipes.arguments import flag, parse_arguments
+from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
+from recipes.convert.original import has_original_weights, load_original
+from recipes.errors import InputError, exit_on_input_error
+
+
+@dataclass
+class ConvertArguments:
+    """Flags of `python -m recipes.convert`."""
+
+    source: str = field(metadata={"help": "directory or Hub id of a checkpoint, or directory of original files"})
+    output_dir: str = field(metadata={"help": "directory of the converted checkpoint, which must not hold anything"})
+    to: Literal["nanochat", "ours"] = field(metadata={"help": "transformers' own NanoChat, or NanochatGPT"})
+    tokenizer: str | None = flag(None, "tokenizer.pkl of original weights, or its directory (default: the source)")
+    step: int | None = flag(None, "which of several original checkpoints (default: the last)")
+
+
+def main() -> None:
+    args = parse_arguments(ConvertArguments)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    output_dir = Path(args.output_dir)
+    check_empty(output_dir)
+    model, tokenizer = convert(args)
+    save(model, tokenizer, output_dir)
+    parameters = sum(each.numel() for each in model.parameters())
+    print(f"{type(model).__name__}, {parameters:,} parameters, {model.dtype}, {len(tokenizer):,} tokens")
+    print(f"saved to {output_dir}: AutoModelForCausalLM.from_pretrained({str(output_dir)!r}{trust(model)})")
+
+
+def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The converted model and its tokenizer."""
+    if has_original_weights(Path(args.source)):
+        model, tokenizer = load_original(Path(args.source), args.tokenizer, args.step)
+        return (to_nanochat(model) if args.to == "nanochat" else model), tokenizer
+    if args.tokenizer is not None or args.step is not None:
+        raise InputError(
+            f"--tokenizer and --step are for original files (model_NNNNNN.pt), and {args.source} has none."
+        )
+    model, tokenizer = load_checkpoint(args.source)
+    if model.config.model_type == (NANOCHAT if args.to == "nanochat" else OURS):
+        raise InputError(f"{args.source} is that already ({type(model).__name__}): there is nothing to convert.")
+    return (to_nanochat(model) if args.to == "nanochat" else to_ours(model)), tokenizer
+
+
+def check_empty(output_dir: Path) -> None:
+    """Raise `InputError` unless `output_dir` is missing or an empty directory."""
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise InputError(f"output_dir {output_dir} is there already and not empty: choose another.")
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
+    """Write `output_dir`, which appears whole or not at all. Raises `InputError` if it cannot be written."""
+    try:
+        with atomic.new_directory(output_dir) as directory:
+            model.save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"could not write {output_dir}: {' '.join(str(error).split())[:200]}") from None
+
+
+def trust(model: PreTrainedModel) -> str:
+    """What from_pretrained needs besides the directory."""
+    return ", trust_remote_code=True" if model.config.model_type == OURS else ""
+
+
+if __name__ == "__main__":
+    exit_on_input_error("convert", main)

@@ -1,0 +1,132 @@
+"""Ours to transformers' own NanoChat and back: the parameters have the same names, so only the config changes."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    NanoChatConfig,
+    NanoChatForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.errors import InputError
+from recipes.training.models import check_source
+
+OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type
+SHARED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "final_logit_softcapping",
+    "attention_dropout",
+    "use_cache",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "dtype",
+)
+# Of a class or a file, not of the model; the base of the rotary angles, which the two write differently; and the width
+# of freshly drawn weights, which a trained model no longer has.
+ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path", "initializer_range"}
+ROTARY = {"rope_theta", "rope_parameters"}
+
+
+def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Model, in the dtype of its weights, and tokenizer of a directory or a Hub id.
+
+    Raises `InputError` if they cannot be loaded whole, are of another architecture, or do not belong together.
+    """
+    check_source(source, "model", "config.json")
+    check_source(source, "tokenizer", "tokenizer.json")
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if config.model_type not in (OURS, NANOCHAT):
+            raise InputError(
+                f"{source} is of the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
+                "(transformers' own) convert."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        check_vocabulary(tokenizer, config.vocab_size)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype="auto", trust_remote_code=False, output_loading_info=True
+        )
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
+        raise InputError(f"model {source} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    wrong = sorted([*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]], key=str)
+    if wrong:
+        raise InputError(
+            f"the weights in {source} are not those of its config.json: {wrong[0]} is missing or too much."
+        )
+    return model.eval(), tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
+    """Raise `InputError` unless the tokenizer has a token for each row of the embedding, and no more."""
+    if len(tokenizer) != vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer):,} tokens and the model {vocab_size:,}: it belongs to another model."
+        )
+
+
+def to_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
+    """The same weights as transformers' own class. Raises `InputError` for what that class cannot express."""
+    config = model.config
+    check_expressible(config, NanochatGPTConfig(), "transformers' NanoChat")
+    rotary = {"rope_type": "default", "rope_theta": config.rope_theta}
+    return with_weights(NanoChatForCausalLM, NanoChatConfig(**shared(config), rope_parameters=rotary), model)
+
+
+def to_ours(model: NanoChatForCausalLM) -> NanochatGPTForCausalLM:
+    """The same weights as our class. Raises `InputError` for what that class cannot express."""
+    config = model.config
+    check_expressible(config, NanoChatConfig(), "NanochatGPT")
+    rotary = config.rope_parameters
+    if rotary.get("rope_type", "default") != "default" or rotary.get("partial_rotary_factor", 1.0) != 1.0:
+        raise InputError(f"the model's rotary positions are of the type {rotary}, which NanochatGPT lacks.")
+    return with_weights(
+        NanochatGPTForCausalLM, NanochatGPTConfig(**shared(config), rope_theta=rotary["rope_theta"]), model
+    )
+
+
+def shared(config: PretrainedConfig) -> dict[str, Any]:
+    """The fields that both configs have under one name."""
+    return {name: getattr(config, name) for name in SHARED}
+
+
+def check_expressible(config: PretrainedConfig, classic: PretrainedConfig, target: str) -> None:
+    """Raise `InputError` if `config` sets what the two architectures do not share to anything but its default."""
+    defaults = classic.to_dict()
+    absent = object()
+    used = [
+        name
+        for name, value in config.to_dict().items()
+        if name not in {*SHARED, *ELSEWHERE, *ROTARY} and value != defaults.get(name, absent)
+    ]
+    if used:
+        settings = ", ".join(f"{name} = {getattr(config, name)!r}" for name in used)
+        raise InputError(f"the model has {settings}, which {target} lacks: only classic checkpoints convert.")
+
+
+def with_weights(
+    target: type[PreTrainedModel], config: PretrainedConfig, model: PreTrainedModel
+) -> NanoChatForCausalLM | NanochatGPTForCausalLM:
+    """A model of class `target` that shares the tensors of `model`, with its generation config; to be saved."""
+    with torch.device("meta"):
+        converted = target(config)
+    converted.load_state_dict(model.state_dict(), strict=True, assign=True)
+    converted.generation_config = model.generation_config
+    return converted.eval()

@@ -1,0 +1,191 @@
+"""Replies of a model behind an OpenAI-compatible endpoint: `transformers serve`, vLLM, SGLang, llama.cpp, OpenAI.
+
+They come as the same events as those of a model that is loaded here. Where the endpoint hands out a call of the
+calculator, it is run here.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from recipes.errors import InputError
+from recipes.inference.generate import MAX_CALLS, TOOLS, Sampling
+from recipes.inference.streaming import Call, Event, Reply, Result, Text
+from tokenizer.chat import CALCULATOR, Message, call_expression
+
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 300.0  # until it answers at all; and until the next piece of an answer
+
+
+class Endpoint:
+    """A model that is served at `url`, as http://localhost:8000 or http://localhost:8000/v1.
+
+    `model` is the name to ask for; without one the server has to know, as one that serves a single model does.
+    `max_tokens` bounds each answer; None leaves that to the server too. `key` is sent as a bearer token; the user's
+    login to the Hub never is. Raises `InputError` if `url` is none.
+    """
+
+    def __init__(
+        self, url: str, model: str | None = None, key: str | None = None, max_tokens: int | None = None
+    ) -> None:
+        self.url, self.model, self.max_tokens = url, model, max_tokens
+        self.chat_url = chat_url(url)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
+
+    def stream_reply(
+        self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event | None = None
+    ) -> Iterator[Event]:
+        """The reply to a conversation as it is written; the last event is the `Reply`, also after `stop` has been set.
+
+        Of `sampling` go temperature, top_p and seed, which are all that the API knows. `stop` is noticed at the next
+        piece. Raises `InputError` where the endpoint does not answer.
+        """
+        stop = stop or threading.Event()
+        new: list[Message] = []
+        for calls_left in range(MAX_CALLS, -1, -1):
+            said, calls = "", Calls()
+            with closing(self._deltas([*messages, *new], sampling)) as deltas:
+                for delta in deltas:
+                    if stop.is_set():
+                        break
+                    calls.take(delta.get("tool_calls") or [])
+                    if piece := delta.get("content"):
+                        said += piece
+                        yield Text(piece)
+            message: Message = {"role": "assistant", "content": said}
+            new.append(message)
+            if stop.is_set() or calls_left == 0 or not calls.made:
+                break
+            message["tool_calls"] = calls.made
+            for call in calls.made:
+                expression = call_expression({"tool_calls": [call]})
+                yield Call(expression)
+                known = call["function"]["name"] == CALCULATOR
+                result = TOOLS[CALCULATOR](expression) if known else "error: no such tool"
+                yield Result(result)
+                new.append({"role": "tool", "name": CALCULATOR, "content": result})
+        yield Reply(new, stopped=stop.is_set())
+
+    def _deltas(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[dict[str, Any]]:
+        """What one request is answered, piece by piece."""
+        body = {"messages": as_sent(messages), "stream": True, "temperature": sampling.temperature}
+        optional = {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "top_p": None if sampling.top_p == 1 else sampling.top_p,
+            "seed": sampling.seed if sampling.temperature > 0 else None,
+        }
+        body |= {name: value for name, value in optional.items() if value is not None}
+        try:
+            with self.client.stream("POST", self.chat_url, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    unnamed = "" if self.model else " (asked without a --model)"
+                    raise InputError(f"endpoint {self.url} refuses{unnamed}: {refusal(response)}")
+                for line in response.iter_lines():
+                    data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                    if data == "[DONE]":
+                        return
+                    if data:
+                        yield self._delta(data)
+        except httpx2.HTTPError as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"endpoint {self.url} does not answer ({reason}): is its server running?") from None
+
+    def _delta(self, data: str) -> dict[str, Any]:
+        """What one event of the stream adds to the message."""
+        try:
+            event = json.loads(data)
+            if "error" in event:
+                raise InputError(f"endpoint {self.url} broke off: {' '.join(str(event['error']).split())[:200]}")
+            choices = event["choices"]  # none in an event that tells the usage
+            return choices[0].get("delta") or {} if choices else {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"endpoint {self.url} sends no chat completion: {data[:200]}") from None
+
+
+class Calls:
+    """The tool calls of one message, which come in pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, list[str]] = {}  # name and arguments by number
+
+    def take(self, deltas: list[dict[str, Any]]) -> None:
+        """Add what has come."""
+        for delta in deltas:
+            function, index = delta.get("function") or {}, delta.get("index") or 0
+            name, arguments = self.pieces.setdefault(index, ["", ""])
+            self.pieces[index] = [name + (function.get("name") or ""), arguments + (function.get("arguments") or "")]
+
+    @property
+    def made(self) -> list[dict[str, Any]]:
+        """The calls as they stand in a message of ours."""
+        return [
+            {"type": "function", "function": {"name": name, "arguments": as_mapping(arguments)}}
+            for _, (name, arguments) in sorted(self.pieces.items())
+        ]
+
+
+def as_mapping(arguments: str) -> dict[str, Any]:
+    """The arguments of a call; text that is no JSON object counts as the expression."""
+    try:
+        parsed = json.loads(arguments)
+    except ValueError:
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {"expression": arguments}
+
+
+def as_sent(messages: Sequence[Message]) -> list[Message]:
+    """The conversation as the API wants it: arguments as JSON, and each call and its result under one id."""
+    sent: list[Message] = []
+    waiting: list[str] = []  # ids of calls whose results come next
+    for number, message in enumerate(messages):
+        copy = {"role": message["role"], "content": message["content"]}
+        if message["role"] == "tool":
+            copy["tool_call_id"] = waiting.pop(0)
+        elif message.get("tool_calls"):
+            waiting = [f"call_{number}_{index}" for index in range(len(message["tool_calls"]))]
+            copy["tool_calls"] = [
+                {"id": identity, "type": "function", "function": function_as_sent(call["function"])}
+                for identity, call in zip(waiting, message["tool_calls"], strict=True)
+            ]
+        sent.append(copy)
+    return sent
+
+
+def function_as_sent(function: dict[str, Any]) -> dict[str, str]:
+    """Name and arguments of a call, these as JSON."""
+    return {"name": function["name"], "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
+
+
+def refusal(response: httpx2.Response) -> str:
+    """Status and reason of a response that is an error, on one short line."""
+    try:
+        said = response.json()
+        said = said.get("detail") or said.get("message") or said.get("error") or said
+        said = said.get("message", said) if isinstance(said, dict) else said
+    except (ValueError, AttributeError):
+        said = response.text
+    return f"HTTP {response.status_code}: {' '.join(str(said).split())[:200] or response.reason_phrase}"
+
+
+def chat_url(url: str) -> str:
+    """Where chat completions are asked for. Raises `InputError` if `url` is none."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InputError(f"endpoint {url} is no URL: give one like http://localhost:8000/v1.")
+    base = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if base == parts.path.rstrip("/") and not base.endswith("/v1"):
+        base += "/v1"
+    return parts._replace(path=f"{base}/chat/completions").geturl()

@@ -1,0 +1,65 @@
+"""Serve a model over the OpenAI API: `python -m recipes.serve --model runs/NAME/grpo`.
+
+It is `transformers serve`, which finds a model's class by its name within transformers and so never one that a
+checkpoint brings along: here it finds ours. A checkpoint converted by `python -m recipes.convert --to nanochat` needs
+no more than `transformers serve DIR`.
+"""
+
+import socket
+from dataclasses import dataclass, field
+
+from transformers import AutoTokenizer
+from transformers.utils.import_utils import is_serve_available
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.arguments import flag, parse_arguments
+from recipes.errors import InputError, exit_on_input_error
+from recipes.training.models import load_config
+from tokenizer.chat import check_chat_template
+
+
+@dataclass
+class ServeArguments:
+    """Flags of `python -m recipes.serve`."""
+
+    model: str = field(metadata={"help": "directory or Hub id of a chat model"})
+    host: str = flag("localhost", "address to listen at; 0.0.0.0 lets other machines in")
+    port: int = flag(8000, "port to listen at")
+    device: str = flag("auto", "auto, cpu, cuda:0, ...")
+
+
+def main() -> None:
+    args = parse_arguments(ServeArguments)
+    if not is_serve_available():
+        raise InputError("fastapi, uvicorn and openai are missing: pip install -c constraints.txt -e '.[serve]'.")
+    check_servable(args.model)
+    check_free(args.host, args.port)
+    from transformers.cli.serve import Serve
+    from transformers.cli.serving import model_manager
+
+    # Where the server looks; an `import transformers` here may be another: its init can run twice.
+    model_manager.transformers.NanochatGPTForCausalLM = NanochatGPTForCausalLM
+    print(f"serving {args.model} at http://{args.host}:{args.port}/v1; Ctrl-C ends it", flush=True)
+    Serve(force_model=args.model, host=args.host, port=args.port, device=args.device)
+
+
+def check_servable(model: str) -> None:
+    """Raise `InputError` for what cannot be loaded or cannot chat, before the server hides it in a traceback."""
+    load_config(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
+        raise InputError(f"tokenizer {model} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    check_chat_template(tokenizer)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise `InputError` if nobody can listen there."""
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot listen at {host}:{port} ({error}): choose another --port.") from None
+
+
+if __name__ == "__main__":
+    exit_on_input_error("serve", main)

@@ -1,0 +1,244 @@
+"""Talking to a server: what is asked, what becomes of the answer, and what a bad server is told to be."""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from recipes.chat import ChatArguments, chat
+from recipes.errors import InputError
+from recipes.inference.endpoint import Endpoint, chat_url
+from recipes.inference.generate import MAX_CALLS, Call, Reply, Result, Sampling, Text
+from tests.recipes.inference.talker import assistant, result, user
+from tests.recipes.processes import free_port
+
+HELLO = [user("Hello.")]
+DONE = "[DONE]"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with what `reply` makes of its number: pieces of a stream, or a status and a body."""
+
+    daemon_threads = True
+
+    def __init__(self, reply: Callable[[int], list | tuple[int, str]]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reply, self.bodies, self.paths, self.keys = reply, [], [], []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        number = len(self.server.bodies)
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.server.paths.append(self.path)
+        self.server.keys.append(self.headers["authorization"])
+        reply = self.server.reply(number)
+        status, body = reply if isinstance(reply, tuple) else (200, "".join(f"data: {piece}\n\n" for piece in reply))
+        self.send_response(status)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *args) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(reply: Callable[[int], list | tuple[int, str]]) -> Server:
+        servers.append(Server(reply))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def delta(**fields) -> str:
+    return json.dumps({"choices": [{"index": 0, "delta": fields}]})
+
+
+def texts(*pieces: str) -> list[str]:
+    return [delta(role="assistant"), *(delta(content=piece) for piece in pieces), DONE]
+
+
+def call(arguments: str, name: str = "calculator") -> list[str]:
+    """A call as servers stream it: its name first, its arguments in pieces."""
+    halves = arguments[: len(arguments) // 2], arguments[len(arguments) // 2 :]
+    first = {"index": 0, "id": "x", "type": "function", "function": {"name": name, "arguments": ""}}
+    rest = [{"index": 0, "function": {"arguments": half}} for half in halves]
+    return [delta(tool_calls=[piece]) for piece in (first, *rest)] + [delta(), DONE]
+
+
+def events(server: Server, messages=HELLO, sampling: Sampling = Sampling(), stop=None, **options) -> list:  # noqa: B008
+    return list(Endpoint(server.url, **options).stream_reply(messages, sampling, stop))
+
+
+# What is asked and answered
+
+
+def test_the_answer_comes_in_the_pieces_that_the_server_sends(serve):
+    server = serve(lambda number: texts("Grüße, ", "你好", "."))
+    expected = [Text("Grüße, "), Text("你好"), Text("."), Reply([assistant("Grüße, 你好.")], stopped=False)]
+    assert events(server) == expected
+    assert server.paths == ["/v1/chat/completions"]
+    assert server.bodies == [{"messages": HELLO, "stream": True, "temperature": 0.0}]
+
+
+def test_only_what_was_chosen_is_sent(serve):
+    server = serve(lambda number: texts("Yes."))
+    events(server, sampling=Sampling(temperature=0.5, top_p=0.9, seed=7), model="m", max_tokens=9)
+    assert server.bodies[0] == {
+        "messages": HELLO,
+        "stream": True,
+        "model": "m",
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+    }
+
+
+def test_calls_are_calculated_here_and_their_results_sent_back(serve):
+    replies = [call('{"expression": "12*4"}'), call('{"expression": "1/0"}'), texts("It is 48.")]
+    server = serve(lambda number: replies[number])
+    *pieces, reply = events(server)
+    assert (
+        pieces[:2] == [Call("12*4"), Result("48")] and pieces[2] == Call("1/0") and pieces[4:] == [Text("It is 48.")]
+    )
+    error = pieces[3].text
+    assert reply.messages == [
+        assistant("", "12*4"),
+        result("48"),
+        assistant("", "1/0"),
+        result(error),
+        assistant("It is 48."),
+    ]
+    first, second = server.bodies[2]["messages"][1], server.bodies[2]["messages"][3]
+    assert json.loads(first["tool_calls"][0]["function"]["arguments"]) == {"expression": "12*4"}
+    ids = [message["tool_calls"][0]["id"] for message in (first, second)]
+    answers = [message for message in server.bodies[2]["messages"] if message["role"] == "tool"]
+    assert answers == [
+        {"role": "tool", "content": "48", "tool_call_id": ids[0]},
+        {"role": "tool", "content": error, "tool_call_id": ids[1]},
+    ]
+    assert ids[0] != ids[1]
+
+
+def test_an_unknown_tool_is_said_to_be_none_and_no_code_is_run(serve):
+    replies = [call('{"command": "ls"}', name="shell"), texts("Sorry.")]
+    *pieces, _ = events(serve(lambda number: replies[number]))
+    assert pieces == [Call("ls"), Result("error: no such tool"), Text("Sorry.")]
+
+
+def test_arguments_that_are_no_json_count_as_the_expression(serve):
+    replies = [call("2+3"), texts("5.")]
+    assert events(serve(lambda number: replies[number]))[:2] == [Call("2+3"), Result("5")]
+
+
+def test_a_model_that_calls_for_ever_is_ended(serve):
+    server = serve(lambda number: call('{"expression": "1+1"}'))
+    reply = events(server)[-1]
+    assert len(server.bodies) == MAX_CALLS + 1
+    assert len(reply.messages) == 2 * MAX_CALLS + 1 and reply.messages[-1] == assistant("")
+
+
+def test_a_stop_keeps_what_has_come(serve):
+    stop = threading.Event()
+    stream = Endpoint(serve(lambda number: texts("a", "b", "c")).url).stream_reply(HELLO, Sampling(), stop)
+    assert next(stream) == Text("a")
+    stop.set()
+    assert list(stream) == [Reply([assistant("a")], stopped=True)]
+
+
+def test_events_without_choices_and_comments_are_passed_over(serve):
+    usage = json.dumps({"choices": [], "usage": {"total_tokens": 3}})
+    server = serve(lambda number: (200, f": ping\n\nevent: message\ndata: {delta(content='Hi')}\n\ndata: {usage}\n\n"))
+    assert events(server) == [Text("Hi"), Reply([assistant("Hi")], stopped=False)]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h:1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
+        ("https://h/api", "https://h/api/v1/chat/completions"),
+        ("https://h/openai/chat/completions?version=2", "https://h/openai/chat/completions?version=2"),
+    ],
+)
+def test_an_endpoint_may_be_named_by_any_of_its_usual_urls(url, expected):
+    assert chat_url(url) == expected
+
+
+# The key
+
+
+def test_the_key_is_sent_and_the_login_to_the_hub_never(serve, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("MY_KEY", " sk-1\n")
+    server = serve(lambda number: texts("Yes."))
+    chat(ChatArguments(endpoint=server.url, prompt="Hello."))
+    chat(ChatArguments(endpoint=server.url, prompt="Hello.", api_key_env="MY_KEY"))
+    assert server.keys == [None, "Bearer sk-1"]
+    assert capsys.readouterr().out == "Yes.\nYes.\n"
+
+
+@pytest.mark.parametrize("key", [None, " ", "schlüssel"])
+def test_a_missing_or_impossible_key_is_told(monkeypatch, key):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(InputError, match="environment variable MY_KEY holds no key"):
+        chat(ChatArguments(endpoint="http://localhost:1", prompt="Hello.", api_key_env="MY_KEY"))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((404, '{"detail": "No model m"}'), r"refuses \(asked without a --model\): HTTP 404: No model m$"),
+        ((401, '{"error": {"message": "bad key"}}'), "HTTP 401: bad key$"),
+        ((500, "<html>\noops</html>"), "HTTP 500: <html> oops</html>$"),
+        ([delta(content="a"), '{"error": "out of memory"}'], "broke off: out of memory$"),
+        (["[1, 2]"], "sends no chat completion"),
+        (["nonsense"], "sends no chat completion: nonsense$"),
+    ],
+    ids=str,
+)
+def test_a_server_that_fails_is_one_clear_line_and_the_question_forgotten(serve, reply, message):
+    with pytest.raises(InputError, match=message) as caught:
+        events(serve(lambda number: reply))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_server_is_one_clear_line():
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(InputError, match=f"^endpoint {url} does not answer .*: is its server running"):
+        chat(ChatArguments(endpoint=url, prompt="Hello."))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, "nobody to talk to"),
+        ({"endpoint": "localhost:8000"}, "is no URL: give one like http://localhost:8000/v1"),
+        ({"endpoint": "http://localhost:1", "top_k": 5, "temperature": 1.0}, "top_k is not part of the OpenAI API"),
+        ({"model": "somewhere", "api_key_env": "KEY"}, "api_key_env is for an endpoint"),
+        ({"endpoint": "http://localhost:1", "max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+    ],
+    ids=str,
+)
+def test_impossible_flags_are_input_errors(flags, message):
+    with pytest.raises(InputError, match=message):
+        chat(ChatArguments(prompt="Hello.", **flags))

@@ -1,0 +1,130 @@
+"""A real server on loopback: `recipes.serve` with our checkpoint, `transformers serve` with a converted one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+from transformers.utils.import_utils import is_serve_available
+
+from recipes.convert.__main__ import main as convert
+from recipes.inference.endpoint import Endpoint
+from recipes.inference.generate import Call, Reply, Result, Sampling, Text
+from tests.recipes.inference.talker import SCRIPTS, assistant, calling, learn_by_heart, user
+from tests.recipes.processes import PATIENCE, REPOSITORY, free_port
+
+SUM, GREETING = "How much is 12*4?", "Greet the world."
+CALCULATION = [*calling("", "12*4"), assistant("It is 48.")]
+OURS = [sys.executable, "-m", "recipes.serve", "--model"]
+TRANSFORMERS = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
+
+pytestmark = pytest.mark.skipif(not is_serve_available(), reason="needs the extra `serve`")
+
+
+def started(command: list[str]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[str]:
+    """The server of `command`; yields its URL."""
+    port = free_port()
+    process = started([*command, "--port", str(port), "--device", "cpu"])
+    url = f"http://localhost:{port}"
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not healthy(url):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=5)[0]
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health").is_success
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def talker_dir(tokenizer_dir, tmp_path_factory):
+    model, tokenizer = learn_by_heart(tokenizer_dir, [[user(SUM), *CALCULATION], [user(GREETING), assistant(SCRIPTS)]])
+    directory = tmp_path_factory.mktemp("talker")
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module", params=["ours", "converted"])
+def server(talker_dir, request, tmp_path_factory):
+    """URL of a server with the talker."""
+    command = [*OURS, str(talker_dir)]
+    if request.param == "converted":
+        converted = tmp_path_factory.mktemp("converted")
+        flags = ["--source", str(talker_dir), "--output_dir", str(converted), "--to", "nanochat"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["convert", *flags])
+            convert()
+        command = [*TRANSFORMERS, str(converted)]
+    with running(command) as url:
+        yield url
+
+
+def ask(url: str, **body) -> httpx2.Response:
+    return httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE)
+
+
+@pytest.mark.slow
+def test_it_answers_at_once_and_in_pieces(server):
+    body = {"messages": [user(GREETING)], "temperature": 0}
+    whole = ask(server, **body).json()["choices"][0]
+    assert whole["message"]["content"] == SCRIPTS and whole["finish_reason"] == "stop"
+    lines = ask(server, **body, stream=True).text.split("\n\n")
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines if "choices" in line]
+    pieces = [delta["content"] for delta in deltas if delta.get("content")]
+    assert len(pieces) > 1 and "".join(pieces) == SCRIPTS
+
+
+@pytest.mark.slow
+def test_it_hands_out_calls_and_goes_on_from_their_results(server):
+    message = ask(server, messages=[user(SUM)]).json()["choices"][0]["message"]
+    function = message["tool_calls"][0]["function"]
+    assert function["name"] == "calculator" and json.loads(function["arguments"]) == {"expression": "12*4"}
+    *pieces, reply = Endpoint(server).stream_reply([user(SUM)], Sampling())
+    assert pieces[:2] == [Call("12*4"), Result("48")]
+    assert all(type(piece) is Text for piece in pieces[2:]) and reply == Reply(CALCULATION, stopped=False)
+
+
+@pytest.mark.slow
+def test_what_it_cannot_do_is_an_error_of_http_and_it_goes_on(server):
+    assert ask(server, messages=[user(SUM)], model="another").status_code == 400
+    assert ask(server, messages=[user(SUM)], nonsense=1).status_code == 422
+    assert ask(server, messages=[{"role": "nobody", "content": "x"}]).is_error
+    assert ask(server, messages=[user(GREETING)]).json()["choices"][0]["message"]["content"] == SCRIPTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--model", "/no/such/model"], "serve: model /no/such/model: no such directory."),
+        (["--model", "{talker}", "--port", "99999"], "choose another --port."),
+    ],
+    ids=["model", "port"],
+)
+def test_what_cannot_be_served_is_one_clear_line(talker_dir, flags, line):
+    command = [sys.executable, "-m", "recipes.serve", *(word.format(talker=talker_dir) for word in flags)]
+    process = started(command)
+    said = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 2 and said.strip().splitlines()[-1].endswith(line) and "Traceback" not in said
