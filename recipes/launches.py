@@ -26,7 +26,7 @@ LAUNCHES_FILE = "launches.json"
 LIBRARIES = ("torch", "transformers", "accelerate", "trl", "datasets")
 ROOT = Path(__file__).parent.parent
 SECRET_FLAG = re.compile(r"--(?!(eos|pad|bos)_)\w*(token|key|password|secret)")
-SECRET = re.compile(r"\b(hf|sk|wandb)[_-]\w{16,}")
+SECRET = re.compile(r"\b(hf|sk|wandb|gh[a-z]|github_pat)[_-][\w-]{16,}|(?<=://)[^/@\s]+(?=@)")
 
 
 def record_launch(output_dir: str | Path, **facts: Any) -> None:
@@ -85,6 +85,8 @@ def command_line() -> str:
     launch = ["accelerate", "launch", "--num_processes", str(processes)]
     machines = processes // int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
     launch += ["--num_machines", str(machines)] if machines > 1 else []
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes"):
+        launch += ["--use_fsdp", "--fsdp_version", os.environ.get("FSDP_VERSION", "1")]
     launch += ["--cpu"] if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") else []
     return join([*launch, *(["-m", module] if module else [portable(sys.argv[0])]), *words])
 
@@ -107,6 +109,8 @@ def hide_secrets(words: Sequence[str]) -> list[str]:
 def portable(text: str) -> str:
     """`text` with paths relative to the working directory, the project or the home directory, where they are below."""
     for directory, short in ((Path.cwd(), ""), (ROOT, ""), (Path.home(), "~/")):
+        if text == str(directory):
+            return short.rstrip("/") or "."
         if directory != Path(directory.anchor):
             text = re.sub(rf"(?<![\w./-]){re.escape(str(directory))}/", short, text)
     return text

@@ -29,7 +29,7 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; vertical-align: top; padding: .42rem 1rem; }
 th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 tbody tr + tr td { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }
-td { white-space: pre-line; overflow-wrap: break-word; min-width: 4rem; }
+td { white-space: pre-line; overflow-wrap: anywhere; min-width: 4rem; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
             margin: 1rem 0; align-items: start; }

@@ -187,10 +187,10 @@ def print_headline(base_dir: Path) -> None:
     records = read_metrics(base_dir / "metrics.jsonl")
     evaluated = [record for record in records if "val/bpb" in record]
     last = [record for record in records if "train/loss" in record][-1]
-    speeds = sorted(record["train/tok_per_sec"] for record in records if "train/loss" in record)
+    speeds = [record["train/tok_per_sec"] for record in records if "train/loss" in record]
     print(
         f"\nbase model: {evaluated[-1]['val/bpb']:.4f} bits per byte after {last['step']:,} steps, "
-        f"{clock(last['total_training_time'])} of training, median {speeds[len(speeds) // 2]:,.0f} tokens/s"
+        f"{clock(last['total_training_time'])} of training, median {statistics.median(speeds):,.0f} tokens/s"
     )
 
 

@@ -20,6 +20,7 @@ from recipes import atomic
 from recipes.arguments import parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.hub import check_hub_reachable
+from recipes.launches import command_line
 from recipes.page import Page
 from tokenizer.encode import token_byte_lengths, token_bytes
 from tokenizer.report import OURS, tokenizer_blocks
@@ -104,7 +105,8 @@ def load_all(
         thread.join(seconds)
         if thread.is_alive():
             skipped[name] = f"not loaded within {seconds:g} s"
-    return {name: loaded[name] for name in references if name in loaded and name not in skipped}, skipped
+    in_order = {name: skipped[name] for name in references if name in skipped}
+    return {name: loaded[name] for name in references if name in loaded and name not in skipped}, in_order
 
 
 def table(ours: dict[str, float], others: dict[str, dict[str, float]]) -> str:
@@ -176,7 +178,10 @@ def main() -> None:
             name: {key.strip(): value for key, value in each.items()} for name, each in ({OURS: ours} | others).items()
         }
         vocabulary = describe_vocabulary(AutoTokenizer.from_pretrained(args.tokenizer))
-        write_figures(Path(args.output_dir), {"bytes_per_token": figures, "skipped": skipped} | vocabulary)
+        write_figures(
+            Path(args.output_dir),
+            {"command": command_line(), "bytes_per_token": figures, "skipped": skipped} | vocabulary,
+        )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from evals.core.bundle import available, check_enough, choose_tasks, core_tasks, read_tasks
+from evals.core.bundle import GPT2_CORE, available, check_enough, choose_tasks, core_tasks, read_tasks
 from evals.core.evaluate import CoreResult, TaskResult, evaluate_core
 from recipes import atomic
 from recipes.arguments import flag, parse_arguments
@@ -16,8 +16,6 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.models import load_model, results_file
 from recipes.launches import command_line
 from recipes.training.run import join_processes
-
-GPT2_CORE = 0.256525  # of the 1.6B model
 
 
 @dataclass

@@ -12,6 +12,7 @@ import yaml
 from recipes.errors import InputError
 
 DEFINITIONS = Path(__file__).with_name("core.yaml")
+GPT2_CORE = 0.256525  # CORE of the 1.6B model
 HOW_TO_FETCH = "python -m evals.core.fetch --bundle DIR gets one"
 
 Example = dict[str, Any]

@@ -6,22 +6,25 @@ command run again judges only what is missing or has failed.
 
 import os
 import re
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from textwrap import shorten
+from typing import Any
 
 from evals.chat.tasks import draw
-from evals.judge.endpoint import EndpointJudge
+from evals.judge.endpoint import EndpointJudge, public_url
 from evals.judge.instructions import Row, read_instructions
 from evals.judge.local import LocalJudge, spoken
 from evals.judge.results import resume, write_results
-from evals.judge.verdict import Judge, Verdict, judge_prompt
+from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
 from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
-from recipes.launches import command_line
+from recipes.launches import command_line, join
 
 SAVE_EVERY = 8  # verdicts
 
@@ -38,7 +41,7 @@ class JudgeArguments:
     judge_model: str | None = flag(None, "model to ask the endpoint for (default: the only one it serves)")
     api_key_env: str | None = flag(None, "environment variable that holds the endpoint's key (default: no key)")
     concurrency: int = flag(4, "requests to the endpoint at a time")
-    timeout: float = flag(120.0, "seconds after which a request has failed")
+    timeout: float = flag(120.0, "seconds without a byte from the endpoint after which a request has failed")
     judge_max_new_tokens: int = flag(1024, "tokens of one verdict; a judge that thinks first needs more")
     batch_size: int = flag(32, "answers, and verdicts of a local judge, that are worked on at a time")
     max_problems: int | None = flag(None, "instructions, drawn from a fixed seed (default: all)")
@@ -65,7 +68,7 @@ def evaluate(args: JudgeArguments) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("the judge works as one process: leave out accelerate launch.")
     judge = open_judge(args)  # before the answers, which take long
-    header = {"model": args.model, "judge": judge.name, "command": command_line(), "arguments": asdict(args)}
+    header = describe(args, judge)
     rows = resume(output, header, rows)
     known = sum(row.score is not None for row in rows)
     print(f"{args.model}: {len(rows):,} instructions, {known:,} scored before, judged by {judge.name}", flush=True)
@@ -78,6 +81,15 @@ def evaluate(args: JudgeArguments) -> int:
     print(summary(rows))
     print(f"written to {output}", flush=True)
     return sum(row.score is None for row in rows)
+
+
+def describe(args: JudgeArguments, judge: Judge) -> dict[str, Any]:
+    """Who judged whom, and how; of an endpoint's URL only what may be published."""
+    words = [public_url(word) if "://" in word else word for word in shlex.split(command_line())]
+    arguments = asdict(args)
+    if isinstance(judge, EndpointJudge):
+        arguments["judge"] = judge.url
+    return {"model": args.model, "judge": judge.name, "command": join(words), "arguments": arguments}
 
 
 def open_judge(args: JudgeArguments) -> Judge:
@@ -146,13 +158,19 @@ def summary(rows: list[Row]) -> str:
     """Mean score, count and failures; the best, the median and the worst answer."""
     scored = sorted((row for row in rows if row.score is not None), key=lambda row: -row.score)
     if not scored:
-        return "no answer was scored"
+        return "\n".join(["no answer was scored", *why(rows)])
     empty = sum(not row.answer for row in scored)
     picks = {"best": scored[0], "median": scored[len(scored) // 2], "worst": scored[-1]}
     mean = sum(row.score for row in scored) / len(scored)
     head = f"mean score {mean:.1f} of 100 over {len(scored):,} answers, {len(rows) - len(scored):,} failed"
     head += f" ({empty:,} empty answers count as 0)" if empty else ""
-    return "\n".join([head, *(sample(name, row) for name, row in picks.items())])
+    return "\n".join([head, *(sample(name, row) for name, row in picks.items()), *why(rows)])
+
+
+def why(rows: list[Row]) -> list[str]:
+    """A line with the commonest failure, if there is one; those that were not asked only follow from others."""
+    errors = Counter(row.error for row in rows if row.error not in (None, NOT_ASKED))
+    return [f"commonest failure ({times:,} times): {error}" for error, times in errors.most_common(1)]
 
 
 def sample(name: str, row: Row) -> str:
@@ -169,7 +187,12 @@ def sample(name: str, row: Row) -> str:
 
 def main() -> None:
     args = parse_arguments(JudgeArguments)
-    failed = evaluate(args)
+    try:
+        failed = evaluate(args)
+    except KeyboardInterrupt:  # all that is finished has been saved on the way here
+        print("interrupted; the same command goes on", flush=True)
+        sys.stderr.flush()
+        os._exit(130)  # sys.exit would wait for the threads of requests in flight
     if failed:
         print(f"{failed:,} answers have no score: run the same command again to judge only those.", flush=True)
         sys.exit(1)

@@ -1,15 +1,16 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, `transformers serve`, llama.cpp, the Hub's providers, OpenAI."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from huggingface_hub import InferenceClient, close_session, get_session
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, InferenceTimeoutError  # HTTPError: httpx's, of any kind
 
-from evals.judge.verdict import Verdict, attempts, nonsense, parse_verdict
+from evals.judge.verdict import NOT_ASKED, Verdict, attempts, nonsense, parse_verdict
 from recipes.data.messages import user
 from recipes.errors import InputError
 from recipes.inference.generate import Sampling
@@ -18,6 +19,7 @@ PROBE_SECONDS = 10
 WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of a failure that may pass
 LONGEST_WAIT = 60.0  # seconds, whatever the endpoint asks for
 FAILURES_IN_A_ROW = 3  # after which nothing more is asked
+SHORTEST_KEY = 8  # characters
 NO_KEY = "none"  # huggingface_hub would send the login of its user to whichever server in place of a missing key
 
 
@@ -34,7 +36,8 @@ class EndpointError(Exception):
 class EndpointJudge:
     """Asks an endpoint, several requests at once.
 
-    `model` is the name to ask for, `None` for the only one that is served; `timeout` is in seconds, of one request.
+    `model` is the name to ask for, `None` for the only one that is served; `timeout` is in seconds without a byte
+    from the endpoint. `url` as an attribute is without its query, which may hold a key.
     Raises `InputError` if `url` is none, and if nobody answers there, the key is refused or the model is not clear.
     """
 
@@ -47,12 +50,13 @@ class EndpointJudge:
         concurrency: int = 4,
         max_new_tokens: int = 1024,
     ) -> None:
-        self.url, self.key, self.timeout, self.concurrency = url, key, timeout, concurrency
+        self.url, self.key, self.timeout, self.concurrency = public_url(url), key, timeout, concurrency
         self.attempts = attempts(max_new_tokens)
         self.models_url, chat_url = _urls(url)
+        self.secrets = _secrets(chat_url, key)
         self.client = InferenceClient(base_url=chat_url, api_key=key or NO_KEY, timeout=timeout)
         self.model = self._connect(model)
-        self.name = self.model or url
+        self.name = self.model or self.url
         self._plain = False  # whether the model takes no options, as OpenAI's that think take no temperature
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
@@ -62,14 +66,21 @@ class EndpointJudge:
         """Call `take` with each prompt's place and verdict, as they come, in the caller's thread.
 
         After failures in a row the rest is not asked, and failed as well: an endpoint that has died ends in seconds.
+        Ctrl-C waits for no request: what is in flight is left to its thread.
         """
         self._stopped.clear()
         self._failed_in_a_row = 0
-        with _session(), ThreadPoolExecutor(self.concurrency) as pool:
+        with _session():
+            pool = ThreadPoolExecutor(self.concurrency)
             places = {pool.submit(self._judge, prompt): place for place, prompt in enumerate(prompts)}
             try:
                 for future in as_completed(places):
-                    take(places[future], future.result())
+                    take(places.pop(future), future.result())
+            except KeyboardInterrupt:
+                for future, place in places.items():
+                    if future.done():
+                        take(place, future.result())
+                raise
             finally:
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -100,16 +111,16 @@ class EndpointJudge:
     def _judge(self, prompt: str) -> Verdict:
         """The verdict, or the failure, that one prompt ends with."""
         if self._stopped.is_set():
-            return Verdict(error="not asked: the judge had stopped answering")
+            return Verdict(error=NOT_ASKED)
         text = ""
         try:
             for sampling in self.attempts:
                 text = self._ask(prompt, sampling)
-                verdict = parse_verdict(self._without_key(text))
+                verdict = parse_verdict(self._without_secrets(text))
                 if verdict is not None:
                     break
             else:
-                verdict = nonsense(self._without_key(text))
+                verdict = nonsense(self._without_secrets(text))
         except EndpointError as error:
             self._count_failure(fatal=not error.only_this)
             return Verdict(error=self._public(str(error)))
@@ -143,7 +154,7 @@ class EndpointJudge:
             output = self.client.chat_completion([user(prompt)], model=self.model, **options)
             content = output.choices[0].message.content
         except InferenceTimeoutError:
-            raise EndpointError(f"no answer within {self.timeout:g} s", may_pass=True) from None
+            raise EndpointError(f"no answer for {self.timeout:g} s", may_pass=True) from None
         except HfHubHTTPError as error:
             status, said = error.response.status_code, error.server_message or error.response.text
             if status in (400, 422) and any(name in said for name in options):
@@ -162,13 +173,15 @@ class EndpointJudge:
             raise EndpointError(f"no chat completion: {type(error).__name__}: {error}", may_pass=True) from None
         return content if isinstance(content, str) else ""
 
-    def _without_key(self, text: str) -> str:
-        """What a server echoes of our headers must not end in a file."""
-        return text.replace(self.key, "***") if self.key else text
+    def _without_secrets(self, text: str) -> str:
+        """What a server echoes of our headers and our URL must not end in a file."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def _public(self, text: str) -> str:
         """A server's message on one short line."""
-        return " ".join(self._without_key(text).split())[:300]
+        return " ".join(self._without_secrets(text).split())[:300]
 
 
 @contextmanager
@@ -182,6 +195,18 @@ def _session() -> Iterator[None]:
         close_session()  # the next one has the hook again
 
 
+def public_url(url: str) -> str:
+    """A URL that may be written and printed: without its user, password and query."""
+    return re.sub(r"://[^/?#]*@", "://", re.split(r"[?#]", url)[0])
+
+
+def _secrets(url: str, key: str | None) -> list[str]:
+    """The key, the URL's query, and each of its values that is long enough for a key, not a number of a verdict."""
+    query = urlsplit(url).query
+    values = [value for _, value in parse_qsl(query) if len(value) >= SHORTEST_KEY]
+    return [secret for secret in (key, query and f"?{query}", *values) if secret]
+
+
 def _urls(url: str) -> tuple[str, str]:
     """Where the models are listed, and where chat completions are asked for. Raises `InputError` for no such URL."""
     try:
@@ -189,10 +214,10 @@ def _urls(url: str) -> tuple[str, str]:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    if not valid:
-        raise InputError(f"judge {url} is no URL: give one like http://localhost:8000/v1.")
-    if "@" in parts.netloc:
+    if "@" in (parts.netloc if valid else url):
         raise InputError("the judge's URL holds a password, which would be written down: use --api_key_env instead.")
+    if not valid:
+        raise InputError(f"judge {public_url(url)} is no URL: give one like http://localhost:8000/v1.")
     base = parts.path.rstrip("/")
     if base.endswith("/chat/completions"):
         base = base.removesuffix("/chat/completions")

@@ -17,6 +17,7 @@ def write_results(path: Path, header: dict[str, Any], rows: list[Row]) -> None:
     scores = [row.score for row in rows if row.score is not None]
     content = header | {
         "count": len(rows),
+        "scored": len(scores),
         "mean_score": sum(scores) / len(scores) if scores else None,
         "failed": sum(row.error is not None for row in rows),
         "rows": [_as_json(row) for row in rows],

@@ -23,6 +23,7 @@ Grade "answer" only. Reply with nothing but one JSON object, first a reason of o
 as a whole number from 0 to 100:
 {"reason": "...", "score": ...}"""
 
+NOT_ASKED = "not asked: the judge had stopped answering"
 SCORE = re.compile(
     r"""score["'*_\s]*[:=]["'*_\s]*   # score: **Score:** "score": score =
     (-?\d+(?:\.\d+)?)(?![\d.]*\d)     # a whole number, not its first digits
@@ -63,14 +64,16 @@ def judge_prompt(row: Row) -> str:
 
 
 def parse_verdict(text: str) -> Verdict | None:
-    """The verdict in what a judge wrote: its last JSON object with a score, else the last `score: N` in the text.
+    """The verdict in what a judge wrote: its JSON object with a score, else the last `score: N` in the text.
 
-    None for nonsense: no such number, or one that is not from 0 to 100.
+    None for nonsense: no such number, one that is not from 0 to 100, or objects with different scores, one of which
+    may be quoted from the answer.
     """
     text = text.rpartition("</think>")[2]  # what a judge considered before is not its verdict
     verdicts = [each for each in _json_objects(text) if "score" in each]
     if verdicts:
-        score, reason = _number(verdicts[-1]["score"]), verdicts[-1].get("reason")
+        scores = {_number(each["score"]) for each in verdicts}
+        score, reason = scores.pop() if len(scores) == 1 else None, verdicts[-1].get("reason")
         reason = reason if isinstance(reason, str) else ""
     elif matches := list(SCORE.finditer(text)):
         score, reason = _number(matches[-1].group(1), matches[-1].group(2)), text[: matches[-1].start()]
@@ -106,6 +109,6 @@ def _number(value: Any, out_of: str | None = None) -> float | None:
 
 
 def nonsense(text: str) -> Verdict:
-    """The failure of a judge that gave no score, with the end of what it wrote."""
+    """The failure of a judge that gave no score, or several, with the end of what it wrote."""
     said = " ".join(text.split())
-    return Verdict(error=f"no score from 0 to 100 in {said[-200:]!r}" if said else "the judge said nothing")
+    return Verdict(error=f"no single score from 0 to 100 in {said[-200:]!r}" if said else "the judge said nothing")

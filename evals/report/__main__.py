@@ -78,7 +78,11 @@ def report(args: ReportArguments) -> None:
     written = build_page(run, args).write(Path(args.run), "report")
     for stage in run.stages:
         if stage.finished:
-            card = write_model_card(stage, run)
+            try:
+                card = write_model_card(stage, run)
+            except OSError as error:
+                print(f"{stage.directory / 'README.md'} cannot be written: {error.strerror}")
+                continue
             if card is None:
                 print(f"{stage.directory / 'README.md'} is not ours, or was edited: left as it is")
             else:

@@ -36,7 +36,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 {HERE}
 model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(name)
+tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True)
 """
 COMPLETE = """\
 inputs = tokenizer("The capital of France is", return_tensors="pt")
@@ -153,14 +153,14 @@ def training_rows(stage: Stage) -> list[list[str]]:
 
 
 def stage_results(stage: Stage) -> list[Result]:
-    """The stage's figures. A part of CORE is none of them: the index has no name for it that would not mislead."""
+    """The stage's figures. CORE is one of them only whole: the index has no name for less that would not mislead."""
     results = []
     if stage.bpb is not None:
         data = stage.data or "its corpus"
         source = data if HUB_ID.fullmatch(data) else re.sub(r"[^\w.-]+", "-", data).strip("-") or "corpus"
         dataset = (f"{data}, held out", source, None, "validation")
         results.append(Result("bits per byte", f"{stage.bpb:.4f}", stage.bpb, "bits_per_byte", dataset))
-    if stage.core is not None and stage.core.core is not None:
+    if stage.core is not None and stage.core.core is not None and stage.core.max_examples is None:
         dataset = ("CORE, the 22 tasks of DCLM", "core", None, None)
         results.append(Result("CORE", f"{stage.core.core:.4f}", stage.core.core, "core", dataset))
     for name, score in stage.chat.tasks.items() if stage.chat is not None else ():

@@ -1,10 +1,11 @@
 """The pictures of a report that are not a stage's own."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from evals.core.bundle import GPT2_CORE
 from evals.report.files import CoreScores
-from evals.report.formats import D20_CHAT, D20_CORE, GPT2_CORE, percent, task_name
+from evals.report.formats import D20_CHAT, D20_CORE, percent, task_name
 from evals.report.gather import Run, Stage
 from recipes.figures import BLUE, GRAY, GREEN, ORANGE, VIOLET, draw_bars, finite, label_ends, new_figure, styled
 from recipes.training.charts import plot_points, smooth
@@ -19,7 +20,7 @@ def plot_core_tasks(core: CoreScores) -> Figure:
     return draw_bars(labels, {"centered": [core.tasks[label].centered for label in labels]}, title)
 
 
-def plot_core(core: float) -> Figure:
+def plot_core(core: float, title: str) -> Figure:
     """CORE against the reference points."""
     name = "this model"
     values = {name: core, "d20, 11.2B tokens": D20_CORE, "GPT-2, 1.6B": GPT2_CORE}
@@ -27,7 +28,7 @@ def plot_core(core: float) -> Figure:
         name: [value if label == name else None for label, value in values.items()],
         "reference": [None if label == name else value for label, value in values.items()],
     }
-    return draw_bars(list(values), bars, "CORE", write="{:.4f}".format, colors=(BLUE, GRAY), overlaid=True)
+    return draw_bars(list(values), bars, title, write="{:.4f}".format, colors=(BLUE, GRAY), overlaid=True)
 
 
 @styled
@@ -41,6 +42,7 @@ def plot_core_over_steps(points: list[tuple[float, float]], whole: bool) -> Figu
         ends.append((f"GPT-2 {GPT2_CORE:.4f}", GRAY, GPT2_CORE))
     axes.set(xlabel="step", title="CORE during training" if whole else "Accuracy above guessing, some CORE tasks")
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     label_ends(axes, ends)
     return figure
 

@@ -60,7 +60,14 @@ class CoreScores:
     tasks: dict[str, TaskScore]
     core: float | None  # of all 22 tasks
     partial: float | None  # of those at hand, where some are missing
-    max_examples: int | None  # of each task
+    max_examples: int | None  # of each task, where not all were taken
+
+    @property
+    def name(self) -> str:
+        """CORE only where it is all of it."""
+        if self.core is None:
+            return "CORE, partial"
+        return "CORE" if self.max_examples is None else f"CORE on {self.max_examples:,} examples a task"
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,9 @@ class JudgeScores:
     """evals/judge.json."""
 
     judge: str
-    count: int
+    count: int  # answers with a score
     mean_score: float  # 0 to 100
-    failed: int
+    missing: int  # answers without: failed, or not asked for yet
     rows: list[dict[str, Any]]
 
 
@@ -166,18 +173,25 @@ def parse_task(task: dict[str, Any]) -> TaskScore:
     return score
 
 
-def parse_chat(content: dict[str, Any]) -> ChatScores:
-    """chat.json as evals.chat writes it."""
-    return ChatScores({str(name): parse_task(task) for name, task in content["tasks"].items()})
+def parse_chat(content: dict[str, Any]) -> ChatScores | None:
+    """chat.json as evals.chat writes it; None if every task failed."""
+    tasks = {str(name): parse_task(task) for name, task in content["tasks"].items()}
+    return ChatScores(tasks) if tasks else None
 
 
-def parse_core(content: dict[str, Any]) -> CoreScores:
-    """core.json as evals.core writes it."""
+def parse_failures(content: dict[str, Any]) -> dict[str, str]:
+    """Tasks of chat.json or core.json that failed, with the reasons."""
+    return {str(name): str(reason) for name, reason in (content.get("failed") or {}).items()}
+
+
+def parse_core(content: dict[str, Any]) -> CoreScores | None:
+    """core.json as evals.core writes it; None if every task failed."""
     tasks = {str(label): parse_task(task) for label, task in content["tasks"].items()}
     whole = content.get("core") is not None and len(tasks) == CORE_TASKS
     core = number(content["core"]) if whole else None
     partial = statistics.fmean(task.centered for task in tasks.values()) if tasks and not whole else None
-    return CoreScores(tasks, core, partial, content.get("max_examples"))
+    most = content.get("max_examples")
+    return CoreScores(tasks, core, partial, None if most is None else int(number(most))) if tasks else None
 
 
 def parse_judge(content: dict[str, Any]) -> JudgeScores | None:
@@ -185,8 +199,8 @@ def parse_judge(content: dict[str, Any]) -> JudgeScores | None:
     if content["mean_score"] is None:
         return None
     rows = [row for row in content["rows"] if is_number(row.get("score"))]
-    counts = int(content["count"]), number(content["mean_score"]), int(content["failed"])
-    return JudgeScores(string(content["judge"]), *counts, rows)
+    mean = number(content["mean_score"])
+    return JudgeScores(string(content["judge"]), len(rows), mean, int(content["count"]) - len(rows), rows)
 
 
 def parse_samples(content: dict[str, Any]) -> Samples:

@@ -14,7 +14,6 @@ TASK_NAMES = {
     "harder": "two and three steps",
 }
 # Reference points: GPT-2's 1.6B CORE by its own weights, and a d20 trained on 11.2B tokens of FineWeb-Edu, after SFT.
-GPT2_CORE = 0.256525
 D20_CORE = 0.2087
 D20_CHAT = {"arc_easy": 0.4571, "arc_challenge": 0.3430, "mmlu": 0.3396, "gsm8k": 0.0500, "humaneval": 0.0793}
 
@@ -58,8 +57,10 @@ def duration(seconds: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """A price; nothing where it is not known."""
-    return "" if value is None else f"${value:,.2f}"
+    """A price, a small one to its first digits; nothing where it is not known."""
+    if value is None:
+        return ""
+    return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"
 
 
 def listed(words: list[str]) -> str:

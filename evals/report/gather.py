@@ -18,6 +18,7 @@ from evals.report.files import (
     parse_chat,
     parse_command,
     parse_core,
+    parse_failures,
     parse_judge,
     parse_samples,
     parse_tokenizer,
@@ -26,7 +27,7 @@ from evals.report.files import (
 )
 from recipes.errors import InputError
 from recipes.figures import is_number
-from recipes.launches import LAUNCHES_FILE, read_launches
+from recipes.launches import LAUNCHES_FILE, portable, read_launches
 from recipes.training.charts import Records, series
 from recipes.training.export import is_finished
 
@@ -89,8 +90,8 @@ class Stage:
     @property
     def data(self) -> str | None:
         """What it was trained on."""
-        said = self.arguments.get("conversations") or self.arguments.get("dataset") or self.launched("data")
-        return None if said is None else str(said)
+        said = self.launched("data") or self.arguments.get("conversations") or self.arguments.get("dataset")
+        return None if said is None else portable(str(said))
 
     @property
     def processes(self) -> int | None:
@@ -175,6 +176,9 @@ def gather_stage(directory: Path, notes: list[str]) -> Stage:
         samples=read(evals / "samples.json", parse_samples, notes),
         evaluations=[command for path in sorted(evals.glob("*.json")) if (command := read(path, parse_command, []))],
     )
+    for path in (evals / "chat.json", evals / "core.json"):
+        for task, reason in (read(path, parse_failures, []) or {}).items():
+            notes.append(f"{directory.name}: {task} could not be measured ({reason}).")
     if stage.records and not stage.finished:
         made = f"after step {stage.steps:,}" if stage.steps is not None else "before its first step"
         notes.append(f"{directory.name} is not finished: its figures end {made}.")

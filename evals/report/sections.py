@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from evals.core.bundle import GPT2_CORE
 from evals.report.charts import (
     STAGE_COLORS,
     plot_chat,
@@ -15,7 +16,6 @@ from evals.report.files import CORE_TASKS, Samples
 from evals.report.formats import (
     D20_CHAT,
     D20_CORE,
-    GPT2_CORE,
     count,
     dollars,
     duration,
@@ -50,7 +50,7 @@ def headline(run: Run, price: Price) -> list[Block]:
     evaluated = [stage for stage in run.stages if stage.bpb is not None and stage.name == "base"]
     tiles += [(f"{stage.bpb:.4f}", "bits per byte, base") for stage in evaluated]
     if (stage := run.newest("core")) is not None and stage.core.core is not None:
-        tiles.append((f"{stage.core.core:.4f}", f"CORE, {stage.title}; GPT-2: {GPT2_CORE:.4f}"))
+        tiles.append((f"{stage.core.core:.4f}", f"{stage.core.name}, {stage.title}; GPT-2: {GPT2_CORE:.4f}"))
     if (stage := run.newest("chat")) is not None:
         tiles.append(chat_tile(stage))
     seconds = total([stage.seconds for stage in run.stages])
@@ -174,15 +174,17 @@ def core_section(run: Run) -> list[Block]:
         )
     ]
     if core.core is not None:
-        said = f"CORE of {stage.title}: {core.core:.4f}, the mean over {CORE_TASKS} tasks of accuracy above guessing."
-        alt = f"Bar chart of CORE: this model {core.core:.4f}, d20 {D20_CORE}, GPT-2 {GPT2_CORE:.4f}."
-        pictures.insert(0, Picture("core", plot_core(core.core), alt))
+        said = (
+            f"{core.name}, of {stage.title}: {core.core:.4f}, the mean accuracy above guessing of {CORE_TASKS} tasks."
+        )
+        alt = f"Bar chart of {core.name}: this model {core.core:.4f}, d20 {D20_CORE}, GPT-2 {GPT2_CORE:.4f}."
+        pictures.insert(0, Picture("core", plot_core(core.core, core.name), alt))
     else:
         said = (
             f"Over {len(tasks)} of {CORE_TASKS} tasks: {core.partial:.4f}, the mean accuracy above guessing of "
             f"{stage.title}. This is not CORE, and not to be compared with it."
         )
-    blocks: list[Block] = [Heading("CORE" if core.core is not None else "CORE, partial"), Text(said)]
+    blocks: list[Block] = [Heading(core.name), Text(said)]
     if core.max_examples is not None:
         blocks.append(Text(f"At most {core.max_examples:,} examples of each task.", quiet=True))
     rows = [
@@ -198,7 +200,7 @@ def core_section(run: Run) -> list[Block]:
 def core_text(stage: Stage) -> str:
     """CORE by its name, or as what it is."""
     if stage.core.core is not None:
-        return f"{stage.core.core:.4f}"
+        return f"{stage.core.core:.4f}" + (f" ({stage.core.name})" if stage.core.max_examples is not None else "")
     return f"{stage.core.partial:.4f} over {len(stage.core.tasks)} of {CORE_TASKS} tasks"
 
 
@@ -213,7 +215,7 @@ def judge_section(run: Run) -> list[Block]:
             each.judge.judge,
             f"{each.judge.mean_score:.1f}",
             count(each.judge.count),
-            count(each.judge.failed),
+            count(each.judge.missing),
         ]
         for each in stages
     ]
@@ -366,7 +368,7 @@ def system_rows(launch: dict[str, Any]) -> list[list[str]]:
 def commands_section(run: Run) -> list[Block]:
     """The exact commands."""
     blocks: list[Block] = []
-    commands_of = {"tokenizer": commands(run.tokenizer_launches)}
+    commands_of = {"tokenizer": commands([*run.tokenizer_launches, run.tokenizer or {}])}
     commands_of |= {stage.title: stage.commands + stage.evaluations for stage in run.stages}
     for name, given in commands_of.items():
         if given:

@@ -53,6 +53,7 @@ def test_the_metadata_is_what_the_hub_asks_for(run_dir):
     loaded = ModelCard.load(path)
     assert loaded.data.eval_results and loaded.data.model_name == "small-grpo"
     write(run_dir / "base" / "arguments.json", {"total_batch_size": 64, "dataset": "HuggingFaceFW/fineweb-edu"})
+    (run_dir / "base" / "launches.json").unlink()
     assert metadata_load(card_of(run_dir, "base")[1])["datasets"] == ["HuggingFaceFW/fineweb-edu"]
 
 

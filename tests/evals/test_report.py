@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from matplotlib import image
@@ -267,3 +268,38 @@ def test_how_each_evaluation_was_made_is_told(run_dir):
     write(run_dir / "base" / "evals" / "chat.json", {"model": "x", "command": command, "tasks": fewer})
     for text in written(run_dir):
         assert command in text and "Only 50 problems a task for base." in text
+
+
+def test_core_on_some_examples_is_named_so_and_is_not_in_the_index(run_dir):
+    write(run_dir / "base" / "evals" / "core.json", core(CORE_22) | {"max_examples": 10})
+    markdown, _ = written(run_dir)
+    assert "## CORE on 10 examples a task" in markdown
+    assert not any(line.startswith("| CORE ") for line in (run_dir / "base/README.md").read_text().splitlines())
+
+
+def test_tasks_that_failed_are_told_and_a_stage_without_any_figure_is_passed_over(run_dir):
+    write(run_dir / "grpo" / "evals" / "chat.json", {"model": "x", "failed": {"gsm8k": "out of memory"}, "tasks": {}})
+    write(run_dir / "base" / "evals" / "core.json", {"model": "x", "core": None, "failed": {"copa": "x"}, "tasks": {}})
+    markdown, _ = written(run_dir)
+    assert "grpo: gsm8k could not be measured (out of memory)." in markdown.replace("\\", "")
+    assert "base: copa could not be measured" in markdown and "## CORE" not in markdown
+    assert "right in 2 exams, SFT" in markdown
+
+
+def test_an_interrupted_judgment_counts_the_scores_there_are(run_dir):
+    path = run_dir / "sft" / "evals" / "judge.json"
+    judged = json.loads(path.read_text())
+    waiting = {"instruction": "Next.", "input": "", "reference": "r", "answer": "a", "score": None, "reason": None}
+    write(path, judged | {"count": 4, "rows": [*judged["rows"], waiting, waiting, waiting]})
+    markdown, _ = written(run_dir)
+    row = next(line for line in markdown.splitlines() if "a-judge" in line and line.startswith("| SFT"))
+    assert [cell.strip() for cell in row.split("|")[3:6]] == ["40.0", "1", "3"]
+    assert "1 instructions" in (run_dir / "sft/README.md").read_text()
+
+
+def test_no_path_of_the_machine_is_in_report_or_card(run_dir):
+    home = str(Path.home())
+    write(run_dir / "base" / "arguments.json", {"total_batch_size": 64, "dataset": f"{home}/secret/corpus.jsonl"})
+    (run_dir / "base" / "launches.json").unlink()
+    for text in [*written(run_dir), (run_dir / "base/README.md").read_text()]:
+        assert home not in text.replace("\\", "") and "~/secret/corpus.jsonl" in text.replace("\\", "")

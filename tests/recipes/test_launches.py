@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evals.report.gather import gather
-from recipes.launches import ROOT, command_line, describe_checkout, read_launches, record_launch
+from recipes.launches import ROOT, command_line, describe_checkout, portable, read_launches, record_launch
 from tests.recipes.processes import flags, run
 
 
@@ -124,4 +124,4 @@ def test_a_stage_records_itself_and_its_run_can_be_reported(tiny, tmp_path):
     assert command.startswith("python recipes/pretrain.py --dataset ") and "--num_iterations 6" in command
     assert (stage.steps, stage.tokens, stage.processes) == (6, 6 * 128, 1)
     assert stage.launched("precision") in ("bf16", "no") and stage.bpb > 0 and stage.finished
-    assert stage.data == str(tiny["dataset"])
+    assert stage.data == portable(str(tiny["dataset"]))

@@ -15,16 +15,16 @@ class JudgeServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, reply: Callable[[str, int], Reply], models: list[str] | None) -> None:
+    def __init__(self, reply: Callable[[str, int], Reply], models: list[str] | None, query: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.reply, self.models = reply, models
+        self.reply, self.models, self.query = reply, models, query  # of every request
         self.requests: list[dict] = []  # bodies
         self.keys: list[str | None] = []  # headers
         self.lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        return f"http://127.0.0.1:{self.server_port}/v1{self.query}"
 
     @property
     def prompts(self) -> list[str]:
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["authorization"])
-        if self.path != "/v1/models" or self.server.models is None:
+        if self.path != f"/v1/models{self.server.query}" or self.server.models is None:
             self.send(404, {}, "{}")
         else:
             self.send(200, {}, json.dumps({"data": [{"id": name} for name in self.server.models]}))
@@ -51,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             before = self.server.prompts.count(prompt)
             self.server.requests.append(body)
             self.server.keys.append(self.headers["authorization"])
-        reply = self.server.reply(prompt, before) if self.path == "/v1/chat/completions" else (404, {}, "{}")
+        known = self.path == f"/v1/chat/completions{self.server.query}"
+        reply = self.server.reply(prompt, before) if known else (404, {}, "{}")
         if reply == DROP:
             self.close_connection = True
         elif isinstance(reply, tuple):
@@ -74,9 +75,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(reply: Callable[[str, int], Reply], models: list[str] | None = ("grader",)) -> Iterator[JudgeServer]:
+def serve(
+    reply: Callable[[str, int], Reply], models: list[str] | None = ("grader",), query: str = ""
+) -> Iterator[JudgeServer]:
     """The server, in a thread, until the block ends."""
-    with JudgeServer(reply, models) as server:
+    with JudgeServer(reply, models, query) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -29,7 +29,7 @@ def test_nonsense_twice_is_a_counted_failure(judged):
         missing, results = judged(server)
     assert (missing, results["failed"], results["count"]) == (1, 1, len(ANSWERS))
     row = next(row for row in results["rows"] if "12*4" in row["instruction"])
-    assert (row["score"], row["error"]) == (None, "no score from 0 to 100 in 'Score: 1000!'")
+    assert (row["score"], row["error"]) == (None, "no single score from 0 to 100 in 'Score: 1000!'")
     scored = [score for question, score in EXPECTED.items() if "12*4" not in question]
     assert results["mean_score"] == pytest.approx(sum(scored) / len(scored))
     assert len(server.requests) == ASKED + 1
@@ -172,6 +172,11 @@ def test_an_endpoint_may_be_named_by_any_of_its_usual_urls(url, base):
     assert endpoint._urls(url) == (f"{base}/models{query}", f"{base}/chat/completions{query}")
 
 
+@pytest.mark.parametrize("url", ["http://h/v1?api_key=X", "http://u:p@h/v1", "http://h/v1#x", "http://h/v1"])
+def test_the_public_url_is_without_secrets(url):
+    assert endpoint.public_url(url) == "http://h/v1"
+
+
 # The key
 
 KEY = "sk-very-secret"
@@ -210,3 +215,30 @@ def test_a_missing_or_impossible_key_is_told(judged, monkeypatch, key):
     with serve(grade) as server, pytest.raises(InputError, match="^environment variable JUDGE_KEY holds no key: "):
         judged(server, api_key_env="JUDGE_KEY")
     assert server.keys == []
+
+
+@pytest.mark.parametrize("models", [None, ["grader"]])
+def test_a_key_in_the_url_is_used_and_never_written_or_printed(judged, monkeypatch, tmp_path, capsys, models):
+    def echo(prompt, before):
+        return (400, {}, json.dumps({"error": f"bad {KEY}"})) if "12*4" in prompt else f"score: 5, at ?api_key={KEY}"
+
+    with serve(echo, models, query=f"?api_key={KEY}") as server:
+        monkeypatch.setattr("sys.argv", ["judge", "--judge", server.url, f"--judge={server.url}"])
+        missing, results = judged(server)
+    plain = server.url.partition("?")[0]
+    assert missing == 1 and len(server.requests) == ASKED, "the query was sent: the server refuses others"
+    assert results["arguments"]["judge"] == plain and results["judge"] == (plain if models is None else "grader")
+    assert results["command"].endswith(f"--judge {plain} --judge={plain}")
+    assert KEY not in (tmp_path / "judge.json").read_text() + "".join(capsys.readouterr())
+
+
+def test_a_url_that_is_none_does_not_print_its_password():
+    with pytest.raises(InputError) as complaint:
+        endpoint.EndpointJudge(f"me:{KEY}/x@localhost:8000/v1")
+    assert KEY not in str(complaint.value)
+
+
+def test_the_reason_why_every_answer_failed_is_printed(judged, capsys):
+    with serve(lambda prompt, before: (401, {}, '{"error": "who are you?"}')) as server:
+        judged(server, concurrency=1)
+    assert "commonest failure (3 times): HTTP 401: who are you?" in capsys.readouterr().out.splitlines()[-2]

@@ -3,7 +3,10 @@
 import itertools
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -74,7 +77,7 @@ def test_a_judge_that_dies_midway_is_gone_on_with(judged, model_dir, instruction
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 answers have no score: run the same command again")
     halfway = json.loads((tmp_path / "judge.json").read_text())
-    assert (halfway["count"], halfway["failed"]) == (len(ANSWERS), 3)
+    assert (halfway["count"], halfway["scored"], halfway["failed"]) == (len(ANSWERS), len(ANSWERS) - 3, 3)
     assert {row["instruction"]: row["answer"] for row in halfway["rows"]} == ANSWERS
 
     (copy / "model.safetensors").unlink()  # the answers are there already
@@ -157,6 +160,44 @@ def test_what_was_judged_before_an_interruption_is_written():
     assert written[-1] == [(None, None), (80, None)]
 
 
+# A shell in the background starts its programs without Ctrl-C.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from evals.judge.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_waits_for_no_request(model_dir, instructions, tmp_path):
+    second, released = threading.Event(), threading.Event()
+
+    def reply(prompt, before):
+        if len(server.requests) > 1:
+            second.set()
+            released.wait(120)
+        return grade(prompt)
+
+    output = tmp_path / "judge.json"
+    with serve(reply) as server:
+        flags = {"model": model_dir, "instructions": instructions, "judge": server.url, "output": output}
+        words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+        command = [sys.executable, "-c", PROGRAM, *words, "--concurrency", "1"]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                assert second.wait(120)
+                process.send_signal(signal.SIGINT)
+                shown, complaints = process.communicate(timeout=60)  # while the request is still unanswered
+            finally:
+                process.kill()
+                released.set()
+    assert process.returncode == 130 and "Traceback" not in complaints
+    assert shown.splitlines()[-1] == "interrupted; the same command goes on"
+    results = json.loads(output.read_text())
+    assert results["scored"] == 2 and results["failed"] == 0, "the empty answer, and the one that was judged"
+
+
 # A judge that runs here
 
 
@@ -201,7 +242,7 @@ def test_a_local_judge_that_talks_nonsense_is_asked_once_more(tokenizer, model_d
     judge = local_judge(tokenizer, tmp_path / "judge", "score:70", "Aha")  # equally likely; greedily it says Aha
     missing, results = run_local(model_dir, instructions, judge, tmp_path / "judge.json")
     outcomes = [row.get("error", row["score"]) for row in results["rows"] if row["answer"]]
-    assert 70 in outcomes and set(outcomes) <= {70, "no score from 0 to 100 in 'Aha'"}
+    assert 70 in outcomes and set(outcomes) <= {70, "no single score from 0 to 100 in 'Aha'"}
     assert missing == results["failed"] == sum(outcome != 70 for outcome in outcomes)
 
 
