@@ -164,7 +164,7 @@ from tokenizer.samples import DOMAINS
 from tokenizer.train import train_tokenizer
 state, task = PartialState(cpu=True), choice_task(9)
 if state.process_index == 1:
-    task = dataclasses.replace(task, problems=[dataclasses.replace(p, grade=None) for p in task.problems])
+    task = dataclasses.replace(task, problems=[dataclasses.replace(p, letters=None) for p in task.problems])
 tokenizer = train_tokenizer([text[:400] for text in DOMAINS.values()], vocab_size=300)
 try:
     evaluate_task(always(tokenizer, "B"), tokenizer, task, batch_size=2)
@@ -185,7 +185,7 @@ def test_a_failure_on_one_process_ends_the_task_on_all():
     finally:
         for process in processes:
             process.kill()
-    assert said == ["mmlu: it failed on another process\n", "'NoneType' object is not callable\n"]
+    assert said == ["mmlu: it failed on another process\n", "'NoneType' object is not iterable\n"]
 
 
 def test_chat_core_is_the_mean_of_centered_accuracies_and_partial_where_tasks_are_missing():
