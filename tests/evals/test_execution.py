@@ -23,7 +23,7 @@ def run(code, limits=BRIEF):
 def test_a_program_that_runs_to_its_end_has_passed():
     end = run("import sys\nprint('out')\nprint('err', file=sys.stderr)")
     assert (end.status, end.exit_code, end.stdout, end.stderr) == ("passed", 0, "out\n", "err\n")
-    assert 0 < end.seconds < BRIEF.seconds and set(end.layers) >= {"limits"}
+    assert end.seconds > 0 and set(end.layers) >= {"limits"}
 
 
 @pytest.mark.parametrize(
