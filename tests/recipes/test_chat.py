@@ -16,6 +16,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -75,6 +76,13 @@ class Terminal:
             assert time.monotonic() < deadline and self._read(), f"{text!r} did not come:\n{self.screen}"
         start, self.seen = self.seen, self.screen.index(text, self.seen) + len(text)
         return self.screen[start : self.seen]
+
+    def wait_for_sleep(self) -> None:
+        """Until it really waits for a key: Python's input() misses a Ctrl-C between its prompt and its wait."""
+        deadline = time.monotonic() + PATIENCE
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < deadline, f"it does not wait for a key:\n{self.screen}"
+            time.sleep(0.01)
 
     def ask(self, question: str) -> str:
         """Type a line at the prompt; all that is printed until the next prompt."""
@@ -169,6 +177,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal, endless_dir):
     chat.wait_for("aaaa")
     chat.type("\x03")
     chat.wait_for(" (stopped)\n> ")
+    chat.wait_for_sleep()
     chat.type("\x03")
     assert chat.end() == 0
     assert chat.screen.endswith("Bye.\n")
