@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TO_TEST := $(VENV)/.ready_to_test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-CODE := modeling_nanochat tokenizer recipes evals benchmarks tests
+CODE := modeling_nanochat tokenizer recipes evals space benchmarks tests
 PRESET ?= auto
 RUN ?=
 BUNDLE ?=
@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): $(READY)
-	$(INSTALL) -e '.[dev,harness,peft,serve]'
+	$(INSTALL) -e '.[dev,harness,peft,serve,space]'
 	@touch $(READY_TO_TEST)
 
 clean:

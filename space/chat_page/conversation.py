@@ -1,0 +1,144 @@
+"""A conversation in its two shapes: as the page shows it, and as the model reads it.
+
+The page's own is the only copy: it lives in the visitor's browser and comes with every question. Nothing of it stays
+on the server, and a server that has been away goes on where the conversation stands.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from recipes.errors import InputError
+from recipes.inference.generate import Call, Event, Result, Text, render_prompt
+from tokenizer.chat import CALCULATOR, Message
+
+from .limits import MAX_CONVERSATION, MAX_TURNS, clean
+
+Shown = dict[str, Any]  # a message as gr.Chatbot has it
+
+CALCULATION = "Calculator"  # title of what shows a call and its result
+EQUALS = "\n= "  # between the two; no result has a line end
+
+# gr.Chatbot takes text for HTML, Markdown or not, and has no switch for that. A space of no width behind each
+# character that would begin a tag or an entity makes it a plain one again. `&lt;` would be edited and copied as that.
+NO_WIDTH = "\N{ZERO WIDTH SPACE}"
+HTML_BEGINS = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])")
+
+
+def shown_text(role: str, text: str) -> Shown:
+    """A message that shows `text` as it is, HTML included. (A bare string would lose the spaces at its ends.)"""
+    plain = HTML_BEGINS.sub(rf"\g<0>{NO_WIDTH}", text)
+    return {"role": role, "content": [{"type": "text", "text": plain}]}
+
+
+def shown_call(expression: str, result: str) -> Shown:
+    """A call and its result, folded together."""
+    message = shown_text("assistant", f"{expression}{EQUALS}{result}")
+    return message | {"metadata": {"title": CALCULATION, "status": "done"}}
+
+
+def text_of(message: Shown) -> str:
+    """Text of a message that came from a browser, whoever wrote it there."""
+    return typed("".join(part["text"] for part in message["content"] if part["type"] == "text"))
+
+
+def typed(text: str) -> str:
+    """A text of the page as it was meant: without what `shown_text` puts into it, and harmless."""
+    return clean(re.sub(rf"([<&]){NO_WIDTH}", r"\1", text))
+
+
+def is_call(message: Shown) -> bool:
+    return (message.get("metadata") or {}).get("title") == CALCULATION
+
+
+def tidy(shown: Sequence[Shown]) -> list[Shown]:
+    """A conversation that came from a browser, made of nothing but what this page puts there.
+
+    Raises `InputError` if it has become too long.
+    """
+    messages = []
+    for message in shown:
+        text = text_of(message)
+        expression, equals, result = text.rpartition(EQUALS)
+        if message["role"] == "user":
+            messages.append(shown_text("user", text))
+        elif message["role"] == "assistant":
+            called = is_call(message) and equals
+            messages.append(shown_call(expression, result) if called else shown_text("assistant", text))
+    if sum(message["role"] == "user" for message in messages) > MAX_TURNS:
+        raise InputError(f"A conversation may have {MAX_TURNS} questions: clear this one to begin anew.")
+    if sum(len(text_of(message)) for message in messages) > MAX_CONVERSATION:
+        raise InputError(
+            f"The conversation has more than {MAX_CONVERSATION:,} characters: clear this one to begin anew."
+        )
+    return messages
+
+
+def last_question(shown: Sequence[Shown]) -> int:
+    """Index of the newest question; 0 without any."""
+    return max((index for index, message in enumerate(shown) if message["role"] == "user"), default=0)
+
+
+def as_messages(shown: Sequence[Shown]) -> list[Message]:
+    """What the page shows, as messages in the OpenAI format; questions and answers take turns."""
+    messages: list[Message] = []
+    for message in shown:
+        text, last = text_of(message), messages[-1] if messages else None
+        if message["role"] == "user":
+            if last is not None and (last["role"] != "assistant" or "tool_calls" in last):
+                messages.append({"role": "assistant", "content": ""})  # nothing was said
+            messages.append({"role": "user", "content": text})
+        elif is_call(message):
+            expression, _, result = text.rpartition(EQUALS)
+            if last is None or last["role"] != "assistant":
+                messages.append({"role": "assistant", "content": ""})
+            call = {"name": CALCULATOR, "arguments": {"expression": expression}}
+            messages[-1]["tool_calls"] = [{"type": "function", "function": call}]
+            messages.append({"role": "tool", "name": CALCULATOR, "content": result})
+        else:
+            messages.append({"role": "assistant", "content": text})
+    return messages
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase, system: str, messages: list[Message], most: int
+) -> tuple[list[Message], int]:
+    """The conversation without its oldest questions, so that its prompt has `most` tokens if the newest one allows it.
+
+    Returns the messages, instructions included, and the length of their prompt.
+    """
+    instructions = [{"role": "system", "content": system}] if system.strip() else []
+    questions = [index for index, message in enumerate(messages) if message["role"] == "user"]
+
+    def length(first: int) -> int:
+        return len(render_prompt(tokenizer, instructions + messages[first:]))
+
+    fits = bisect_left(questions[:-1], True, key=lambda first: length(first) <= most)
+    first = questions[fits]
+    return instructions + messages[first:], length(first)
+
+
+class Answer:
+    """An answer as it grows, in the page's shape."""
+
+    def __init__(self) -> None:
+        self.shown: list[Shown] = []
+        self.text = ""  # said since the last call
+        self.expression = ""
+
+    def add(self, event: Event) -> None:
+        """Take an event in; the reply's end says nothing new."""
+        match event:
+            case Text(text):
+                if not self.text:
+                    self.shown.append({})
+                self.text += text
+                self.shown[-1] = shown_text("assistant", self.text)
+            case Call(expression):
+                self.expression = clean(expression)
+            case Result(text):
+                self.shown.append(shown_call(self.expression, text))
+                self.text = ""

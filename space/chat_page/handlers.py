@@ -1,0 +1,254 @@
+"""What happens when a visitor does something: each function belongs to an event of the page and returns its updates.
+
+Talking takes two events. The first is done at once and outside the queue: it checks the message and shows it. The
+second waits its turn, and writes.
+"""
+
+import re
+import secrets
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from recipes.errors import InputError
+from recipes.inference.generate import Reply, Sampling, Text
+
+from .conversation import Answer, Shown, as_messages, fitting, last_question, shown_text, text_of, tidy, typed
+from .engine import Engine
+from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message, clean
+from .turns import Turns, paced
+
+Updates = tuple[Any, ...]
+BUSY = {"submit_btn": False, "stop_btn": True}  # of the text box
+NOT_ASKED = 0  # in place of a turn's number
+IDLE = {"submit_btn": True, "stop_btn": False}
+
+
+def warn(error: Exception) -> None:
+    """One line on the page for a mistake of the visitor's; for one of ours, the traceback goes to the console."""
+    if isinstance(error, InputError):
+        message = str(error)
+        gr.Warning(message[0].upper() + message[1:])
+    else:
+        traceback.print_exception(error)
+        gr.Warning("Something went wrong here. What you wrote is still there: try again.")
+
+
+def sampling_of(temperature: float, top_k: float, top_p: float, max_tokens: float, seed: str) -> Sampling:
+    """What the controls say. An empty seed draws anew each time. Raises `InputError` for impossible values."""
+    for name, value in {"temperature": temperature, "top-k": top_k, "top-p": top_p, "tokens": max_tokens}.items():
+        if not isinstance(value, int | float):
+            raise InputError(f"{name} must be a number.")
+    if seed.strip() and not re.fullmatch(r"[0-9]{1,18}", seed.strip()):
+        raise InputError("The seed must be a whole number, or nothing.")
+    greedy = temperature == 0
+    return Sampling(
+        max_new_tokens=min(int(max_tokens), MAX_NEW_TOKENS),
+        temperature=temperature,
+        top_k=None if greedy or top_k < 1 else int(top_k),
+        top_p=1.0 if greedy else top_p,
+        seed=int(seed) if seed.strip() else secrets.randbelow(2**31),
+    )
+
+
+def figures(
+    reply: Reply | None, seconds: float, prompt: int, engine: Engine, sampling: Sampling, left_out: int = 0
+) -> str:
+    """The line under an answer."""
+    if reply is None:
+        return "stopped"
+    parts = ["stopped"] if reply.stopped else []
+    parts.append(f"{reply.tokens:,} token{'s' * (reply.tokens != 1)}")
+    if reply.tokens:
+        parts.append(f"{reply.tokens / max(seconds, 1e-6):,.0f} tokens/s")
+    if engine.context < 2**31:
+        parts.append(f"context {prompt + reply.tokens:,} of {engine.context:,}")
+    if sampling.temperature:
+        parts.append(f"seed {sampling.seed}")
+    if left_out:
+        parts.append(f"{left_out} older question{'s' * (left_out != 1)} left out")
+    return " · ".join(parts)
+
+
+def awaited(updates: Iterator[Updates], turns: Turns, session: str, turn: int) -> Iterator[Updates]:
+    """Updates for as long as the visitor waits for this answer, and has not cleared it or asked something else."""
+    for update in updates:
+        if turns.current(session, turn) is None:
+            return
+        yield update
+
+
+class Talk:
+    """The chat tab."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.turns = Turns()
+
+    def send(self, text: str, shown: list[Shown], request: gr.Request) -> Updates:
+        """Show the question and clear the text box."""
+        return self._ask(text, shown, request)
+
+    def example(self, shown: list[Shown], data: gr.SelectData, request: gr.Request) -> Updates:
+        return self._ask(data.value["text"], shown, request)
+
+    def retry(self, shown: list[Shown], request: gr.Request) -> Updates:
+        """Ask the last question again."""
+        asked = last_question(shown)
+        return self._ask(text_of(shown[asked]) if shown else "", shown[:asked], request)
+
+    def edit(self, shown: list[Shown], data: gr.EditData, request: gr.Request) -> Updates:
+        """Ask an earlier question in other words; what followed it is gone."""
+        index = data.index[0] if isinstance(data.index, list | tuple) else data.index
+        return self._ask(typed(str(data.value)), shown[: int(index)], request)
+
+    def undo(self, shown: list[Shown], request: gr.Request) -> Updates:
+        """Take the last question back into the text box."""
+        self.turns.forget(request.session_hash)
+        asked = last_question(shown)
+        return shown[:asked], gr.update(value=text_of(shown[asked]) if shown else "", **IDLE), ""
+
+    def stop(self, request: gr.Request) -> dict:
+        self.turns.stop(request.session_hash)
+        return gr.update(**IDLE)
+
+    def clear(self, request: gr.Request) -> Updates:
+        self.turns.forget(request.session_hash)
+        return [], gr.update(**IDLE), ""
+
+    def leave(self, request: gr.Request) -> None:
+        self.turns.forget(request.session_hash)
+
+    def _ask(self, text: str, shown: list[Shown], request: gr.Request) -> Updates:
+        try:
+            check_ready(self.engine)
+            question = shown_text("user", check_message(text))
+            conversation = tidy([*shown, question])
+        except InputError as error:
+            warn(error)
+            return gr.skip(), gr.skip(), gr.skip(), NOT_ASKED
+        return conversation, gr.update(value="", **BUSY), "", self.turns.begin(request.session_hash)
+
+    def answer(
+        self,
+        shown: list[Shown],
+        turn: int,
+        system: str,
+        temperature: float,
+        top_k: float,
+        top_p: float,
+        max_tokens: float,
+        seed: str,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Write the answer to the last question of `shown`, then a line of figures."""
+        stop = self.turns.current(request.session_hash, turn)
+        if stop is not None:
+            controls = system, temperature, top_k, top_p, max_tokens, seed
+            updates = self._write(shown, stop, *controls)
+            yield from awaited(updates, self.turns, request.session_hash, turn)
+        yield (gr.skip(),) * 3  # what came last is sent once more, and might undo what the visitor has done since
+
+    def _write(
+        self,
+        shown: list[Shown],
+        stop: threading.Event,
+        system: str,
+        *controls: Any,
+    ) -> Iterator[Updates]:
+        answer, line = Answer(), ""
+        try:
+            shown = tidy(shown)
+            check_ready(self.engine)
+            check_length("system prompt", system, MAX_SYSTEM)
+            sampling = sampling_of(*controls)
+            messages = as_messages(shown)
+            room = min(sampling.max_new_tokens, self.engine.context // 4)
+            read, prompt = fitting(self.engine.tokenizer, clean(system), messages, self.engine.context - room)
+            left_out = sum(each["role"] == "user" for each in messages) - sum(each["role"] == "user" for each in read)
+            started, reply = time.perf_counter(), None
+            for events in paced(self.engine.stream(read, sampling, stop), stop):
+                for event in events:
+                    answer.add(event)
+                    reply = event if isinstance(event, Reply) else reply
+                yield shown + answer.shown, gr.skip(), gr.skip()
+            line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling, left_out)
+        except Exception as error:
+            warn(error)
+            if not answer.shown:  # give the question back, to be mended
+                yield shown[:-1], gr.update(value=text_of(shown[-1]), **IDLE), ""
+                return
+        if not answer.shown:
+            line = f"no answer · {line}"
+        yield shown + answer.shown, gr.update(**IDLE), line
+
+
+class Continue:
+    """The tab where a text is continued, as a base model does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.turns = Turns()
+
+    def begin(self, text: str, request: gr.Request) -> Updates:
+        try:
+            check_ready(self.engine)
+            check_length("text", text, MAX_MESSAGE)
+        except InputError as error:
+            warn(error)
+            return gr.skip(), gr.skip(), gr.skip(), NOT_ASKED
+        return gr.update(visible=False), gr.update(visible=True), "", self.turns.begin(request.session_hash)
+
+    def stop(self, request: gr.Request) -> Updates:
+        self.turns.stop(request.session_hash)
+        return gr.update(visible=True), gr.update(visible=False)
+
+    def leave(self, request: gr.Request) -> None:
+        self.turns.forget(request.session_hash)
+
+    def write(
+        self,
+        text: str,
+        turn: int,
+        temperature: float,
+        top_k: float,
+        top_p: float,
+        max_tokens: float,
+        seed: str,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Let `text` grow in its box, then a line of figures."""
+        stop = self.turns.current(request.session_hash, turn)
+        if stop is not None:
+            updates = self._write(text, stop, temperature, top_k, top_p, max_tokens, seed)
+            yield from awaited(updates, self.turns, request.session_hash, turn)
+        yield (gr.skip(),) * 4  # as above
+
+    def _write(self, text: str, stop: threading.Event, *controls: Any) -> Iterator[Updates]:
+        idle = gr.update(visible=True), gr.update(visible=False)
+        line = ""
+        try:
+            check_ready(self.engine)
+            check_length("text", text, MAX_MESSAGE)
+            text = clean(text)
+            sampling = sampling_of(*controls)
+            prompt = len(self.engine.tokenizer.encode(text, add_special_tokens=False)) + 1
+            started, reply = time.perf_counter(), None
+            for events in paced(self.engine.stream(text, sampling, stop), stop):
+                text += "".join(event.text for event in events if isinstance(event, Text))
+                reply = next((event for event in events if isinstance(event, Reply)), reply)
+                yield text, gr.skip(), gr.skip(), gr.skip()
+            line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling)
+        except Exception as error:
+            warn(error)
+        yield text, *idle, line
+
+
+def check_ready(engine: Engine) -> None:
+    """Raise `InputError` while there is no model."""
+    if not engine.ready:
+        raise InputError(f"The model is not there yet. {engine.trouble or 'It is being loaded.'}")

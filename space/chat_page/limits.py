@@ -1,0 +1,35 @@
+"""What one visitor may ask for, so that there is something left for the others; and texts made harmless."""
+
+import unicodedata
+
+from recipes.errors import InputError
+
+MAX_MESSAGE = 8_000  # characters
+MAX_SYSTEM = 2_000
+MAX_CONVERSATION = 100_000  # characters of all messages; the model reads what its context holds of the newest
+MAX_TURNS = 50
+MAX_NEW_TOKENS = 1_024
+MAX_SECONDS = 120  # of one answer
+MAX_WAITING = 60  # answers in the queue
+SESSIONS = 1_000  # whose buttons the server remembers
+
+
+def clean(text: str) -> str:
+    """`text` with plain line ends, and without control characters and halves of characters (lone surrogates)."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(each for each in text if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cs"))
+
+
+def check_message(text: str) -> str:
+    """The message, cleaned. Raises `InputError` if it is empty or too long."""
+    check_length("message", text, MAX_MESSAGE)
+    text = clean(text)
+    if not text.strip():
+        raise InputError("The message is empty: write something.")
+    return text
+
+
+def check_length(what: str, text: str, most: int) -> None:
+    """Raise `InputError` for a text of more than `most` characters."""
+    if len(text) > most:
+        raise InputError(f"The {what} has {len(text):,} characters, and {most:,} are allowed: shorten it.")

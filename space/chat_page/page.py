@@ -1,0 +1,195 @@
+"""The page: what stands where, and which handler belongs to which event."""
+
+import html
+import re
+import time
+from pathlib import Path
+
+import gradio as gr
+
+from .engine import Engine
+from .handlers import Continue, Talk
+from .limits import MAX_NEW_TOKENS, MAX_WAITING, SESSIONS
+from .style import CSS, SCRIPT, theme
+
+EXAMPLES = [
+    "Why is the sky blue?",
+    "What is the capital of France?",
+    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
+    "How many letters r are in strawberry?",
+]
+BEGINNINGS = ["The capital of France is", "Once upon a time", "The planets of the solar system are:"]
+EVERY = 2  # seconds between two looks at whether the model has come
+QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# Through the queue, as gradio tells nobody of an error otherwise, but past those who wait in it.
+AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+IN_TURN = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal", "api_visibility": "private"}
+# What a tab shows stays in that tab, also when it is loaded anew: gradio does so after the server has been away.
+KEEP = "(shown, text) => { if (window.restored) sessionStorage.nanochat = JSON.stringify([shown, text]); }"
+RESTORE = """(shown, text) => {
+  window.restored = true;
+  return sessionStorage.nanochat ? JSON.parse(sessionStorage.nanochat) : [shown, text];
+}"""
+SWITCH_COLOURS = "() => { document.body.classList.toggle('dark'); }"
+
+
+def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = True) -> gr.Blocks:
+    """Serve the page on `port` (None: 7860, or the next free one); `block` until it is interrupted."""
+    page = build_page(chat, base)
+    page.launch(
+        server_port=port,
+        prevent_thread_lock=not block,
+        theme=theme(),
+        css=CSS,
+        js=SCRIPT,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size="1kb",  # nothing is to be uploaded
+        state_session_capacity=SESSIONS,
+        ssr_mode=False,
+        share=False,
+    )
+    return page
+
+
+def build_page(chat: Engine, base: Engine) -> gr.Blocks:
+    """The whole page. `base` is what continues texts: a base model, or the chat model once more."""
+    with gr.Blocks(title="nanochat", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        with gr.Row(elem_id="top"):
+            head = gr.HTML(describe(chat), elem_id="head")
+            colours = gr.Button("◐", elem_id="colours", size="sm", min_width=40, scale=0)
+        with gr.Tabs():
+            with gr.Tab("Chat"):
+                shown, box, line, turn = chat_tab()
+            with gr.Tab("Continue a text"):
+                text, go, halt, text_line, text_turn = text_tab(base)
+        with gr.Accordion("Settings", open=False, elem_id="settings"):
+            system, *sampling = settings()
+
+        talk, continuation = Talk(chat), Continue(base)
+        asked = [shown, box, line, turn]
+        first_steps = [
+            box.submit(talk.send, [box, shown], asked, **AT_ONCE),
+            shown.example_select(talk.example, shown, asked, **AT_ONCE),
+            shown.retry(talk.retry, shown, asked, **AT_ONCE),
+            shown.edit(talk.edit, shown, asked, **AT_ONCE),
+        ]
+        wanted = [shown, turn, system, *sampling]
+        answers = [
+            step.success(talk.answer, wanted, [shown, box, line], show_progress_on=shown, **IN_TURN)
+            for step in first_steps
+        ]
+        shown.undo(talk.undo, shown, [shown, box, line], **AT_ONCE)
+        shown.clear(talk.clear, None, [shown, box, line], **AT_ONCE)
+        # What is still on its way of an earlier answer must not be shown any more.
+        gr.on([box.submit, shown.example_select, shown.retry, shown.edit, shown.undo, shown.clear], cancels=answers)
+        box.stop(talk.stop, None, box, **QUIETLY)
+        gr.on([shown.change, box.change], None, [shown, box], js=KEEP)
+        page.load(None, [shown, box], [shown, box], js=RESTORE)
+
+        gr.on([go.click, text.submit], continuation.begin, text, [go, halt, text_line, text_turn], **AT_ONCE).success(
+            continuation.write,
+            [text, text_turn, *sampling],
+            [text, go, halt, text_line],
+            show_progress_on=text,
+            **IN_TURN,
+        )
+        halt.click(continuation.stop, None, [go, halt], **QUIETLY)
+
+        clock = gr.Timer(EVERY)
+        gr.on([page.load, clock.tick], lambda: look(chat), None, [head, clock], **QUIETLY)
+        page.unload(talk.leave)
+        page.unload(continuation.leave)
+        colours.click(None, js=SWITCH_COLOURS)
+    return page.queue(max_size=MAX_WAITING, api_open=False)
+
+
+def chat_tab() -> tuple[gr.Chatbot, gr.Textbox, gr.HTML, gr.Number]:
+    shown = gr.Chatbot(
+        show_label=False,
+        elem_id="chat",
+        height=None,
+        render_markdown=False,  # what a model writes is text, whatever it looks like
+        sanitize_html=True,
+        latex_delimiters=[],
+        allow_tags=False,
+        buttons=["copy"],
+        editable="user",
+        feedback_options=None,
+        examples=[{"text": text} for text in EXAMPLES],
+        placeholder="Ask something",
+    )
+    box = gr.Textbox(
+        placeholder="Write a message",
+        show_label=False,
+        container=False,
+        lines=1,
+        max_lines=8,
+        submit_btn=True,
+        autofocus=True,
+        elem_id="message",
+    )
+    line = gr.HTML(elem_id="figures", elem_classes="figures")
+    return shown, box, line, gr.Number(visible="hidden", precision=0)
+
+
+def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, gr.Number]:
+    gr.HTML(
+        f"<p class='quiet'>{html.escape(name_of(base.source))} goes on with any text, without a chat around it.</p>"
+    )
+    text = gr.Textbox(
+        "", show_label=False, container=False, lines=10, max_lines=24, elem_id="text", placeholder="Begin a text"
+    )
+    with gr.Row():
+        go = gr.Button("Continue", variant="primary", elem_id="go")
+        halt = gr.Button("Stop", visible=False, elem_id="halt")
+    line = gr.HTML(elem_classes="figures")
+    gr.Examples([[each] for each in BEGINNINGS], text, label="Beginnings", cache_examples=False)
+    return text, go, halt, line, gr.Number(visible="hidden", precision=0)
+
+
+def settings() -> list[gr.components.Component]:
+    """System prompt, temperature, top-k, top-p, tokens, seed."""
+    system = gr.Textbox("", label="System prompt", placeholder="Instructions for the whole chat", lines=2, max_lines=6)
+    with gr.Row():
+        temperature = gr.Slider(0, 2, 0.6, step=0.05, label="Temperature", info="0 takes the likeliest token")
+        top_k = gr.Slider(0, 200, 50, step=1, label="Top-k", info="0: all tokens")
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
+    with gr.Row():
+        tokens = gr.Slider(1, MAX_NEW_TOKENS, 256, step=1, label="Tokens of an answer, at most")
+        seed = gr.Textbox("", label="Seed", placeholder="Another each time", max_lines=1)
+    return [system, temperature, top_k, top_p, tokens, seed]
+
+
+def look(engine: Engine) -> tuple[str, dict]:
+    """The head as things stand; the clock stops once the model is there."""
+    return describe(engine), gr.update(active=not engine.ready)
+
+
+def describe(engine: Engine) -> str:
+    """The page's head as HTML: which model, and how large, or what it waits for."""
+    name = html.escape(name_of(engine.source))
+    if engine.ready:
+        size = sum(each.numel() for each in engine.model.parameters())
+        context = f", {engine.context:,} tokens of context" if engine.context < 2**31 else ""
+        about = f"{rounded(size)} parameters{context}. It is small, and often wrong."
+    elif engine.trouble:
+        wait = max(0, round(engine.next_attempt - time.monotonic()))
+        about = f"<span class='trouble'>{html.escape(engine.trouble)} Trying again in {wait} s.</span>"
+    else:
+        about = "The model is being loaded …"
+    return f"<h1>{name}</h1><p class='quiet' role='status'>{about}</p>"
+
+
+def name_of(source: str) -> str:
+    """What people call the model: its Hub id, or the last two names of its directory's path."""
+    return source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else "/".join(Path(source).resolve().parts[-2:])
+
+
+def rounded(size: int) -> str:
+    """5,242,880 as 5.2M."""
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.{1 if size < 100 * unit else 0}f}{letter}"
+    return str(size)

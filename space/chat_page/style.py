@@ -1,0 +1,107 @@
+"""Colours and spacing: few, and the system's own typefaces, so that nothing is fetched from elsewhere."""
+
+import gradio as gr
+
+SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+CSS = """
+:root { --ink: #1f2430; --muted: #5f6775; --line: #d8dce3; --page: #f6f7f9; --card: #fff; --accent: #2f66c4;
+        --soft: #e3ecfb; }
+.dark { --ink: #e4e7ec; --muted: #9aa3b2; --line: #353b46; --page: #14171c; --card: #1c2027; --accent: #86b0f5;
+        --soft: #24334d; }
+.gradio-container { --body-background-fill: var(--page); --background-fill-primary: var(--card);
+  --body-text-color: var(--ink); --body-text-color-subdued: var(--muted); --block-info-text-color: var(--muted);
+  --border-color-primary: var(--line); --block-background-fill: var(--card); --block-border-color: var(--line);
+  --input-background-fill: var(--card); --input-border-color: var(--line); --color-accent: var(--accent);
+  --input-placeholder-color: var(--muted); --button-secondary-background-fill: var(--soft);
+  --button-primary-background-fill: #2f66c4; --button-primary-background-fill-hover: #285ab0;
+  --button-primary-text-color: #fff; --slider-color: var(--accent); }
+body, .gradio-container { background: var(--page) !important; color: var(--ink); }
+.gradio-container main.contain { width: 100%; max-width: 50rem; margin: 0 auto !important; padding: 0; }
+.gradio-container .column { gap: .75rem; }
+.prose { color: var(--ink); }
+
+#top { flex-wrap: nowrap; align-items: flex-start; }
+#top .html-container, .figures .html-container { padding: 0; }
+#head h1 { font-size: 1.3rem; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
+.quiet { margin: .15rem 0 0; font-size: .9rem; color: var(--muted); }
+.trouble { color: #b3541e; } .dark .trouble { color: #f0a873; }
+#colours { flex: none; width: 2.25rem; min-width: 2.25rem; height: 2.25rem; padding: 0; border-radius: 50%;
+  background: none; color: var(--muted); font-size: 1.1rem; box-shadow: none; }
+#colours:hover { background: var(--soft); }
+.tabs { gap: .6rem; } .tabitem { padding: 0; }
+
+#chat { height: calc(100dvh - 18.6rem); min-height: 19rem; border-radius: 14px; }
+#chat .bubble-wrap { background: none; }
+#chat .message-wrap { padding: 1rem; }
+#chat .message-row { margin: .2rem 0; }
+#chat .message-row .message { border-radius: 16px; }
+#chat .message .message-content { font-size: 1rem; line-height: 1.5; overflow-wrap: anywhere; }
+#chat .message-content .chatbot { white-space: pre-wrap; }
+#chat .user.message { background: var(--soft); border: 0; box-shadow: none; border-bottom-right-radius: 4px;
+  padding: .5rem .9rem; color: var(--ink); }
+#chat .bot.message { background: var(--card); border: 1px solid var(--line); box-shadow: none;
+  border-bottom-left-radius: 4px; padding: .5rem .9rem; color: var(--ink); }
+#chat .user-row:has(textarea), #chat .user-row:has(textarea) .flex-wrap, #chat .user.message:has(textarea),
+#chat .user.message:has(textarea) .message { width: 100%; max-width: 34rem; }
+#chat .user.message textarea { width: 100%; min-height: 4.6rem; background: var(--card); padding: .4rem .6rem; }
+#chat .message-buttons { margin: 0 0 .35rem !important; padding: 0; }
+#chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; opacity: .65; }
+#chat .message-buttons .icon-button-wrapper:hover, #chat .message-buttons:focus-within .icon-button-wrapper
+  { opacity: 1; }
+#chat .thought-group { border: 1px solid var(--line); border-radius: 10px; background: var(--page); margin: .2rem 0;
+  padding: .25rem .6rem; width: fit-content; max-width: 100%; color: var(--muted); }
+#chat .thought-group { white-space: normal; }
+#chat .thought-group .title { gap: .35rem; padding: 0; }
+#chat .thought-group .content .chatbot { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo,
+  Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; color: var(--ink); }
+#chat .placeholder-content { justify-content: center; align-items: stretch; gap: 1.25rem; }
+#chat .placeholder-content .placeholder { flex: none; height: auto; align-items: center; color: var(--muted); }
+#chat .examples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: .6rem;
+  width: 100%; max-width: 38rem; margin: 0 auto !important; padding: 0 1rem; }
+#chat .example { background: var(--page); border: 1px solid var(--line); border-radius: 12px; padding: .7rem .9rem;
+  text-align: left; color: var(--ink); min-width: 0; width: auto; min-height: 0; }
+#chat .example:hover { border-color: var(--accent); }
+
+#message { border: 1px solid var(--line); border-radius: 14px; background: var(--card); overflow: hidden; }
+#message:focus-within { border-color: var(--accent); }
+#message textarea { border: 0; box-shadow: none; background: none; font-size: 1rem; line-height: 1.5;
+  padding: .65rem .9rem; }
+#message .input-container { align-items: center; background: none; padding-right: .4rem; }
+#message .submit-button, #message .stop-button { background: #2f66c4; color: #fff; border: 0; width: 2.1rem;
+  height: 2.1rem; }
+#text textarea { font-size: 1rem; line-height: 1.55; border-radius: 14px; border: 1px solid var(--line);
+  padding: .8rem .95rem; }
+.figures { min-height: 1.25rem; border: 0; background: none; overflow: visible; }
+.figures .prose { font-size: .82rem; color: var(--muted); font-variant-numeric: tabular-nums; }
+#settings { border-radius: 14px; }
+.toast-body { max-width: calc(100vw - 2rem); }
+
+@media (max-width: 600px) {
+  .gradio-container .main.app { padding: .75rem !important; }
+  #chat { height: calc(100dvh - 17.4rem); }
+  #chat .message-wrap { padding: .75rem .6rem; }
+  #chat .placeholder-content { padding: .5rem 0; }
+  #chat .examples { padding: 0 .6rem; gap: .45rem; }
+  #chat .example { padding: .55rem .8rem; }
+}
+"""
+
+# Copies without what conversation.shown_text puts behind the beginnings of tags.
+SCRIPT = """() => {
+  const plain = (text) => text.replace(/([<&])\\u200b/g, "$1");
+  if (navigator.clipboard) {
+    const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+    navigator.clipboard.writeText = (text) => write(plain(text));
+  }
+  document.addEventListener("copy", (event) => {
+    if (event.target.closest && event.target.closest("textarea, input")) return;
+    event.clipboardData.setData("text/plain", plain(String(getSelection())));
+    event.preventDefault();
+  });
+}"""
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=SANS, font_mono=MONO, radius_size="lg")
