@@ -20,6 +20,8 @@ class NanochatGPTConfig(PretrainedConfig):
         max_position_embeddings: context length in tokens.
         rms_norm_eps: epsilon of every RMSNorm; none of them has weights.
         rope_theta: base of the rotary frequencies.
+        rotary_dtype: what the cosines and sines of the rotary angles are rounded to before anything else, as
+            karpathy/nanochat's models of 2025 do with "bfloat16"; None: no more than the hidden states are.
         final_logit_softcapping: logits z become cap x tanh(z / cap).
         attention_dropout: probability of dropping an attention weight while training.
     """
@@ -46,6 +48,7 @@ class NanochatGPTConfig(PretrainedConfig):
         max_position_embeddings: int = 2048,
         rms_norm_eps: float = 1e-6,
         rope_theta: float = 10000.0,
+        rotary_dtype: str | None = None,
         final_logit_softcapping: float | None = 15.0,
         attention_dropout: float = 0.0,
         use_cache: bool = True,
@@ -62,6 +65,7 @@ class NanochatGPTConfig(PretrainedConfig):
         self.rms_norm_eps = rms_norm_eps
         # NanoChatConfig keeps the base in a dictionary.
         self.rope_theta = (kwargs.pop("rope_parameters", None) or {}).get("rope_theta", rope_theta)
+        self.rotary_dtype = rotary_dtype
         self.final_logit_softcapping = final_logit_softcapping
         self.attention_dropout = attention_dropout
         self.use_cache = use_cache

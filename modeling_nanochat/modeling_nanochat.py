@@ -38,14 +38,17 @@ def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=eps)
 
 
-def rotary_angles(position_ids: torch.Tensor, head_dim: int, base: float, dtype: torch.dtype):
+def rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig, dtype: torch.dtype):
     """Cosines and sines (B, T, d/2) of the rotary angles of `position_ids` (B, T).
 
     Computed anew from the positions, in fp32: a buffer would have to survive meta devices and `.to(bfloat16)`.
     """
-    exponents = torch.arange(0, head_dim, 2, device=position_ids.device, dtype=torch.float32) / head_dim
-    angles = position_ids[..., None].float() * base**-exponents
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    d = config.head_dim
+    exponents = torch.arange(0, d, 2, device=position_ids.device, dtype=torch.float32) / d
+    frequencies = 1.0 / config.rope_theta**exponents  # base**-exponents would be rounded otherwise than elsewhere
+    angles = position_ids[..., None].float() * frequencies
+    rounded = dtype if config.rotary_dtype is None else getattr(torch, config.rotary_dtype)
+    return angles.cos().to(rounded).to(dtype), angles.sin().to(rounded).to(dtype)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -327,7 +330,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         )
         eps = self.config.rms_norm_eps
         hidden_states = rms_norm(inputs_embeds, eps)
-        angles = rotary_angles(position_ids, self.config.head_dim, self.config.rope_theta, hidden_states.dtype)
+        angles = rotary_angles(position_ids, self.config, hidden_states.dtype)
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
@@ -354,7 +357,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         """
         B, H, d, eps = len(input_ids), self.config.num_attention_heads, self.config.head_dim, self.config.rms_norm_eps
         hidden_states = rms_norm(F.embedding(input_ids[:, 0], self.embed_tokens.weight), eps)  # (B, D)
-        cos, sin = rotary_angles(position_ids, d, self.config.rope_theta, hidden_states.dtype)  # (B, 1, d/2)
+        cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
         mask = None if attention_mask is None else attention_mask[:, None, None].bool()
         for layer, past in zip(self.layers, past_key_values.layers, strict=True):

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from modeling_nanochat import NanochatGPTForCausalLM
 from recipes import atomic
 from recipes.arguments import flag, parse_arguments
 from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
@@ -49,7 +50,7 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
     """The converted model and its tokenizer."""
     if has_original_weights(Path(args.source)):
         model, tokenizer = load_original(Path(args.source), args.tokenizer, args.step)
-        return (to_nanochat(model) if args.to == "nanochat" else model), tokenizer
+        return (as_nanochat(model) if args.to == "nanochat" else model), tokenizer
     if args.tokenizer is not None or args.step is not None:
         raise InputError(
             f"--tokenizer and --step are for original files (model_NNNNNN.pt), and {args.source} has none."
@@ -57,7 +58,16 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
     model, tokenizer = load_checkpoint(args.source)
     if model.config.model_type == (NANOCHAT if args.to == "nanochat" else OURS):
         raise InputError(f"{args.source} is that already ({type(model).__name__}): there is nothing to convert.")
-    return (to_nanochat(model) if args.to == "nanochat" else to_ours(model)), tokenizer
+    return (as_nanochat(model) if args.to == "nanochat" else to_ours(model)), tokenizer
+
+
+def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
+    """`to_nanochat`, which tells what it cannot keep."""
+    if model.config.rotary_dtype is not None:
+        print(
+            f"note: NanoChat does not round rotary angles to {model.config.rotary_dtype}: fp32 logits differ"
+        )
+    return to_nanochat(model)
 
 
 def check_empty(output_dir: Path) -> None:

@@ -1,10 +1,14 @@
 """nanochat's tokenizer.pkl, a pickled tiktoken Encoding, as a tokenizer of transformers: the same tokens for any text.
 
-A pickle is a program. The reader here knows one name, for which it has a class of its own that only keeps what it is
-given; a pickle that asks for anything else is refused before that is looked up. tiktoken need not be installed.
+A pickle is a program. The reader here knows the few instructions that such a tokenizer is written with, and one name,
+for which it has a class of its own that only keeps what it is given; a pickle that asks for anything else is refused
+before any of it is looked up. tiktoken need not be installed.
 """
 
+import io
 import pickle
+import pickletools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,12 @@ from tokenizer.train import SPLIT_PATTERN, add_special_tokens, as_pretrained, by
 
 ENCODING = ("tiktoken.core", "Encoding")
 BYTES = 256
+# Of pickle's protocols 4 and 5. With others a pickle calls functions, or asks in a few bytes for all of the memory
+# (a numbered memo) or for years (the hash of tuples of tuples).
+INSTRUCTIONS = re.compile(
+    "PROTO|FRAME|STOP|MARK|STACK_GLOBAL|NEWOBJ|BUILD|EMPTY_TUPLE|EMPTY_DICT|SETITEMS?|MEMOIZE|(LONG_)?BINGET"
+    "|(SHORT_)?BIN(UNICODE|BYTES)|BININT[12]?"
+)
 
 
 class PickledEncoding:
@@ -53,8 +63,9 @@ def load_encoding(path: Path, model_max_length: int) -> PreTrainedTokenizerFast:
 def read_ranks(path: Path) -> dict[bytes, int]:
     """The pickled encoding's ranks, by the bytes of each token; 0 is merged first. Checks everything beside them."""
     try:
-        with open(path, "rb") as file:
-            encoding = EncodingReader(file).load()
+        content = path.read_bytes()
+        check_instructions(content)
+        encoding = EncodingReader(io.BytesIO(content)).load()
     except Exception as error:  # what is no pickle, or a broken one, makes pickle raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} is no tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
@@ -69,6 +80,13 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     if special_tokens != {name: len(ranks) + index for index, name in enumerate(SPECIAL_TOKENS)}:
         raise InputError(f"{path} has other special tokens than nanochat's nine at the end of the vocabulary.")
     return ranks
+
+
+def check_instructions(content: bytes) -> None:
+    """Raise `UnpicklingError` if a pickle holds an instruction that no tokenizer needs."""
+    for instruction, _, _ in pickletools.genops(content):
+        if not INSTRUCTIONS.fullmatch(instruction.name):
+            raise pickle.UnpicklingError(f"it asks for pickle's {instruction.name}, which no tokenizer needs")
 
 
 def is_complete(ranks: Any) -> bool:

@@ -37,10 +37,10 @@ SHARED = (
     "pad_token_id",
     "dtype",
 )
-# Of a class or a file, not of the model; the base of the rotary angles, which the two write differently; and the width
-# of freshly drawn weights, which a trained model no longer has.
+# Of a class or a file, not of the model; the base of the rotary angles, which the two write differently, and their
+# rounding, which only ours knows; and the width of freshly drawn weights, which a trained model no longer has.
 ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path", "initializer_range"}
-ROTARY = {"rope_theta", "rope_parameters"}
+ROTARY = {"rope_theta", "rope_parameters", "rotary_dtype"}
 
 
 def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -1,7 +1,12 @@
-"""karpathy/nanochat's original files, as its 2025 versions write them, to our model and tokenizer."""
+"""karpathy/nanochat's original files, as its 2025 versions write them, to our model and tokenizer.
+
+The original rounds the cosines and sines of its rotary positions to bf16 whatever it computes in, and so do the
+models that come of this (`rotary_dtype`). transformers' NanoChat cannot: its logits in fp32 differ by some hundredths.
+"""
 
 import json
 import re
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +23,11 @@ WEIGHTS = re.compile(r"model_(\d+)\.pt")
 TOKENIZER = "tokenizer.pkl"
 # Its code gives F.rms_norm no epsilon, which then is that of fp32, also for bf16.
 RMS_NORM_EPS = torch.finfo(torch.float32).eps
+ROTARY_DTYPE = "bfloat16"
 # Embedding and head have up to 63 rows more than the vocabulary, which its code cuts off the logits.
 ROWS_MULTIPLE = 64
+PARAMETERS, PARAMETERS_A_LAYER = 2, 6
+LARGEST_SIZE = 2**24  # no model comes near it, and products of two still count bytes in 64 bits
 SIZES = {
     "vocab_size": "vocab_size",
     "n_embd": "hidden_size",
@@ -59,14 +67,11 @@ def load_original(
     config = read_config(steps[step].with_name(steps[step].name.replace("model", "meta")).with_suffix(".json"))
     converted = load_tokenizer(Path(tokenizer or source), config.max_position_embeddings)
     check_vocabulary(converted, config.vocab_size)
-    weights = read_weights(steps[step], config.vocab_size)
+    tensors = read_tensors(steps[step], config)
     with torch.device("meta"):
         model = NanochatGPTForCausalLM(config)
-    try:
-        model.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        first = str(error).split("\n")[1].strip()  # after the title
-        raise InputError(f"the weights in {steps[step]} are not those of its meta file: {first[:200]}") from None
+    check_shapes(tensors, model, steps[step])
+    model.load_state_dict(in_one_dtype(tensors), strict=True, assign=True)
     model.config.dtype = model.dtype
     set_special_tokens(model, converted)
     return model.eval(), converted
@@ -80,20 +85,22 @@ def read_config(path: Path) -> NanochatGPTConfig:
         if unknown:
             raise InputError(f"{path} has {', '.join(unknown)}: only the architecture of 2025 converts.")
         return NanochatGPTConfig(
-            **{ours: positive(sizes[theirs]) for theirs, ours in SIZES.items()}, rms_norm_eps=RMS_NORM_EPS
+            **{ours: positive(sizes[theirs]) for theirs, ours in SIZES.items()},
+            rms_norm_eps=RMS_NORM_EPS,
+            rotary_dtype=ROTARY_DTYPE,
         )
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} is missing: it tells the sizes of the model beside it.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} does not describe a model of nanochat's: {reason}.") from None
 
 
 def positive(size: Any) -> int:
     """`size`, which must be a number of something."""
-    if type(size) is not int or size < 1:
+    if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
         raise ValueError(f"a size is {size!r}")
     return size
 
@@ -106,22 +113,50 @@ def load_tokenizer(path: Path, context: int) -> PreTrainedTokenizerFast:
     return load_encoding(path, context)
 
 
-def read_weights(path: Path, vocab_size: int) -> dict[str, torch.Tensor]:
-    """The weights under our names, all in the widest dtype among them, without rows beyond the vocabulary."""
+def read_tensors(path: Path, config: NanochatGPTConfig) -> dict[str, torch.Tensor]:
+    """The weights as they are, under our names, without rows beyond the vocabulary. Nothing is copied into memory."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises anything
         reason = " ".join(str(error).split())[:150]
         raise InputError(f"{path} cannot be read as weights and nothing else: {reason}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
+    if not isinstance(tensors, dict) or not all(map(is_weight, tensors.values())):
         raise InputError(f"{path} holds something else than a model's weights.")
     named = {our_name(str(name).removeprefix(COMPILED), path): each for name, each in tensors.items()}
-    dtype = torch.float32 if torch.float32 in {each.dtype for each in named.values()} else None
+    expected = PARAMETERS + PARAMETERS_A_LAYER * config.num_hidden_layers
+    if len(tensors) != expected:  # before a model of as many layers is built
+        raise InputError(
+            f"the weights in {path} are not those of its meta file: {config.num_hidden_layers} layers have "
+            f"{expected} matrices, and there are {len(tensors)}."
+        )
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        rows = len(named[name]) if name in named else vocab_size
-        if vocab_size < rows <= -(-vocab_size // ROWS_MULTIPLE) * ROWS_MULTIPLE:
-            named[name] = named[name][:vocab_size]
-    return {name: each.to(dtype or each.dtype).contiguous() for name, each in named.items()}
+        rows = named[name].size(0) if name in named and named[name].dim() else 0
+        if config.vocab_size < rows <= -(-config.vocab_size // ROWS_MULTIPLE) * ROWS_MULTIPLE:
+            named[name] = named[name][: config.vocab_size]
+    return named
+
+
+def is_weight(value: Any) -> bool:
+    """Whether `value` is a tensor of numbers as weights are stored."""
+    dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.dtype in dtypes
+
+
+def check_shapes(tensors: dict[str, torch.Tensor], model: NanochatGPTForCausalLM, path: Path) -> None:
+    """Raise `InputError` unless `tensors` are the parameters of `model`."""
+    for name, parameter in model.state_dict().items():
+        found = tuple(tensors[name].shape) if name in tensors else "missing"
+        if found != tuple(parameter.shape):
+            raise InputError(
+                f"the weights in {path} are not those of its meta file: {name} is {found} and not "
+                f"{tuple(parameter.shape)}."
+            )
+
+
+def in_one_dtype(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors in the narrowest dtype that holds all of their values."""
+    dtype = reduce(torch.promote_types, {each.dtype for each in tensors.values()})
+    return {name: each.detach().to(dtype).contiguous() for name, each in tensors.items()}
 
 
 def our_name(name: str, path: Path) -> str:
@@ -129,4 +164,4 @@ def our_name(name: str, path: Path) -> str:
     for theirs, ours in NAMES:
         if match := re.fullmatch(theirs, name):
             return match.expand(ours)
-    raise InputError(f"{path} holds {name[:100]}, which the architecture of 2025 has not: only that one converts.")
+    raise InputError(f"{path} holds {name[:100]!r}, which the architecture of 2025 has not: only that one converts.")

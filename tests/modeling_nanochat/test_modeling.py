@@ -13,8 +13,10 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.models.nanochat.modeling_nanochat import NanoChatRotaryEmbedding
 
-from modeling_nanochat import NanochatGPTForCausalLM
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from modeling_nanochat.modeling_nanochat import rotary_angles
 from tests.modeling_nanochat.tiny import (
     VOCAB_SIZE,
     assert_close,
@@ -52,6 +54,24 @@ def test_logits_are_nanochats(pair):
     logits = ours(ids).logits
     assert logits.std() > 1 and logits.abs().max() < 15  # nothing vanishes, and the cap holds
     assert_close(logits, theirs(ids).logits)
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+def test_rotary_angles_are_nanochats_bit_for_bit(head_dim):
+    """A trained model makes 1e-5 of a frequency's last bit, a random one hides it."""
+    sizes = {"hidden_size": 2 * head_dim, "num_attention_heads": 2, "num_key_value_heads": 2}
+    positions, x = torch.arange(2048)[None], torch.zeros(1)
+    ours = rotary_angles(positions, NanochatGPTConfig(**sizes), torch.float32)
+    for our_part, their_part in zip(ours, NanoChatRotaryEmbedding(NanoChatConfig(**sizes))(x, positions), strict=True):
+        assert torch.equal(our_part, their_part[..., : head_dim // 2])
+
+
+def test_rotary_angles_may_be_rounded():
+    rounded = rotary_angles(torch.arange(99)[None], NanochatGPTConfig(rotary_dtype="bfloat16"), torch.float32)
+    exact = rotary_angles(torch.arange(99)[None], NanochatGPTConfig(), torch.float32)
+    for each, other in zip(rounded, exact, strict=True):
+        assert each.dtype == torch.float32 and not torch.equal(each, other)
+        assert torch.equal(each, other.bfloat16().float())
 
 
 @torch.no_grad()

@@ -77,12 +77,9 @@ def norm(x: torch.Tensor) -> torch.Tensor:
 
 
 def original_logits(
-    weights: dict[str, torch.Tensor], ids: torch.Tensor, vocab_size: int, angles_in: torch.dtype = torch.float32
+    weights: dict[str, torch.Tensor], ids: torch.Tensor, vocab_size: int, angles_in: torch.dtype = torch.bfloat16
 ) -> torch.Tensor:
-    """Logits (B, T, vocab_size) in fp32 of the original model. `angles_in`: what its cosines and sines are rounded to.
-
-    The original rounds them to bf16, which is what it computes in.
-    """
+    """Logits (B, T, vocab_size) in fp32 of the original model, whose cosines and sines are rounded to `angles_in`."""
     get = {name.removeprefix("_orig_mod."): tensor.float() for name, tensor in weights.items()}
     B, T = ids.shape
     heads, kv_heads = SIZES["n_head"], SIZES["n_kv_head"]

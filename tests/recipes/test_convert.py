@@ -155,12 +155,13 @@ def test_tokens_that_no_training_would_have_left_are_encoded_as_tiktoken_does(co
     assert [ids[1:] for ids in encode_documents(tokenizer, texts)] == encoding.encode_ordinary_batch(texts)
 
 
-@pytest.mark.parametrize("to", ["ours", "nanochat"])
-def test_logits_equal_the_originals(convert, original, encoding, tmp_path, to):
+@pytest.mark.parametrize(("to", "angles_in"), [("ours", torch.bfloat16), ("nanochat", torch.float32)])
+def test_logits_equal_the_originals(convert, original, encoding, tmp_path, to, angles_in):
+    """But for the rounding of its angles, which NanoChat lacks."""
     directory = convert(original, tmp_path / to, to)
     ids = random_ids(PROMPTS, LENGTH, vocab_size=encoding.n_vocab)
     weights = torch.load(original / "model_000300.pt")
-    assert_same_logits(logits(directory, ids), original_logits(weights, ids, encoding.n_vocab))
+    assert_same_logits(logits(directory, ids), original_logits(weights, ids, encoding.n_vocab, angles_in))
     model = AutoModelForCausalLM.from_pretrained(directory)
     assert model.config.bos_token_id == encoding.encode_single_token("<|bos|>")
 
@@ -177,6 +178,15 @@ def test_padded_rows_go_and_names_of_a_compiled_model_and_a_bf16_embedding_are_r
     stored = load_file(directory / "model.safetensors")
     assert len(stored["lm_head.weight"]) == len(stored["model.embed_tokens.weight"]) == encoding.n_vocab
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+
+
+def test_the_epsilon_of_its_norms_is_the_originals(convert, encoding, tmp_path):
+    weights = random_weights(encoding.n_vocab)
+    weights["transformer.wte.weight"] *= 1e-3  # so small that epsilon counts
+    write_original(tmp_path / "original", encoding, weights)
+    ids = random_ids(4, LENGTH, vocab_size=encoding.n_vocab)
+    directory = convert(tmp_path / "original", tmp_path / "ours", "ours")
+    assert_same_logits(logits(directory, ids), original_logits(weights, ids, encoding.n_vocab))
 
 
 def test_the_last_step_is_taken_or_the_one_named_and_a_tokenizer_from_elsewhere(convert, original, encoding, tmp_path):
@@ -211,18 +221,10 @@ def refused(convert, source, tmp_path, match: str, to: str = "nanochat", **flags
     assert not list(tmp_path.glob("*never*"))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [pickle.dumps(Malicious()), pickle.dumps({"mergeable_ranks": Malicious()}), b"cos\nsystem\n(S'true'\ntR."],
-    ids=["alone", "within", "by hand"],
-)
-def test_a_malicious_tokenizer_is_refused_and_nothing_run(convert, encoding, tmp_path, content):
-    pickle.loads(pickle.dumps(Malicious()))
-    assert EXECUTED.pop() == "run"  # it is malicious
+def test_a_malicious_tokenizer_is_refused_and_nothing_run(convert, encoding, tmp_path):
     write_original(tmp_path / "original", encoding)
-    (tmp_path / "original" / "tokenizer.pkl").write_bytes(content)
-    match = r"tokenizer.pkl is no tokenizer of nanochat's: it asks for .* Nothing of it was run\.$"
-    refused(convert, tmp_path / "original", tmp_path, match)
+    (tmp_path / "original" / "tokenizer.pkl").write_bytes(pickle.dumps(Malicious()))
+    refused(convert, tmp_path / "original", tmp_path, r"tokenizer.pkl is no tokenizer of nanochat's: it asks for ")
     assert EXECUTED == []
 
 
@@ -243,21 +245,6 @@ def test_truncated_originals_are_told_by_name(convert, original, tmp_path, name,
     refused(convert, source, tmp_path, name)
 
 
-def test_what_is_no_tokenizer_of_nanochats_is_refused(convert, encoding, tmp_path):
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    wrong = {
-        "it holds no tokens": [1, 2],
-        "it holds no tokens\\.": "gpt2",
-        "splits text by another pattern": encoding_of(ranks, pat_str=r"\w+"),
-        "other special tokens": encoding_of(ranks, special_tokens={"<|endoftext|>": 256}),
-        "is damaged: its ranks": encoding_of({token: rank + 5 for token, rank in ranks.items()}),
-    }
-    write_original(tmp_path / "original", encoding)
-    for match, content in wrong.items():
-        (tmp_path / "original" / "tokenizer.pkl").write_bytes(pickle.dumps(content))
-        refused(convert, tmp_path / "original", tmp_path, match)
-
-
 def test_another_vocabulary_is_refused_on_either_way(convert, original, ours, encoding, tmp_path):
     write_original(tmp_path / "original", encoding, vocab_size=encoding.n_vocab + 1)
     refused(convert, tmp_path / "original", tmp_path, "belongs to another model")
@@ -272,16 +259,49 @@ def test_the_architecture_of_2026_is_refused(convert, encoding, tmp_path):
     refused(convert, tmp_path / "a", tmp_path, "has window_pattern: only the architecture of 2025 converts")
     weights = random_weights(encoding.n_vocab) | {"resid_lambdas": torch.ones(2)}
     write_original(tmp_path / "b", encoding, weights)
-    refused(convert, tmp_path / "b", tmp_path, "holds resid_lambdas, which the architecture of 2025 has not")
+    refused(convert, tmp_path / "b", tmp_path, "holds 'resid_lambdas', which the architecture of 2025 has not")
 
 
 def test_weights_of_other_sizes_are_refused(convert, encoding, tmp_path):
     write_original(tmp_path / "deeper", encoding, n_layer=3)
-    refused(convert, tmp_path / "deeper", tmp_path, "are not those of its meta file: Missing key")
+    refused(convert, tmp_path / "deeper", tmp_path, "meta file: 3 layers have 20 matrices, and there are 14")
     write_original(tmp_path / "wider", encoding, n_embd=128)
-    refused(convert, tmp_path / "wider", tmp_path, "are not those of its meta file: size mismatch")
+    refused(convert, tmp_path / "wider", tmp_path, r"are not those of its meta file: .* \(\d+, 64\) and not")
     write_original(tmp_path / "odd", encoding, n_head=0)
     refused(convert, tmp_path / "odd", tmp_path, "does not describe a model of nanochat's: a size is 0")
+    write_original(tmp_path / "huge", encoding, n_layer=10**7)
+    refused(convert, tmp_path / "huge", tmp_path, "10000000 layers have 60000002 matrices, and there are 14")
+
+
+HEAD = "lm_head.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda head: {HEAD: head.long()}, "holds something else than a model's weights"),
+        (lambda head: {HEAD: head.to_sparse()}, "holds something else than a model's weights"),
+        (lambda head: {HEAD: torch.tensor(1.0)}, r"lm_head.weight is \(\) and not \(609, 64\)"),
+        (lambda head: {HEAD: torch.zeros(1).expand(2**22, 2**16)}, r"is \(4194304, 65536\) and not \(609, 64\)"),
+        (lambda head: {f"_orig_mod.{HEAD}": head}, "2 layers have 14 matrices, and there are 15"),
+        (lambda head: {f"{HEAD}\n": head}, r"holds 'lm_head.weight\\n', which the architecture"),
+    ],
+    ids=["integers", "sparse", "a number", "four terabytes in four bytes", "twice", "line break"],
+)
+def test_weights_that_are_none_are_refused_by_name(convert, encoding, tmp_path, change, match):
+    weights = random_weights(encoding.n_vocab)
+    write_original(tmp_path / "original", encoding, weights | change(weights[HEAD]))
+    refused(convert, tmp_path / "original", tmp_path, match)
+
+
+def test_weights_of_several_dtypes_keep_their_values(convert, encoding, tmp_path):
+    weights = random_weights(encoding.n_vocab)
+    for index, (narrow, wide) in enumerate([(torch.bfloat16, torch.float16), (torch.float32, torch.float64)]):
+        mixed = {name: each.to(narrow if "wte" in name else wide) for name, each in weights.items()}
+        write_original(tmp_path / f"{index}", encoding, mixed)
+        stored = load_file(convert(tmp_path / f"{index}", tmp_path / f"to{index}", "ours") / "model.safetensors")
+        assert {each.dtype for each in stored.values()} == {torch.promote_types(narrow, wide)}
+        assert torch.equal(stored[HEAD].double(), mixed[HEAD].double())
 
 
 def test_what_nanochat_lacks_is_refused_by_name(convert, ours, tmp_path):
