@@ -17,12 +17,10 @@ from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
 from recipes.arguments import flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.errors import exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
 from tokenizer.encode import token_byte_lengths
-
-LORA_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
 
 
 @dataclass
@@ -38,6 +36,9 @@ class BenchmarkArguments:
 
 def main() -> None:
     args = parse_arguments(BenchmarkArguments)
+    for name in ("eval_tokens", "group_size", "lora_rank"):
+        if getattr(args, name) < 1:
+            raise InputError(f"{name} is {getattr(args, name)}: give at least 1.")
     logging.set_verbosity_error()
     model, tokenizer = load_model(args.model)
     device, length = model.device, min(512, context_length(model))
@@ -51,7 +52,7 @@ def main() -> None:
     for name, load in formats(args, device, length, tokenizer).items():
         model = load()
         if model is None:
-            print(f"{name:<28}{'torchao is not installed':>28}", flush=True)
+            print(f"{name:<28}{'not installed: torchao or peft':>32}", flush=True)
             continue
         bpb = bits_per_byte(*sum_nats_and_bytes(model, rows, byte_lengths).tolist())
         print(f"{name:<28}{weight_bytes(model) / 1e6:>9.2f} MB{bpb:>16.4f}", flush=True)
@@ -66,11 +67,18 @@ def formats(
         if bits is not None and importlib.util.find_spec("torchao") is None:
             return None
         quantized = None if bits is None else torchao_config(bits, args.group_size, device)
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             args.model, dtype=dtype, device_map=device, quantization_config=quantized
         ).eval()
+        if bits is not None and type(model.get_output_embeddings().weight) is torch.nn.Parameter:
+            raise InputError(
+                f"torchao leaves the weights as they are: group_size {args.group_size} does not fit them."
+            )
+        return model
 
-    def lora(merged: bool) -> PreTrainedModel:
+    def lora(merged: bool) -> PreTrainedModel | None:
+        if importlib.util.find_spec("peft") is None:
+            return None
         adapted = with_adapter(load(torch.float32), args, length, tokenizer)
         return adapted.merge_and_unload() if merged else adapted
 
@@ -107,7 +115,7 @@ def with_adapter(
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    adapted = get_peft_model(model, LoraConfig(r=args.lora_rank, target_modules=LORA_MODULES, task_type="CAUSAL_LM"))
+    adapted = get_peft_model(model, LoraConfig(r=args.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-4)
     batches = primer_rows("train", tokenizer, length)
     for _, tokens in zip(range(args.lora_steps), batches, strict=False):

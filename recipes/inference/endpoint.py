@@ -5,6 +5,7 @@ calculator, it is run here.
 """
 
 import json
+import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,6 +20,8 @@ from recipes.inference.streaming import Call, Event, Reply, Result, Text
 from tokenizer.chat import CALCULATOR, Message, call_expression
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 300.0  # until it answers at all; and until the next piece of an answer
+JSON = {"content-type": "application/json"}
+STOP_SECONDS = 0.05  # within which a stop is noticed
 
 
 class Endpoint:
@@ -26,14 +29,15 @@ class Endpoint:
 
     `model` is the name to ask for; without one the server has to know, as one that serves a single model does.
     `max_tokens` bounds each answer; None leaves that to the server too. `key` is sent as a bearer token; the user's
-    login to the Hub never is. Raises `InputError` if `url` is none.
+    login to the Hub never is. Raises `InputError` if `url` is none, or holds a password.
     """
 
     def __init__(
         self, url: str, model: str | None = None, key: str | None = None, max_tokens: int | None = None
     ) -> None:
-        self.url, self.model, self.max_tokens = url, model, max_tokens
         self.chat_url = chat_url(url)
+        self.url = url.partition("?")[0]  # as it is shown: a query may hold a key
+        self.model, self.max_tokens = model, max_tokens
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
 
@@ -42,21 +46,18 @@ class Endpoint:
     ) -> Iterator[Event]:
         """The reply to a conversation as it is written; the last event is the `Reply`, also after `stop` has been set.
 
-        Of `sampling` go temperature, top_p and seed, which are all that the API knows. `stop` is noticed at the next
-        piece. Raises `InputError` where the endpoint does not answer.
+        Of `sampling` go temperature, top_p and seed, which are all that the API knows. Raises `InputError` where the
+        endpoint does not answer.
         """
         stop = stop or threading.Event()
         new: list[Message] = []
         for calls_left in range(MAX_CALLS, -1, -1):
             said, calls = "", Calls()
-            with closing(self._deltas([*messages, *new], sampling)) as deltas:
-                for delta in deltas:
-                    if stop.is_set():
-                        break
-                    calls.take(delta.get("tool_calls") or [])
-                    if piece := delta.get("content"):
-                        said += piece
-                        yield Text(piece)
+            for delta in until(stop, self._deltas([*messages, *new], sampling)):
+                calls.take(delta.get("tool_calls") or [])
+                if piece := delta.get("content"):
+                    said += piece
+                    yield Text(piece)
             message: Message = {"role": "assistant", "content": said}
             new.append(message)
             if stop.is_set() or calls_left == 0 or not calls.made:
@@ -81,9 +82,11 @@ class Endpoint:
             "seed": sampling.seed if sampling.temperature > 0 else None,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
+        content = json.dumps(body)  # in ASCII: a server may have sent half a character
+        answered = False
         try:
-            with self.client.stream("POST", self.chat_url, json=body) as response:
-                if response.is_error:
+            with self.client.stream("POST", self.chat_url, content=content, headers=JSON) as response:
+                if not response.is_success:
                     response.read()
                     unnamed = "" if self.model else " (asked without a --model)"
                     raise InputError(f"endpoint {self.url} refuses{unnamed}: {refusal(response)}")
@@ -92,7 +95,10 @@ class Endpoint:
                     if data == "[DONE]":
                         return
                     if data:
+                        answered = True
                         yield self._delta(data)
+            if not answered:
+                raise InputError(f"endpoint {self.url} sends no chat completion: is that the URL of its API?")
         except httpx2.HTTPError as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(f"endpoint {self.url} does not answer ({reason}): is its server running?") from None
@@ -101,14 +107,59 @@ class Endpoint:
         """What one event of the stream adds to the message."""
         try:
             event = json.loads(data)
-            if "error" in event:
+            if event.get("error"):
                 raise InputError(f"endpoint {self.url} broke off: {' '.join(str(event['error']).split())[:200]}")
             choices = event["choices"]  # none in an event that tells the usage
-            return choices[0].get("delta") or {} if choices else {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
+            delta = choices[0].get("delta") or {} if choices else {}
+            check_delta(delta)
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise InputError(f"endpoint {self.url} sends no chat completion: {data[:200]}") from None
+        return delta
+
+
+def check_delta(delta: dict[str, Any]) -> None:
+    """Raise `TypeError` or `AttributeError` unless what is read of a delta is of the types that the API gives it."""
+    functions = [call.get("function") or {} for call in delta.get("tool_calls") or []]
+    texts = [delta.get("content"), *(function.get(name) for function in functions for name in ("name", "arguments"))]
+    numbers = [call.get("index") for call in delta.get("tool_calls") or []]
+    if not all(isinstance(text, str | None) for text in texts) or not all(
+        isinstance(number, int | None) for number in numbers
+    ):
+        raise TypeError("not the types of the API")
+
+
+def until(stop: threading.Event, items: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """`items` until `stop` is set, which is noticed at once: it is a thread that waits for the next one."""
+    arrived: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def read() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    arrived.put(item)
+                    if left.is_set():
+                        return
+            arrived.put(None)
+        except BaseException as error:  # raised where the items are read
+            arrived.put(error)
+
+    threading.Thread(target=read, name="endpoint", daemon=True).start()
+    try:
+        while not stop.is_set():
+            try:
+                item = arrived.get(timeout=STOP_SECONDS)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
 
 
 class Calls:
@@ -137,7 +188,7 @@ def as_mapping(arguments: str) -> dict[str, Any]:
     """The arguments of a call; text that is no JSON object counts as the expression."""
     try:
         parsed = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     return parsed if isinstance(parsed, dict) else {"expression": arguments}
 
@@ -162,7 +213,7 @@ def as_sent(messages: Sequence[Message]) -> list[Message]:
 
 def function_as_sent(function: dict[str, Any]) -> dict[str, str]:
     """Name and arguments of a call, these as JSON."""
-    return {"name": function["name"], "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
+    return {"name": function["name"], "arguments": json.dumps(function["arguments"])}
 
 
 def refusal(response: httpx2.Response) -> str:
@@ -177,12 +228,14 @@ def refusal(response: httpx2.Response) -> str:
 
 
 def chat_url(url: str) -> str:
-    """Where chat completions are asked for. Raises `InputError` if `url` is none."""
+    """Where chat completions are asked for. Raises `InputError` if `url` is none, or holds a password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
+    if "@" in (parts.netloc if valid else url):
+        raise InputError("the endpoint's URL holds a password, which would be shown: use --api_key_env instead.")
     if not valid:
         raise InputError(f"endpoint {url} is no URL: give one like http://localhost:8000/v1.")
     base = parts.path.rstrip("/").removesuffix("/chat/completions")

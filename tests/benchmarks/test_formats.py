@@ -10,6 +10,7 @@ from transformers.utils.import_utils import is_torchao_available
 from benchmarks import formats
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.corpora import open_corpus
+from recipes.errors import InputError
 from tests.modeling_nanochat.tiny import random_ids, randomized
 from tokenizer.train import train_tokenizer
 
@@ -53,12 +54,30 @@ def test_every_format_is_measured_and_smaller_ones_are_smaller(run):
 
 
 def test_without_torchao_the_others_are_measured(run, monkeypatch):
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    find = formats.importlib.util.find_spec
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None if name == "torchao" else find(name))
     table = run()
     assert list(table) == ["fp32", "bf16", "fp32 + LoRA of rank 8", "the same, merged"]
     assert table["bf16"][0] == pytest.approx(table["fp32"][0] / 2, abs=0.01)
     assert table["the same, merged"][1] == pytest.approx(table["fp32 + LoRA of rank 8"][1], abs=1e-3)
     assert table["the same, merged"][1] != table["fp32"][1]  # it has learnt something
+
+
+def test_without_peft_the_table_has_no_adapters(run, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    assert list(run()) == ["fp32", "bf16"]
+
+
+@pytest.mark.skipif(not is_torchao_available(), reason="needs torchao")
+def test_weights_that_were_left_as_they_are_do_not_pass_for_int4(run):
+    with pytest.raises(InputError, match="group_size 7 does not fit"):
+        run("--group_size", "7")
+
+
+@pytest.mark.parametrize("flag", ["--eval_tokens", "--group_size", "--lora_rank"])
+def test_nothing_of_something_is_an_input_error(run, flag):
+    with pytest.raises(InputError, match="give at least 1"):
+        run(flag, "0")
 
 
 @pytest.mark.parametrize("bits", BITS)

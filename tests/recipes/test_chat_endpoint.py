@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,7 +23,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, reply: Callable[[int], list | tuple[int, str]]) -> None:
+    def __init__(self, reply: Callable[[int], Iterable[str] | tuple[int, str]]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply, self.bodies, self.paths, self.keys = reply, [], [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -38,11 +38,12 @@ class Handler(BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         self.server.keys.append(self.headers["authorization"])
         reply = self.server.reply(number)
-        status, body = reply if isinstance(reply, tuple) else (200, "".join(f"data: {piece}\n\n" for piece in reply))
+        status, body = reply if isinstance(reply, tuple) else (200, (f"data: {piece}\n\n" for piece in reply))
         self.send_response(status)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        self.wfile.write(body.encode())
+        for piece in [body] if isinstance(body, str) else body:
+            self.wfile.write(piece.encode())
 
     def log_message(self, *args) -> None:
         """Silent."""
@@ -52,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 def serve():
     servers = []
 
-    def start(reply: Callable[[int], list | tuple[int, str]]) -> Server:
+    def start(reply: Callable[[int], Iterable[str] | tuple[int, str]]) -> Server:
         servers.append(Server(reply))
         threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}).start()
         return servers[-1]
@@ -160,6 +161,33 @@ def test_a_stop_keeps_what_has_come(serve):
     assert list(stream) == [Reply([assistant("a")], stopped=True)]
 
 
+def test_a_stop_ends_the_wait_for_a_server_that_hangs(serve):
+    stop, over = threading.Event(), threading.Event()
+
+    def hang(number: int) -> Iterator[str]:
+        yield delta(content="a")
+        over.wait(10)
+        yield '{"error": "nobody stopped me"}'
+
+    stream = Endpoint(serve(hang).url).stream_reply(HELLO, Sampling(), stop)
+    assert next(stream) == Text("a")
+    stop.set()
+    assert list(stream) == [Reply([assistant("a")], stopped=True)]
+    over.set()
+
+
+def test_half_a_character_can_be_sent_back(serve):
+    server = serve(lambda number: texts("\ud83d"))
+    reply = events(server)[-1]
+    events(server, [*HELLO, *reply.messages, user("What?")])
+    assert server.bodies[1]["messages"][1] == assistant("\ud83d")
+
+
+def test_an_error_of_none_is_no_error(serve):
+    server = serve(lambda number: [json.dumps({"choices": [{"delta": {"content": "Hi"}}], "error": None}), DONE])
+    assert events(server)[0] == Text("Hi")
+
+
 def test_events_without_choices_and_comments_are_passed_over(serve):
     usage = json.dumps({"choices": [], "usage": {"total_tokens": 3}})
     server = serve(lambda number: (200, f": ping\n\nevent: message\ndata: {delta(content='Hi')}\n\ndata: {usage}\n\n"))
@@ -213,13 +241,31 @@ def test_a_missing_or_impossible_key_is_told(monkeypatch, key):
         ([delta(content="a"), '{"error": "out of memory"}'], "broke off: out of memory$"),
         (["[1, 2]"], "sends no chat completion"),
         (["nonsense"], "sends no chat completion: nonsense$"),
+        (["[" * 100_000], r"sends no chat completion: \[+$"),
+        ([delta(content=["a"]), DONE], "sends no chat completion: "),
+        ([json.dumps({"choices": [{"delta": "a"}]})], "sends no chat completion: "),
+        ([delta(tool_calls=["a"])], "sends no chat completion: "),
+        ([delta(tool_calls=[{"index": "a"}])], "sends no chat completion: "),
+        ([delta(tool_calls=[{"function": {"arguments": {}}}])], "sends no chat completion: "),
+        ((200, "<html>Welcome</html>"), "sends no chat completion: is that the URL of its API"),
+        ((200, json.dumps({"choices": [{"message": assistant("whole")}]})), "sends no chat completion: is that"),
+        ((302, ""), "HTTP 302: Found$"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_a_server_that_fails_is_one_clear_line_and_the_question_forgotten(serve, reply, message):
     with pytest.raises(InputError, match=message) as caught:
         events(serve(lambda number: reply))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_url_holds_of_secrets_is_not_shown():
+    with pytest.raises(InputError, match="holds a password.*use --api_key_env") as caught:
+        chat(ChatArguments(endpoint="http://me:secret@localhost:1", prompt="Hello."))
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="does not answer") as caught:
+        chat(ChatArguments(endpoint=f"http://localhost:{free_port()}/v1?key=secret", prompt="Hello."))
+    assert "secret" not in str(caught.value)
 
 
 def test_no_server_is_one_clear_line():
