@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): $(READY)
-	$(INSTALL) -e '.[dev,harness,peft,serve,space]'
+	$(INSTALL) -e '.[dev,harness,peft,serve,space,torchao]'
 	@touch $(READY_TO_TEST)
 
 clean:

@@ -15,7 +15,7 @@ from textwrap import shorten
 from typing import Any
 
 from evals.chat.tasks import draw
-from evals.judge.endpoint import EndpointJudge, public_url
+from evals.judge.endpoint import EndpointJudge
 from evals.judge.instructions import Row, read_instructions
 from evals.judge.local import LocalJudge, spoken
 from evals.judge.results import resume, write_results
@@ -24,6 +24,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
+from recipes.inference.urls import public_url
 from recipes.launches import command_line, join
 
 SAVE_EVERY = 8  # verdicts

@@ -1,6 +1,5 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, `transformers serve`, llama.cpp, the Hub's providers, OpenAI."""
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,6 +13,7 @@ from evals.judge.verdict import NOT_ASKED, Verdict, attempts, nonsense, parse_ve
 from recipes.data.messages import user
 from recipes.errors import InputError
 from recipes.inference.generate import Sampling
+from recipes.inference.urls import api_urls, public_url
 
 PROBE_SECONDS = 10
 WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of a failure that may pass
@@ -52,7 +52,7 @@ class EndpointJudge:
     ) -> None:
         self.url, self.key, self.timeout, self.concurrency = public_url(url), key, timeout, concurrency
         self.attempts = attempts(max_new_tokens)
-        self.models_url, chat_url = _urls(url)
+        self.models_url, chat_url = api_urls(url, "judge")
         self.secrets = _secrets(chat_url, key)
         self.client = InferenceClient(base_url=chat_url, api_key=key or NO_KEY, timeout=timeout)
         self.model = self._connect(model)
@@ -195,36 +195,11 @@ def _session() -> Iterator[None]:
         close_session()  # the next one has the hook again
 
 
-def public_url(url: str) -> str:
-    """A URL that may be written and printed: without its user, password and query."""
-    return re.sub(r"://[^/?#]*@", "://", re.split(r"[?#]", url)[0])
-
-
 def _secrets(url: str, key: str | None) -> list[str]:
     """The key, the URL's query, and each of its values that is long enough for a key, not a number of a verdict."""
     query = urlsplit(url).query
     values = [value for _, value in parse_qsl(query) if len(value) >= SHORTEST_KEY]
     return [secret for secret in (key, query and f"?{query}", *values) if secret]
-
-
-def _urls(url: str) -> tuple[str, str]:
-    """Where the models are listed, and where chat completions are asked for. Raises `InputError` for no such URL."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    if "@" in (parts.netloc if valid else url):
-        raise InputError("the judge's URL holds a password, which would be written down: use --api_key_env instead.")
-    if not valid:
-        raise InputError(f"judge {public_url(url)} is no URL: give one like http://localhost:8000/v1.")
-    base = parts.path.rstrip("/")
-    if base.endswith("/chat/completions"):
-        base = base.removesuffix("/chat/completions")
-    elif not base.endswith("/v1"):
-        base += "/v1"
-    models, chat = (parts._replace(path=f"{base}/{end}").geturl() for end in ("models", "chat/completions"))
-    return models, chat
 
 
 def _seconds(retry_after: str | None) -> float | None:

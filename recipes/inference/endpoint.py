@@ -10,13 +10,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 
 from recipes.errors import InputError
 from recipes.inference.generate import MAX_CALLS, TOOLS, Sampling
 from recipes.inference.streaming import Call, Event, Reply, Result, Text
+from recipes.inference.urls import api_urls, public_url
 from tokenizer.chat import CALCULATOR, Message, call_expression
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 300.0  # until it answers at all; and until the next piece of an answer
@@ -35,8 +35,8 @@ class Endpoint:
     def __init__(
         self, url: str, model: str | None = None, key: str | None = None, max_tokens: int | None = None
     ) -> None:
-        self.chat_url = chat_url(url)
-        self.url = url.partition("?")[0]  # as it is shown: a query may hold a key
+        _, self.chat_url = api_urls(url, "endpoint")
+        self.url = public_url(url)
         self.model, self.max_tokens = model, max_tokens
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
@@ -225,20 +225,3 @@ def refusal(response: httpx2.Response) -> str:
     except (ValueError, AttributeError):
         said = response.text
     return f"HTTP {response.status_code}: {' '.join(str(said).split())[:200] or response.reason_phrase}"
-
-
-def chat_url(url: str) -> str:
-    """Where chat completions are asked for. Raises `InputError` if `url` is none, or holds a password."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    if "@" in (parts.netloc if valid else url):
-        raise InputError("the endpoint's URL holds a password, which would be shown: use --api_key_env instead.")
-    if not valid:
-        raise InputError(f"endpoint {url} is no URL: give one like http://localhost:8000/v1.")
-    base = parts.path.rstrip("/").removesuffix("/chat/completions")
-    if base == parts.path.rstrip("/") and not base.endswith("/v1"):
-        base += "/v1"
-    return parts._replace(path=f"{base}/chat/completions").geturl()

@@ -9,7 +9,7 @@ import pytest
 
 from recipes.chat import ChatArguments, chat
 from recipes.errors import InputError
-from recipes.inference.endpoint import Endpoint, chat_url
+from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import MAX_CALLS, Call, Reply, Result, Sampling, Text
 from tests.recipes.inference.talker import assistant, result, user
 from tests.recipes.processes import free_port
@@ -192,19 +192,6 @@ def test_events_without_choices_and_comments_are_passed_over(serve):
     usage = json.dumps({"choices": [], "usage": {"total_tokens": 3}})
     server = serve(lambda number: (200, f": ping\n\nevent: message\ndata: {delta(content='Hi')}\n\ndata: {usage}\n\n"))
     assert events(server) == [Text("Hi"), Reply([assistant("Hi")], stopped=False)]
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://h:1", "http://h:1/v1/chat/completions"),
-        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
-        ("https://h/api", "https://h/api/v1/chat/completions"),
-        ("https://h/openai/chat/completions?version=2", "https://h/openai/chat/completions?version=2"),
-    ],
-)
-def test_an_endpoint_may_be_named_by_any_of_its_usual_urls(url, expected):
-    assert chat_url(url) == expected
 
 
 # The key

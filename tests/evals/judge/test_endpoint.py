@@ -158,25 +158,6 @@ def test_offline_the_judge_is_reached_and_the_hub_is_not(judged, monkeypatch):
     assert missing == 0 and len(server.requests) == ASKED
 
 
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [
-        ("http://h:1", "http://h:1/v1"),
-        ("http://h:1/v1/", "http://h:1/v1"),
-        ("https://h/api", "https://h/api/v1"),
-        ("https://h/openai/chat/completions?version=2", "https://h/openai"),
-    ],
-)
-def test_an_endpoint_may_be_named_by_any_of_its_usual_urls(url, base):
-    query = "?version=2" if "?" in url else ""
-    assert endpoint._urls(url) == (f"{base}/models{query}", f"{base}/chat/completions{query}")
-
-
-@pytest.mark.parametrize("url", ["http://h/v1?api_key=X", "http://u:p@h/v1", "http://h/v1#x", "http://h/v1"])
-def test_the_public_url_is_without_secrets(url):
-    assert endpoint.public_url(url) == "http://h/v1"
-
-
 # The key
 
 KEY = "sk-very-secret"

@@ -8,8 +8,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from recipes.errors import InputError
-from recipes.inference import generate
+from recipes.inference import generate, streaming
 from recipes.inference.generate import TOOLS, Call, Reply, Result, Sampling, Text, generate_replies, stream_reply
+from recipes.inference.streaming import EventStreamer
 from tests.modeling_nanochat.tiny import random_model, randomized
 from tests.recipes.inference.talker import (
     CONTEXT,
@@ -225,15 +226,28 @@ def test_streams_of_anything_equal_batches(babbler, tokenizer, seed):
     assert said(events) == content(end.messages)
 
 
-def test_characters_arrive_whole(talker):
-    pieces = [
-        event.text for event in stream_reply(*talker, [user("Greet the world.")], GREEDY) if isinstance(event, Text)
-    ]
-    assert "".join(pieces) == SCRIPTS
-    assert {"ü", "你", "👩"} <= set("".join(pieces)) and len(pieces) > 10
+def test_characters_arrive_whole(tokenizer, monkeypatch):
+    monkeypatch.setattr(streaming, "PACE", 0)
+    pieces: list[Text] = []
+    streamer = EventStreamer(tokenizer, ends=(), call_start=None, emit=pieces.append)
+    for token in [0, *tokenizer.encode(SCRIPTS, add_special_tokens=False)]:  # the first stands for the prompt
+        streamer.put(torch.tensor([token]))
+    assert said(pieces) == SCRIPTS
+    assert {"ü", "你", "👩"} <= set(SCRIPTS) and len(pieces) > 10
     for piece in pieces:
-        assert "\ufffd" not in piece
-        piece.encode("utf-8")
+        assert "\ufffd" not in piece.text
+        piece.text.encode("utf-8")
+
+
+def test_texts_that_come_fast_are_joined_and_none_is_lost(tokenizer, monkeypatch):
+    monkeypatch.setattr(streaming, "PACE", 60)
+    pieces: list[Text] = []
+    streamer = EventStreamer(tokenizer, ends=(), call_start=None, emit=pieces.append)
+    for token in [0, *tokenizer.encode(SCRIPTS, add_special_tokens=False)]:
+        streamer.put(torch.tensor([token]))
+    assert len(pieces) == 1  # the first comes at once
+    streamer.flush()
+    assert len(pieces) == 2 and said(pieces) == SCRIPTS
 
 
 def test_a_character_that_never_gets_whole_is_not_shown(tokenizer):
