@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TO_TEST := $(VENV)/.ready_to_test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Apart: where it is found, every program that imports transformers prints its warnings.
+TORCHAO := $(VENV)/torchao
 CODE := modeling_nanochat tokenizer recipes evals space benchmarks tests
 PRESET ?= auto
 RUN ?=
@@ -21,6 +23,7 @@ speedrun: $(READY)
 
 test: $(READY_TO_TEST)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/benchmarks/test_formats.py
 
 quality: $(READY_TO_TEST)
 	$(BIN)/ruff check $(CODE)
@@ -41,7 +44,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): $(READY)
-	$(INSTALL) -e '.[dev,harness,peft,serve,space,torchao]'
+	$(INSTALL) -e '.[dev,harness,peft,serve,space]'
+	$(INSTALL) --no-deps --upgrade --target $(TORCHAO) torchao
 	@touch $(READY_TO_TEST)
 
 clean:
