@@ -31,8 +31,8 @@ def check_hub_reachable(remedy: str) -> None:
     """
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"the Hub is switched off by HF_HUB_OFFLINE, and {remedy}")
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         pass  # an answer, whichever it is
@@ -41,3 +41,5 @@ def check_hub_reachable(remedy: str) -> None:
         if not isinstance(reason, ssl.SSLError):  # it answered; whom to trust, huggingface_hub judges for itself
             why = str(reason).strip()
             raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({why}), and {remedy}") from None
+    except ValueError:
+        raise InputError(f"HF_ENDPOINT is no address of a Hub: {constants.ENDPOINT!r}, and {remedy}") from None

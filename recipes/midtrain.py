@@ -16,6 +16,7 @@ from recipes.data.corpora import Corpus
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
+from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoints import find_checkpoint
 from recipes.training.export import is_finished
@@ -47,7 +48,7 @@ def midtrain(args: MidtrainArguments) -> None:
     plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
     output_dir = claim_output_dir(args, plan, state)
     if is_finished(output_dir):
-        state.print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
+        leave_finished(args, output_dir)
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
     args = replace(args, num_workers=0)  # those have done their work: what is tokenized is read faster than handed on

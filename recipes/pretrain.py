@@ -7,6 +7,7 @@ from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
 from recipes.launches import record_launch
+from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import PretrainArguments
 from recipes.training.checkpoints import find_checkpoint
 from recipes.training.export import is_finished
@@ -24,7 +25,7 @@ def pretrain(args: PretrainArguments) -> None:
     plan = make_plan(args, len(tokenizer), state.num_processes)
     output_dir = claim_output_dir(args, plan, state)
     if is_finished(output_dir):
-        state.print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
+        leave_finished(args, output_dir)
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)

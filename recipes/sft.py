@@ -18,6 +18,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.data.conversations import fit_conversations, open_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
+from recipes.publish.after_training import leave_finished
 from recipes.training.charts import draw_loss
 from recipes.training.export import is_finished
 from recipes.training.posttraining import (
@@ -102,7 +103,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     reject_idle_flags(args, model_args)
     output_dir = Path(args.output_dir)
     if is_finished(output_dir):
-        print(f"{output_dir} is finished already; to train anew, choose another --output_dir.")
+        leave_finished(args, output_dir)
         return
     target = take_hub_target(args)
     disable_progress_bar()

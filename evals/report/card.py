@@ -5,15 +5,17 @@ A card of ours carries a digest of itself. One that was written or changed by ha
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from evals.report.formats import count, duration, listed, percent, task_name
-from evals.report.gather import Run, Stage, commands
+from evals.report.gather import STAGES, Run, Stage, commands
 from recipes import atomic
-from recipes.page import Code, Heading, Table, Text, escape_markdown
+from recipes.page import Block, Code, Heading, Table, Text, escape_markdown
 
 MARK = re.compile(r"<!-- written by evals\.report: ([0-9a-f]{64}) -->\n")
 WHAT = {
@@ -48,6 +50,14 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 reply = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].size(1) :]
 print(tokenizer.decode(reply, skip_special_tokens=True))
 """
+CALLS = """\
+To calculate, it calls a tool: a reply that ends in `<|python_start|>12*4<|python_end|>` waits for the result. Append \
+the call and its result to the messages, and generate again:
+
+```python
+call = {"type": "function", "function": {"name": "calculator", "arguments": {"expression": "12*4"}}}
+messages += [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "48"}]
+```"""
 
 
 @dataclass(frozen=True)
@@ -87,39 +97,80 @@ def write_model_card(stage: Stage, run: Run) -> Path | None:
 
 def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCard:
     """The card: what the model is, how it was made, what it can do, how to load it (from `repo`), what to expect."""
-    title = f"{run.name}-{stage.name}"
+    title, source = f"{run.name}-{stage.name}", base_model(stage, run)
     results = stage_results(stage)
-    hub_data = [stage.data] if stage.data and HUB_ID.fullmatch(stage.data) and not Path(stage.data).exists() else None
     data = ModelCardData(
         language="en",
-        license="apache-2.0",
+        license=None if source else "apache-2.0",  # that of another's model is theirs to say
+        base_model=source,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["nanochat", "trained-from-scratch", *(["trl"] if stage.name in ("sft", "grpo") else [])],
-        datasets=hub_data,
+        tags=[
+            "nanochat",
+            *(["trained-from-scratch"] if from_scratch(stage, run) else []),
+            *(["trl"] if stage.name in ("sft", "grpo") else []),
+        ],
+        datasets=list(dict.fromkeys(each.data for each in stages_up_to(stage, run) if is_on_hub(each.data))) or None,
         model_name=title,
         eval_results=[result.as_eval_result() for result in results] or None,
     )
-    blocks = [Heading(title, 1), Text(describe(stage)), Heading("Use")]
+    blocks = [Heading(title, 1), Text(describe(stage, run)), Heading("Use")]
     parts = [block.markdown("") for block in blocks]
     load = LOAD if repo is None else LOAD.replace(HERE, f'name = "{repo}"')
     parts.append(f"```python\n{load}\n{COMPLETE if stage.name == 'base' else CHAT}```")
+    if stage.name != "base" and calls_tools(stage):
+        parts.append(CALLS)
     if results:
         rows = [[result.name, result.text] for result in results]
         parts += [block.markdown("") for block in (Heading("Figures"), Table(["measured", "value"], rows))]
-    parts += [block.markdown("") for block in (Heading("Training"), Table(["", ""], training_rows(stage), left=2))]
+    parts += [block.markdown("") for block in (Heading("Training"), *training(stage, run))]
     if given := commands(
         [*run.tokenizer_launches, *(each for one in stages_up_to(stage, run) for each in one.launches)]
     ):
-        parts += [Text("The commands, from the tokenizer on:").markdown(""), Code("\n".join(given)).markdown("")]
+        parts += [
+            Text("The commands, from the tokenizer on, in a checkout of nanochat-transformers:").markdown(""),
+            Code("\n".join(given)).markdown(""),
+        ]
     parts += [Heading("Limits").markdown(""), escape_markdown(limits(stage))]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def describe(stage: Stage) -> str:
+def describe(stage: Stage, run: Run) -> str:
     """The first sentences."""
-    size = f" It has {stage.parameters.total:,} parameters." if stage.parameters is not None else ""
-    return f"This is {WHAT[stage.name]}.{size} It was trained from scratch; its code is in this directory."
+    sentences = [f"This is {WHAT[stage.name]}."]
+    if stage.parameters is not None:
+        sentences.append(f"It has {stage.parameters.total:,} parameters.")
+    if (source := base_model(stage, run)) is not None:
+        sentences.append(f"It was trained from {source}, whose licence holds for it as well.")
+    elif from_scratch(stage, run):
+        sentences.append("It was trained from scratch.")
+    if any(stage.directory.glob("modeling_*.py")):
+        sentences.append("The code that loads it is in this directory.")
+    return " ".join(sentences)
+
+
+def base_model(stage: Stage, run: Run) -> str | None:
+    """The model on the Hub that the run, as far as this stage, began with; None if it began with none."""
+    sources = [each.launched("source") for each in stages_up_to(stage, run)]
+    return next((each for each in reversed(sources) if is_on_hub(each) and Path(each).name not in STAGES), None)
+
+
+def from_scratch(stage: Stage, run: Run) -> bool:
+    """Whether all of its training is this run's, its pretraining included."""
+    stages = stages_up_to(stage, run)
+    sources = [Path(str(source)).name for each in stages if (source := each.launched("source")) is not None]
+    return stages[0].name == "base" and base_model(stage, run) is None and set(sources) <= set(STAGES)
+
+
+def is_on_hub(name: Any) -> bool:
+    """Whether what a stage was trained on, or from, is a name on the Hub and no path here."""
+    return isinstance(name, str) and HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
+def calls_tools(stage: Stage) -> bool:
+    """Whether its chat format is ours, which knows calls."""
+    template = stage.directory / "chat_template.jinja"
+    return template.exists() and "<|python_start|>" in template.read_text(encoding="utf-8", errors="replace")
 
 
 def limits(stage: Stage) -> str:
@@ -137,19 +188,27 @@ def stages_up_to(stage: Stage, run: Run) -> list[Stage]:
     return run.stages[: run.stages.index(stage) + 1]
 
 
-def training_rows(stage: Stage) -> list[list[str]]:
-    """The stage in numbers."""
-    model, precision = stage.parameters, stage.launched("precision")
+def training(stage: Stage, run: Run) -> Iterator[Block]:
+    """The model's size, and the stages that led to it in numbers."""
+    if (model := stage.parameters) is not None:
+        yield Text(f"{model.name}, context {model.context:,}, vocabulary {model.vocab_size:,}.")
+    columns = ["stage", "data", "steps", "tokens", "training time", "processes", "precision"]
     rows = [
-        ["data", stage.data or ""],
-        ["steps", count(stage.steps)],
-        ["tokens", count(stage.tokens)],
-        ["training time", duration(stage.seconds)],
-        ["processes", count(stage.processes)],
-        ["precision", str(precision or "")],
-        ["model", f"{model.name}, context {model.context:,}, vocabulary {model.vocab_size:,}" if model else ""],
+        [
+            each.title,
+            each.data or "",
+            count(each.steps),
+            count(each.tokens),
+            duration(each.seconds),
+            count(each.processes),
+            str(each.launched("precision") or ""),
+        ]
+        for each in stages_up_to(stage, run)
     ]
-    return [row for row in rows if row[1]]
+    known = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    yield Table([columns[index] for index in known], [[row[index] for index in known] for row in rows], left=2)
+    if any((each.data or "").startswith("primer") for each in stages_up_to(stage, run)):
+        yield Text("The primer is a small corpus of simple English that the project's own code generates.")
 
 
 def stage_results(stage: Stage) -> list[Result]:

@@ -12,7 +12,7 @@ from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.publish.files import find_stage, model_files
 from recipes.publish.space import space_files
-from recipes.publish.upload import check_account, look_at, publish
+from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
 
 
 @dataclass
@@ -62,7 +62,12 @@ def agreed() -> bool:
 
 
 def main() -> None:
-    publish_run(parse_arguments(PublishArguments))
+    args = parse_arguments(PublishArguments)
+    try:
+        publish_run(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

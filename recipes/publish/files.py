@@ -5,6 +5,7 @@ text among the published ones that seems to hold an access token stays here.
 """
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import get_token
+from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from evals.report.card import build_model_card, is_ours, sign
@@ -27,7 +29,12 @@ MODEL_FILES = re.compile(
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja"
     r"|tokenizer\.model|vocab\.json|vocab\.txt|merges\.txt"  # of others' models
 )
-TOKEN = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,})")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+TOKEN = re.compile(
+    r"\b(hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|AKIA[A-Z0-9]{16}\b)"
+)
+SECRET_VARIABLE = re.compile(r"\w*(TOKEN|API_KEY|SECRET|PASSWORD)")
+SHORTEST_SECRET = 8  # characters; what is shorter may stand anywhere by chance
 SCRIPT = re.compile(r"\brecipes[./](pretrain|midtrain|sft|grpo)\b")
 MADE_BY = {"pretrain": "base", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
 
@@ -82,6 +89,8 @@ def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
     )
     names = [path.name for path in directory.iterdir() if path.is_file() and MODEL_FILES.fullmatch(path.name)]
     check_weights(directory, names)
+    if "tokenizer_config.json" not in names or not any(name in names for name in VOCABULARIES):
+        raise InputError(f"{directory} holds no whole tokenizer: nobody could use the model.")
     uploads = [Upload(name, directory / name) for name in sorted({*names, *code_files(directory)})]
     uploads.append(Upload("README.md", model_card(clean(stage), run, repo)))
     check_secrets(uploads)
@@ -91,13 +100,17 @@ def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
 
 
 def check_weights(directory: Path, names: list[str]) -> None:
-    """Raise `InputError` unless all the weights are there, in one file or in those that the index names."""
+    """Raise `InputError` unless all the weights are there and whole, in one file or in those that the index names."""
     index = read_json(directory / "model.safetensors.index.json") if "model.safetensors" not in names else {}
     wanted = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
     if missing := sorted(wanted - set(names)):
         raise InputError(f"{directory} lacks {', '.join(missing)}: there is no whole model to publish.")
-    if "tokenizer_config.json" not in names:
-        raise InputError(f"{directory} holds no tokenizer: nobody could use the model.")
+    for name in sorted(wanted):
+        try:
+            with safe_open(directory / name, framework="pt"):
+                pass  # its header was read, and compared with its length
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{directory / name} is damaged ({error}): there is no whole model to publish.") from None
 
 
 def code_files(directory: Path) -> Iterator[str]:
@@ -108,15 +121,22 @@ def code_files(directory: Path) -> Iterator[str]:
                 if reference is None or "--" in reference:  # none, or code in another repository
                     continue
                 module = directory / f"{reference.partition('.')[0]}.py"
-                for path in (module, *map(Path, get_relative_import_files(module))):
+                try:
+                    imported = get_relative_import_files(module)
+                except OSError as error:
+                    raise InputError(f"{error.filename} is missing: nobody could load the model without.") from None
+                for path in (module, *map(Path, imported)):
                     yield path.name
 
 
 def model_card(stage: Stage, run: Run, repo: str) -> bytes:
     """The stage's README.md if somebody has written it by hand; else one of its newest figures, for `repo`."""
     path = stage.directory / "README.md"
-    if path.exists() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
-        return path.read_bytes()
+    written = path.read_bytes() if path.is_file() else None
+    if written is not None and not is_ours(text := written.decode(errors="replace")):
+        if text.encode() != written:
+            raise InputError(f"{path} is no text in UTF-8, as the Hub wants it.")
+        return written
     return sign(str(build_model_card(stage, run, repo))).encode()
 
 
@@ -124,14 +144,20 @@ def model_card(stage: Stage, run: Run, repo: str) -> bytes:
 
 
 def check_secrets(uploads: list[Upload]) -> None:
-    """Raise `InputError` if a text seems to hold an access token; tokenizers and weights hold what they hold."""
-    token = get_token()
+    """Raise `InputError` if a text seems to hold an access token; vocabularies and weights hold what they hold."""
     for upload in uploads:
-        if upload.path.endswith((".py", ".md", "config.json", ".jinja", ".jsonl")):
-            source = upload.source if isinstance(upload.source, bytes) else upload.source.read_bytes()
-            text = source.decode("utf-8", errors="replace")
-            if TOKEN.search(text) or (token and token in text):
-                raise InputError(f"{upload.path} seems to hold an access token: take it out before it is published.")
+        if upload.path in (*VOCABULARIES, "merges.txt") or upload.path.endswith((".safetensors", ".png")):
+            continue
+        source = upload.source if isinstance(upload.source, bytes) else upload.source.read_bytes()
+        if holds_token(source.decode(errors="replace")):
+            raise InputError(f"{upload.path} seems to hold an access token: take it out before it is published.")
+
+
+def holds_token(text: str) -> bool:
+    """Whether a text holds what looks like an access token, or one of this machine's own secrets."""
+    own = [value for name, value in os.environ.items() if SECRET_VARIABLE.fullmatch(name)]
+    own = [value for value in (get_token() or "", *own) if len(value) >= SHORTEST_SECRET]
+    return TOKEN.search(text) is not None or any(secret in text for secret in own)
 
 
 def clean(stage: Stage) -> Stage:
@@ -141,7 +167,6 @@ def clean(stage: Stage) -> Stage:
 
 def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those launches that hold no secret: as recorded, flags of passwords and tokens are starred out."""
-    token = get_token()
 
     def is_clean(launch: dict[str, Any]) -> bool:
         text = json.dumps(launch)
@@ -149,7 +174,7 @@ def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
             words = shlex.split(str(launch.get("command") or ""))
         except ValueError:
             return False
-        return hide_secrets(words) == words and not SECRET.search(text) and not (token and token in text)
+        return hide_secrets(words) == words and not SECRET.search(text) and not holds_token(text)
 
     return [launch for launch in launches if is_clean(launch)]
 
@@ -157,6 +182,9 @@ def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A file's object; empty where there is none. Raises `InputError` if it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object.")
+    return content

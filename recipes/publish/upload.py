@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError  # HTTPError: any of httpx's
@@ -18,6 +19,9 @@ from recipes.hub import check_hub_reachable, check_repo_id
 from recipes.publish.files import MODEL_FILES, Upload
 
 AGAIN = "what was uploaded is kept: the same again completes it."
+NOTHING = "nothing was uploaded: try again later."
+
+INTERRUPTED = 130  # exit code, as of a program that ends by SIGINT
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,12 @@ class Publication:
         lines += [f"  {size(upload.size):>9}  {upload.path}" for upload in self.uploads]
         lines += [f"  {'delete':>9}  {path}" for path in self.removed]
         lines += [f"  {'variable':>9}  {name} = {value}" for name, value in self.variables.items()]
-        return [*lines, f"  {size(sum(upload.size for upload in self.uploads)):>9}  in {len(self.uploads)} files"]
+        return [*lines, f"  {self.total:>9}  in {len(self.uploads)} files"]
+
+    @property
+    def total(self) -> str:
+        """Size of all files."""
+        return size(sum(upload.size for upload in self.uploads))
 
 
 def size(count: float) -> str:
@@ -58,24 +67,47 @@ def size(count: float) -> str:
 
 
 def check_account(*repos: str) -> str:
-    """The user's name on the Hub. Raises `InputError` for an id that is none, or if the Hub cannot be used."""
+    """The user's name on the Hub.
+
+    Raises `InputError` for an id that is none, if the Hub cannot be used, or if the user may not write to `repos`, as
+    far as the Hub tells beforehand.
+    """
     for repo in repos:
         check_repo_id(repo)
-    if get_token() is None:
+    token = get_token()
+    if token is not None and not token.isascii():
+        raise InputError("your access token (HF_TOKEN, or hf auth login) holds characters that no token has.")
+    if token is None:
         raise InputError(
             "publishing needs an access token of the Hub: log in by hf auth login, or set HF_TOKEN to one that may "
-            f"write (from {constants.ENDPOINT}/settings/tokens)."
+            f"write (from {tokens_page()})."
         )
     check_hub_reachable("publishing needs it.")
-    with one_line("whoami"):
-        return HfApi().whoami()["name"]
+    with one_line("your account", NOTHING):
+        user = HfApi().whoami()
+    for repo in repos:
+        check_rights(user, repo)
+    return user["name"]
+
+
+def check_rights(user: dict[str, Any], repo: str) -> None:
+    """Raise `InputError` if what whoami says of `user` rules out that they write to `repo`."""
+    token = (user.get("auth") or {}).get("accessToken") or {}
+    role = token.get("role")  # read, write, or fineGrained, which may be anything
+    if role == "read":
+        raise InputError(f"your access token may only read: make one that may write ({tokens_page()}).")
+    owners = {user["name"].lower(), *(each["name"].lower() for each in user.get("orgs", []))}
+    if role == "write" and repo.partition("/")[0].lower() not in owners:
+        raise InputError(
+            f"you may not write to {repo}: it is neither yours ({user['name']}) nor an organization's of yours."
+        )
 
 
 def look_at(
     repo: str, kind: str, uploads: list[Upload], private: bool, variables: dict[str, str] | None = None
 ) -> Publication:
     """What publishing `uploads` would do. Raises `InputError` if a private repository is asked for and it is not."""
-    with one_line(repo):
+    with one_line(repo, NOTHING):
         try:
             there = HfApi().repo_info(repo, repo_type=kind)
         except RepositoryNotFoundError:
@@ -98,7 +130,7 @@ def publish(publication: Publication, message: str) -> None:
     if not sys.stderr.isatty():
         disable_progress_bars()
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
-    with one_line(repo):
+    with one_line(repo, AGAIN):
         api.create_repo(repo, repo_type=kind, private=publication.private, exist_ok=True, **sdk)
         for name, value in publication.variables.items():  # before the files, whose arrival starts the Space
             api.add_space_variable(repo, name, value)
@@ -113,29 +145,44 @@ def publish(publication: Publication, message: str) -> None:
 
 
 @contextmanager
-def one_line(repo: str) -> Iterator[None]:
-    """Turn what may go wrong on the way to the Hub into an `InputError`."""
+def one_line(about: str, remedy: str) -> Iterator[None]:
+    """Turn what may go wrong on the way to the Hub into an `InputError`: `about` what, and how to go on."""
     try:
         yield
-    except HfHubHTTPError as error:
-        raise InputError(explain(error, repo)) from None
-    except (HTTPError, OSError, RuntimeError) as error:  # hf_xet's are RuntimeErrors
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"the upload to {repo} broke off ({reason}); {AGAIN}") from None
+    except (HTTPError, OSError, RuntimeError) as error:  # hf_xet's are RuntimeErrors, and those of single files
+        cause = first_cause(error)
+        if isinstance(cause, HfHubHTTPError):
+            raise InputError(explain(cause, about, remedy)) from None
+        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+        raise InputError(f"the connection for {about} broke off ({reason}); {remedy}") from None
     except ValueError as error:
         if "README.md" not in str(error):
             raise
-        raise InputError(f"the Hub does not take the model card of {repo}: {' '.join(str(error).split())}") from None
+        raise InputError(f"the Hub does not take the model card of {about}: {' '.join(str(error).split())}") from None
 
 
-def explain(error: HfHubHTTPError, repo: str) -> str:
+def first_cause(error: BaseException) -> BaseException:
+    """What an error was raised from; the Hub's own refusals are no further explained by theirs."""
+    while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    return error
+
+
+def explain(error: HfHubHTTPError, about: str, remedy: str) -> str:
     """What the Hub's refusal means for somebody who publishes."""
-    status, tokens = error.response.status_code, f"{constants.ENDPOINT}/settings/tokens"
+    status = error.response.status_code
     said = " ".join((error.server_message or error.response.reason_phrase or "").split())[:200]
     if status == 401:
         return f"the Hub does not accept your access token ({said}): log in anew by hf auth login, or set HF_TOKEN."
     if status == 403:
-        return f"you may not write to {repo} ({said}): take a name of your own, or a token that may ({tokens})."
+        return (
+            f"you may not write to {about} ({said}): take a name of your own, or a token that may ({tokens_page()})."
+        )
     if status in (409, 412):
-        return f"{repo} changed in the meantime ({said}): publish again."
-    return f"the Hub answered {status} for {repo} ({said}); {AGAIN}"
+        return f"{about} changed in the meantime ({said}): publish again."
+    return f"the Hub answered {status} for {about} ({said}); {remedy}"
+
+
+def tokens_page() -> str:
+    """Where access tokens are made."""
+    return f"{constants.ENDPOINT}/settings/tokens"

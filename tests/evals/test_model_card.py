@@ -6,7 +6,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from evals.report.card import build_model_card, is_ours, write_model_card
 from evals.report.gather import gather
-from tests.evals.run_files import CORE_22, core, write, write_run
+from tests.evals.run_files import CORE_22, LAUNCH, core, write, write_run
 
 
 @pytest.fixture
@@ -72,6 +72,31 @@ def test_it_says_how_to_load_the_model_how_it_was_made_and_its_limits(run_dir):
     assert "apply_chat_template" in text["grpo"] and "apply_chat_template" not in text["base"]
     assert "recipes/grpo.py" in text["grpo"] and "recipes/grpo.py" not in text["base"]
     assert "44.4% of 200 problems" in text["grpo"]
+
+
+def test_it_tells_what_every_stage_was_trained_on_and_how_calls_are_answered(run_dir):
+    write(run_dir / "grpo" / "chat_template.jinja", "{{ '<|python_start|>' }}")
+    text = {name: card_of(run_dir, name)[1].read_text() for name in ("base", "sft", "grpo")}
+    assert (
+        all(f"| {stage} " in text["grpo"] for stage in ("base", "mid", "SFT", "GRPO")) and "| SFT" not in text["base"]
+    )
+    assert "<|python_start|>12*4<|python_end|>" in text["grpo"] and "python_start" not in text["sft"]
+    assert "trained from scratch" in text["grpo"] and "code that loads it" not in text["grpo"]
+
+
+def test_another_models_licence_and_origin_are_not_ours_to_claim(run_dir):
+    launch = LAUNCH | {"command": "python recipes/sft.py", "source": "openai-community/gpt2"}
+    write(run_dir / "sft" / "launches.json", [launch])
+    data = metadata_load(card_of(run_dir, "sft")[1])
+    assert data["base_model"] == "openai-community/gpt2"
+    assert "license" not in data and "trained-from-scratch" not in data["tags"]
+    text = card_of(run_dir, "grpo")[1].read_text()
+    assert "was trained from openai-community/gpt2" in text and "from scratch" not in text
+    assert metadata_load(card_of(run_dir, "mid")[1])["license"] == "apache-2.0"
+    write(run_dir / "sft" / "launches.json", [launch | {"source": "/models/llama"}])
+    assert "from scratch" not in card_of(run_dir, "grpo")[1].read_text()
+    write(run_dir / "sft" / "launches.json", [launch | {"source": "small/mid"}])  # a path, though not from here
+    assert "from scratch" in card_of(run_dir, "grpo")[1].read_text()
 
 
 def test_a_card_of_ours_is_renewed_and_one_that_was_edited_stays(run_dir):

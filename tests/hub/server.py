@@ -18,7 +18,8 @@ import yaml
 from tests.hub.store import NAMES, Commit, File, Refused, Repository, Store, is_large
 
 DROP = "drop"  # close the connection halfway through the request
-USERS = {"hf_adas_token": "ada", "hf_bobs_token": "bob"}  # by their access tokens
+USERS = {"hf_adas_token": "ada", "hf_adas_reading_token": "ada", "hf_bobs_token": "bob"}  # by their access tokens
+ROLES = {"hf_adas_reading_token": "read"}  # of tokens; the others may write
 ORGANIZATIONS = {"lab": {"ada"}}
 ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 API = rf"/api/(?P<kind>model|dataset|space)s/{ID}"
@@ -98,6 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         token = (self.headers["authorization"] or "").removeprefix("Bearer ")
         if token and token not in self.server.store.users:
             raise Refused(401, "Invalid credentials in Authorization header")
+        self.role = ROLES.get(token, "write")
         return self.server.store.users.get(token)
 
     def json(self) -> dict:
@@ -107,7 +109,14 @@ class Handler(BaseHTTPRequestHandler):
         return parse_qs(urlsplit(self.path).query)
 
     def find(self, kind: str, id: str, write: bool = False) -> Repository:
-        return self.server.store.find(self.user, kind or "model", id, write)
+        repository = self.server.store.find(self.user, kind or "model", id, write)
+        if write:
+            self.need_writing()
+        return repository
+
+    def need_writing(self) -> None:
+        if self.role == "read":
+            raise Refused(403, "This token may only read")
 
     def send(self, body: bytes | dict | list, headers: dict[str, str] | None = None, status: int = 200) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -134,7 +143,9 @@ def whoami(request: Handler) -> Answer:
     if request.user is None:
         raise Refused(401, "Invalid username or password.")
     names = [name for name, members in request.server.store.organizations.items() if request.user in members]
-    return ({"type": "user", "name": request.user, "orgs": [{"type": "org", "name": name} for name in names]},)
+    organizations = [{"type": "org", "name": name} for name in names]
+    auth = {"type": "access_token", "accessToken": {"displayName": "a token", "role": request.role}}
+    return ({"type": "user", "name": request.user, "orgs": organizations, "auth": auth},)
 
 
 def validate_yaml(request: Handler) -> Answer:
@@ -153,6 +164,7 @@ def create(request: Handler) -> Answer:
     asked = request.json()
     if request.user is None:
         raise Refused(401, "Invalid username or password.")
+    request.need_writing()
     kind, namespace = asked.get("type") or "model", asked.get("organization") or request.user
     private = asked.get("visibility") == "private" or asked.get("private") is True
     address = f"{request.server.url}/{NAMES[kind]}{namespace}/{asked['name']}"

@@ -153,6 +153,20 @@ def test_only_the_owner_writes(ada, bob, nobody):
         nobody.create_repo("ada/other")
 
 
+def test_a_reading_token_reads(hub, ada):
+    push(ada, private=True)
+    reader = HfApi(hub.url, token="hf_adas_reading_token")
+    roles = {api.whoami()["auth"]["accessToken"]["role"] for api in (ada, reader)}
+    assert roles == {"read", "write"} and reader.model_info("ada/model").private
+    for write in (
+        lambda: reader.create_repo("ada/other"),
+        lambda: reader.create_commit("ada/model", [CommitOperationAdd("a.txt", b"")], commit_message="mine"),
+    ):
+        with pytest.raises(HfHubHTTPError) as refusal:
+            write()
+        assert refusal.value.response.status_code == 403
+
+
 def test_a_wrong_token_is_told(hub):
     with pytest.raises(HfHubHTTPError) as refusal:
         HfApi(hub.url, token="hf_somebody").whoami()

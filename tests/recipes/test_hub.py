@@ -84,6 +84,10 @@ def test_an_answer_that_is_no_http_is_one_clear_line():
     assert line.startswith(f"the Hub ({endpoint}) cannot be reached (") and line.count("\n") == 1
 
 
+def test_an_address_that_is_none_is_one_clear_line():
+    assert probe("hub").startswith("HF_ENDPOINT is no address of a Hub: 'hub', and so use")
+
+
 def test_offline_is_said_without_asking():
     with server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as endpoint:
         line = probe(endpoint, offline="1")

@@ -2,15 +2,19 @@
 
 import os
 import shlex
+import shutil
+import signal
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from recipes.publish.files import MADE_BY
 from tests.hub.client import use_hub
 from tests.hub.server import serve
-from tests.recipes.processes import flags, run
-from tests.recipes.test_publish import MODEL
+from tests.recipes.processes import Running, flags, run
+from tests.recipes.publish.publishing import MODEL
 
 
 @pytest.fixture
@@ -69,6 +73,50 @@ def test_a_push_that_fails_leaves_the_model_and_says_how_to_try_again(hub, pushi
     assert "a base language model" in hub.files("ada/base")["README.md"].decode()
 
 
+@pytest.mark.parametrize("script", ["pretrain", "midtrain", "sft", "grpo"])
+def test_the_same_command_publishes_what_is_finished_but_did_not_get_there(
+    hub, pushing, script, tiny, student, sums, guessed, tmp_path
+):
+    stage = tmp_path / "run" / MADE_BY[script]
+    shutil.copytree(student, stage)
+    arguments = {
+        "pretrain": tiny,
+        "midtrain": {"source": student, "conversations": sums, "num_iterations": 1, "total_batch_size": 128,
+                     "device_batch_size": 2, "max_seq_len": 32},
+        "sft": {"source": student, "conversations": sums},
+        "grpo": {"source": student, "problems": guessed, "bf16": "false"},
+    }[script]  # fmt: skip
+    hub.meddle = lambda method, path: 507 if "/commit/" in path else None
+    end = pushing(script, stage, arguments, "ada/model")
+    assert end.code == 2
+    assert end.stderr.splitlines()[-1].startswith(f"{script}: the Hub answered 507 for ada/model")
+    hub.meddle = lambda method, path: None
+    end = pushing(script, stage, arguments, "ada/model")
+    assert end.code == 0, end.stderr
+    assert "is finished already" in end.stdout and "published: " in end.stdout
+    assert hub.files("ada/model")["model.safetensors"] == (stage / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_during_the_push_says_how_to_go_on(hub, tiny, tmp_path):
+    held, ended = threading.Event(), threading.Event()
+
+    def hold(method: str, path: str) -> None:
+        if method == "PUT":
+            held.set()
+            ended.wait(60)
+
+    hub.meddle = hold
+    arguments = tiny | {"num_iterations": 1, "output_dir": tmp_path / "base", "push_to_hub": "true"}
+    as_ada = partial(use_hub, hub.url, "hf_adas_token", tmp_path / "home")
+    training = Running(flags(arguments | {"hub_model_id": "ada/base"}), before=as_ada, script="pretrain")
+    training.wait_until(held.is_set)
+    training.signal(signal.SIGINT)
+    (end,) = training.wait()
+    ended.set()
+    assert end.code == 130 and "Traceback" not in end.stderr
+    assert end.stderr.splitlines()[-1].startswith("not published: interrupted. The model is safe in ")
+
+
 @pytest.mark.parametrize("script", ["pretrain", "sft"])
 def test_where_it_cannot_go_is_told_before_training(hub, pushing, script, tiny, student, sums, tmp_path):
     arguments = {"pretrain": tiny, "sft": {"source": student, "conversations": sums}}[script]
@@ -76,7 +124,20 @@ def test_where_it_cannot_go_is_told_before_training(hub, pushing, script, tiny, 
     assert end.code == 2 and end.stderr.startswith(f"{script}: publishing needs an access token")
     end = pushing(script, tmp_path / script, arguments, "model")
     assert end.code == 2 and "is no repository on the Hub" in end.stderr
+    end = pushing(script, tmp_path / script, arguments, "bob/model")
+    assert end.code == 2 and end.stderr.startswith(f"{script}: you may not write to bob/model: ")
     assert not os.path.exists(tmp_path / script / "metrics.jsonl")
+
+
+def test_private_is_private_or_told_before_training(hub, pushing, tiny, tmp_path):
+    hub.store.create("ada", "model", "ada", "open", private=False, sdk=None)
+    arguments = tiny | {"num_iterations": 1, "hub_private_repo": "true"}
+    end = pushing("pretrain", tmp_path / "base", arguments, "ada/open")
+    assert end.code == 2 and end.stderr.startswith("pretrain: ada/open exists and is public")
+    assert not (tmp_path / "base" / "model.safetensors").exists()
+    end = pushing("pretrain", tmp_path / "base", arguments, "ada/secret")
+    assert end.code == 0 and hub.repository("ada/secret").private
+    assert "model.safetensors" in hub.files("ada/secret")
 
 
 def test_flags_of_trls_for_pushing_have_no_second_meaning(pushing, student, sums, tmp_path):

@@ -1,0 +1,67 @@
+"""A Space is published with its model: its files, the code of ours that they import, and the model's name."""
+
+import pytest
+from huggingface_hub import ModelCard, metadata_load
+
+from recipes.errors import InputError
+from recipes.launches import ROOT
+from recipes.publish.space import files_of, imports, space_files
+from tests.evals.run_files import write
+from tests.recipes.publish.publishing import TOKEN, publish
+
+
+@pytest.fixture
+def space(tmp_path):
+    """A small Space in a directory of its own."""
+    directory = tmp_path / "space"
+    write(directory / "app.py", "from page import answer\nfrom recipes.inference.generate import stream_reply\n")
+    write(directory / "page" / "__init__.py", "")
+    write(directory / "requirements.txt", "torch\n")
+    write(directory / "README.md", "---\ntitle: Chat\nsdk: gradio\napp_file: app.py\n---\n# Chat\n")
+    for name in (".env", "page/__pycache__/a.py", "chat.log", ".cache/a.py", "dump.jsonl"):
+        write(directory / name, "secret")
+    return directory
+
+
+def test_a_space_has_the_models_name_and_the_code_it_imports(space):
+    files = {upload.path: upload.source for upload in space_files("ada/model", space)}
+    own = {"app.py", "page/__init__.py", "requirements.txt", "README.md"}
+    assert own <= set(files) and not any("secret" in str(source) for source in files.values())
+    assert metadata_load_of(files["README.md"]) == {
+        "title": "Chat", "sdk": "gradio", "app_file": "app.py", "models": ["ada/model"],
+    }  # fmt: skip
+    code = set(files) - own
+    assert {"recipes/inference/generate.py", "recipes/__init__.py", "tokenizer/chat_template.jinja"} <= code
+    assert code.isdisjoint({"recipes/sft.py", "recipes/training/setup.py"})
+    for path in code:
+        wanted = (
+            {file for module in imports(ROOT / path) for file in files_of(module)} if path[-3:] == ".py" else set()
+        )
+        assert {file.relative_to(ROOT).as_posix() for file in wanted} <= code
+
+
+def test_a_space_with_a_secret_is_not_published(space):
+    (space / "page" / "settings.py").write_text(f"token = '{TOKEN}'\n")
+    with pytest.raises(InputError, match="page/settings.py seems to hold an access token"):
+        space_files("ada/model", space)
+
+
+def metadata_load_of(readme: bytes) -> dict:
+    return ModelCard(readme.decode(), ignore_metadata_errors=True).data.to_dict()
+
+
+@pytest.mark.skipif(not (ROOT / "space" / "README.md").exists(), reason="no space/ here")
+def test_our_space_is_published_with_its_model(hub, run_dir, tmp_path, capsys):
+    publish(run_dir, space="ada/chat", private=True)
+    space = hub.repository("ada/chat", "space")
+    assert (space.sdk, space.private, space.variables) == ("gradio", True, {"MODEL_ID": "ada/model"})
+    files = hub.files("ada/chat", "space")
+    assert {"app.py", "requirements.txt", "README.md"} <= set(files)
+    (tmp_path / "README.md").write_bytes(files["README.md"])
+    assert metadata_load(tmp_path / "README.md")["models"] == ["ada/model"]
+    assert "give the Space a secret HF_TOKEN" in capsys.readouterr().out
+    publish(run_dir, space="ada/chat")
+    assert len(space.commits) == 2
+    capsys.readouterr()
+    publish(run_dir, "ada/open", space="ada/open-chat")
+    assert "HF_TOKEN" not in capsys.readouterr().out, "anybody may read that model"
