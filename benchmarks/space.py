@@ -1,0 +1,262 @@
+"""What the chat page costs and bears: `python -m benchmarks.space [--model DIR]`.
+
+The page is served as a visitor's Space is, by `space/app.py` in a process of its own.
+
+- The first token: from pressing the button to the first words on the page of a real browser (Chromium).
+- Streaming: a whole answer through the page against plain `generate` of the same model, which take turns.
+- A crowd: chats that ask without a pause. What each is shown must be what the same questions gave when they were
+  asked alone; the server's memory is read all along.
+
+Without a model, one of random weights with the cpu preset's size talks: it never ends an answer by itself.
+"""
+
+import json
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import torch
+from gradio_client.utils import apply_diff
+from playwright.sync_api import sync_playwright
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.generate import BenchmarkArguments as ModelArguments
+from benchmarks.generate import build_twins
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.errors import InputError, exit_on_input_error
+from tokenizer.chat import encode_prompt
+from tokenizer.train import train_tokenizer
+
+APP = Path(__file__).parents[1] / "space" / "app.py"
+PATIENCE = 120  # seconds
+QUESTION = "What is the capital of France?"
+FIRST_WORDS = """async () => {
+  const written = document.querySelector('#chat').getElementsByClassName('bot');
+  const words = () => [...written].some((each) => each.innerText.trim());
+  const before = performance.now();
+  document.querySelector('#message .submit-button').click();
+  await new Promise((shown) => new MutationObserver(() => words() && shown())
+    .observe(document.querySelector('#chat'), { childList: true, subtree: true, characterData: true }));
+  return performance.now() - before;
+}"""
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure."""
+
+    model: str | None = field(default=None, metadata={"help": "directory of a chat model (default: random weights)"})
+    new_tokens: int = field(default=160, metadata={"help": "of a streamed answer, at most"})
+    repeats: int = field(default=9, metadata={"help": "answers measured of each kind"})
+    chats: int = field(default=20, metadata={"help": "of the crowd"})
+    seconds: float = field(default=120, metadata={"help": "how long the crowd asks"})
+    crowd_tokens: int = field(default=32, metadata={"help": "of an answer in the crowd, at most"})
+
+
+class Chat:
+    """A visitor's tab, spoken for by HTTP as the page's own script does: gradio's protocol `sse_v3`, not its API."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+        dependencies = self.http.get("/config").json()["dependencies"]
+        self.functions = {each["api_name"]: each["id"] for each in dependencies}
+        self.session = secrets.token_hex(6)
+        self.shown: list[dict] = []
+        self.figures = ""
+
+    def ask(self, question: str, max_new_tokens: int) -> None:
+        """Ask, greedily, and wait for the answer. Raises `RuntimeError` if none comes."""
+        self.shown, _, _, turn = list(self.call("send", [question, self.shown]))[-1]
+        controls = ["", 0, 0, 1, max_new_tokens, ""]
+        updates = list(self.call("answer", [self.shown, turn, *controls]))
+        lists = [shown for shown, _, _ in updates if isinstance(shown, list)]
+        lines = [line for _, _, line in updates if isinstance(line, str)]
+        if not lists or not lines or lists[-1][-1]["role"] != "assistant":
+            raise RuntimeError(f"no answer to {question!r}")
+        self.shown, self.figures = lists[-1], lines[-1]
+
+    def tokens(self) -> int:
+        """Length of the last answer."""
+        return int(self.figures.split(" token")[0].split()[-1].replace(",", ""))
+
+    def call(self, function: str, data: list[Any]) -> Iterator[list[Any]]:
+        """Outputs of an event of the page, each time they change."""
+        body = {"data": data, "fn_index": self.functions[function], "session_hash": self.session}
+        event = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
+        outputs: list[Any] | None = None
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as response:
+            for line in response.iter_lines():
+                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if message.get("event_id") != event:
+                    continue
+                if message["msg"] == "process_generating":  # after the first, only what has changed
+                    new = message["output"]["data"]
+                    outputs = (
+                        new if outputs is None else [apply_diff(*each) for each in zip(outputs, new, strict=True)]
+                    )
+                    yield outputs
+                elif message["msg"] == "process_completed":
+                    if not message["success"]:
+                        raise RuntimeError(f"{function} failed: {message['output']}")
+                    yield message["output"]["data"]
+                    return
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    with tempfile.TemporaryDirectory() as directory:
+        model = args.model or save_random_model(Path(directory))
+        if not Path(model, "config.json").is_file():
+            raise InputError(f"{model} holds no model: give a trained model's directory.")
+        with served(model) as (url, server):
+            print(f"{model if args.model else 'random weights'}, {torch.get_num_threads()} threads")
+            report_first_words(url, args)
+            report_streaming(url, model, args)
+            report_crowd(url, server, args)
+
+
+def save_random_model(directory: Path) -> str:
+    """A model of the cpu preset's size whose answers never end, with a tokenizer."""
+    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), ModelArguments().vocab_size)
+    ours, _ = build_twins(ModelArguments(), tokenizer)
+    ours.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@contextmanager
+def served(model: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Address and process of the page."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = psutil.Popen(
+        [sys.executable, str(APP), "--model", model, "--port", str(port)], stdout=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not is_up(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise InputError("the page does not start: see above.")
+            time.sleep(0.2)
+        yield url, process
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+        process.wait()
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def report_first_words(url: str, args: BenchmarkArguments) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        print("first words: not measured, there is no Chromium")
+        return
+    times = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for _ in range(args.repeats + 1):  # the first one warms up
+            page = browser.new_page()
+            page.goto(url)
+            page.locator("#message textarea").fill(QUESTION)
+            page.wait_for_timeout(1000)  # as long as anyone takes to write it
+            times.append(page.evaluate(FIRST_WORDS))
+            page.locator("#figures").get_by_text("token").wait_for(timeout=PATIENCE * 1000)
+            page.close()
+        browser.close()
+    print(f"first words on the page after {statistics.median(times[1:]):.0f} ms (most: {max(times[1:]):.0f} ms)")
+
+
+def report_streaming(url: str, directory: str, args: BenchmarkArguments) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModelForCausalLM.from_pretrained(directory).eval()
+    prompt = torch.tensor([encode_prompt(tokenizer, [{"role": "user", "content": QUESTION}])])
+    plain, streamed = [], []
+    for _ in range(args.repeats + 1):  # the first ones warm up
+        before = time.perf_counter()
+        ids = model.generate(prompt, max_new_tokens=args.new_tokens, do_sample=False)[0, prompt.size(1) :]
+        plain.append(time.perf_counter() - before)
+        written = len(ids) - (ids[-1].item() in tokenizer.all_special_ids)
+        chat = Chat(url)
+        before = time.perf_counter()
+        chat.ask(QUESTION, args.new_tokens)
+        streamed.append(time.perf_counter() - before)
+        if chat.tokens() != written:
+            raise InputError(f"the page wrote {chat.tokens()} tokens, generate {written}: a model that calls tools?")
+    theirs, ours = statistics.median(plain[1:]), statistics.median(streamed[1:])
+    print(
+        f"{written} tokens through the page in {1000 * ours:.0f} ms, by plain generate in {1000 * theirs:.0f} ms: "
+        f"{ours / theirs:.2f} x"
+    )
+
+
+def report_crowd(url: str, server: psutil.Process, args: BenchmarkArguments) -> None:
+    expected = [ask_both(Chat(url), number, args) for number in range(args.chats)]
+    waits: list[float] = []
+    faults: list[str] = []
+    ended = threading.Event()
+
+    def talk(number: int) -> None:
+        chat = Chat(url)
+        while not ended.is_set():
+            before = time.perf_counter()
+            try:
+                shown = ask_both(chat, number, args)
+            except (RuntimeError, httpx.HTTPError) as error:
+                faults.append(f"lost: {error}")
+                continue
+            waits.append((time.perf_counter() - before) / 2)
+            if shown != expected[number]:
+                faults.append(f"mixed: {number} was shown {shown}")
+
+    crowd = [threading.Thread(target=talk, args=(number,)) for number in range(args.chats)]
+    memory = []
+    for each in crowd:
+        each.start()
+    deadline = time.monotonic() + args.seconds
+    while time.monotonic() < deadline:
+        time.sleep(min(2, args.seconds / 10))
+        memory.append(server.memory_info().rss / 2**20)
+    ended.set()
+    for each in crowd:
+        each.join()
+    for fault in faults[:5]:
+        print(fault)
+    print(
+        f"{args.chats} chats for {args.seconds:.0f} s: {2 * len(waits)} answers, {len(faults)} lost or mixed, "
+        f"an answer in {statistics.median(waits):.1f} s (most: {max(waits):.1f} s)"
+    )
+    early, late = memory[len(memory) // 5], memory[-1]
+    print(f"the server's memory: {early:.0f} MB after a fifth of the time, {late:.0f} MB in the end")
+
+
+def ask_both(chat: Chat, number: int, args: BenchmarkArguments) -> list[dict]:
+    """A conversation of two questions that are only this chat's; what is shown after it."""
+    chat.shown = []
+    chat.ask(f"I am visitor {number}.", args.crowd_tokens)
+    chat.ask(f"How much is {number} + {number * number}?", args.crowd_tokens)
+    return chat.shown
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.space", main)
