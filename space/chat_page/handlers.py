@@ -20,7 +20,7 @@ from recipes.inference.generate import Reply, Sampling, Text
 from .conversation import Answer, Shown, as_messages, fitting, last_question, shown_text, text_of, tidy, typed
 from .engine import Engine
 from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message, clean
-from .turns import Turns, paced
+from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
 BUSY = {"submit_btn": False, "stop_btn": True}  # of the text box
@@ -74,12 +74,13 @@ def figures(
     return " · ".join(parts)
 
 
-def awaited(updates: Iterator[Updates], turns: Turns, session: str, turn: int) -> Iterator[Updates]:
+def awaited(updates: Iterator[Updates], turns: Turns, session: str, turn: Turn) -> Iterator[Updates]:
     """Updates for as long as the visitor waits for this answer, and has not cleared it or asked something else."""
-    for update in updates:
-        if turns.current(session, turn) is None:
-            return
-        yield update
+    with turn.writing():
+        for update in updates:
+            if turns.current(session, turn.number) is None:
+                return
+            yield update
 
 
 class Talk:
@@ -136,7 +137,7 @@ class Talk:
     def answer(
         self,
         shown: list[Shown],
-        turn: int,
+        number: int,
         system: str,
         temperature: float,
         top_k: float,
@@ -146,10 +147,10 @@ class Talk:
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Write the answer to the last question of `shown`, then a line of figures."""
-        stop = self.turns.current(request.session_hash, turn)
-        if stop is not None:
+        turn = self.turns.current(request.session_hash, number)
+        if turn is not None:
             controls = system, temperature, top_k, top_p, max_tokens, seed
-            updates = self._write(shown, stop, *controls)
+            updates = self._write(shown, turn.stop, *controls)
             yield from awaited(updates, self.turns, request.session_hash, turn)
         yield (gr.skip(),) * 3  # what came last is sent once more, and might undo what the visitor has done since
 
@@ -171,11 +172,12 @@ class Talk:
             read, prompt = fitting(self.engine.tokenizer, clean(system), messages, self.engine.context - room)
             left_out = sum(each["role"] == "user" for each in messages) - sum(each["role"] == "user" for each in read)
             started, reply = time.perf_counter(), None
-            for events in paced(self.engine.stream(read, sampling, stop), stop):
-                for event in events:
+            for event in limited(self.engine.stream(read, sampling, stop), stop):
+                if isinstance(event, Reply):
+                    reply = event
+                else:
                     answer.add(event)
-                    reply = event if isinstance(event, Reply) else reply
-                yield shown + answer.shown, gr.skip(), gr.skip()
+                    yield shown + answer.shown, gr.skip(), gr.skip()
             line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling, left_out)
         except Exception as error:
             warn(error)
@@ -213,7 +215,7 @@ class Continue:
     def write(
         self,
         text: str,
-        turn: int,
+        number: int,
         temperature: float,
         top_k: float,
         top_p: float,
@@ -222,9 +224,9 @@ class Continue:
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Let `text` grow in its box, then a line of figures."""
-        stop = self.turns.current(request.session_hash, turn)
-        if stop is not None:
-            updates = self._write(text, stop, temperature, top_k, top_p, max_tokens, seed)
+        turn = self.turns.current(request.session_hash, number)
+        if turn is not None:
+            updates = self._write(text, turn.stop, temperature, top_k, top_p, max_tokens, seed)
             yield from awaited(updates, self.turns, request.session_hash, turn)
         yield (gr.skip(),) * 4  # as above
 
@@ -238,10 +240,12 @@ class Continue:
             sampling = sampling_of(*controls)
             prompt = len(self.engine.tokenizer.encode(text, add_special_tokens=False)) + 1
             started, reply = time.perf_counter(), None
-            for events in paced(self.engine.stream(text, sampling, stop), stop):
-                text += "".join(event.text for event in events if isinstance(event, Text))
-                reply = next((event for event in events if isinstance(event, Reply)), reply)
-                yield text, gr.skip(), gr.skip(), gr.skip()
+            for event in limited(self.engine.stream(text, sampling, stop), stop):
+                if isinstance(event, Text):
+                    text += event.text
+                    yield text, gr.skip(), gr.skip(), gr.skip()
+                else:
+                    reply = event
             line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling)
         except Exception as error:
             warn(error)

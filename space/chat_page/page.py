@@ -10,7 +10,7 @@ import gradio as gr
 from .engine import Engine
 from .handlers import Continue, Talk
 from .limits import MAX_NEW_TOKENS, MAX_WAITING, SESSIONS
-from .style import CSS, SCRIPT, theme
+from .style import CSS, SCRIPT, SWITCH_COLOURS, theme
 
 EXAMPLES = [
     "Why is the sky blue?",
@@ -19,6 +19,7 @@ EXAMPLES = [
     "How many letters r are in strawberry?",
 ]
 BEGINNINGS = ["The capital of France is", "Once upon a time", "The planets of the solar system are:"]
+ICON = Path(__file__).parent / "icon.svg"
 EVERY = 2  # seconds between two looks at whether the model has come
 QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # Through the queue, as gradio tells nobody of an error otherwise, but past those who wait in it.
@@ -30,7 +31,6 @@ RESTORE = """(shown, text) => {
   window.restored = true;
   return sessionStorage.nanochat ? JSON.parse(sessionStorage.nanochat) : [shown, text];
 }"""
-SWITCH_COLOURS = "() => { document.body.classList.toggle('dark'); }"
 
 
 def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = True) -> gr.Blocks:
@@ -42,6 +42,7 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
         theme=theme(),
         css=CSS,
         js=SCRIPT,
+        favicon_path=str(ICON),
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -84,6 +85,9 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
         shown.clear(talk.clear, None, [shown, box, line], **AT_ONCE)
         # What is still on its way of an earlier answer must not be shown any more.
         gr.on([box.submit, shown.example_select, shown.retry, shown.edit, shown.undo, shown.clear], cancels=answers)
+        # Where an answer could not even begin, as with a full queue, the question goes back into the text box.
+        for answer in answers:
+            answer.failure(talk.undo, shown, [shown, box, line], **QUIETLY)
         box.stop(talk.stop, None, box, **QUIETLY)
         gr.on([shown.change, box.change], None, [shown, box], js=KEEP)
         page.load(None, [shown, box], [shown, box], js=RESTORE)
@@ -122,6 +126,7 @@ def chat_tab() -> tuple[gr.Chatbot, gr.Textbox, gr.HTML, gr.Number]:
     )
     box = gr.Textbox(
         placeholder="Write a message",
+        label="Message",  # not shown, but read aloud
         show_label=False,
         container=False,
         lines=1,
@@ -139,7 +144,14 @@ def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, g
         f"<p class='quiet'>{html.escape(name_of(base.source))} goes on with any text, without a chat around it.</p>"
     )
     text = gr.Textbox(
-        "", show_label=False, container=False, lines=10, max_lines=24, elem_id="text", placeholder="Begin a text"
+        "",
+        label="Text",
+        show_label=False,
+        container=False,
+        lines=10,
+        max_lines=24,
+        elem_id="text",
+        placeholder="Begin a text",
     )
     with gr.Row():
         go = gr.Button("Continue", variant="primary", elem_id="go")

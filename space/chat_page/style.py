@@ -16,14 +16,17 @@ CSS = """
   --input-background-fill: var(--card); --input-border-color: var(--line); --color-accent: var(--accent);
   --input-placeholder-color: var(--muted); --button-secondary-background-fill: var(--soft);
   --button-primary-background-fill: #2f66c4; --button-primary-background-fill-hover: #285ab0;
-  --button-primary-text-color: #fff; --slider-color: var(--accent); }
+  --button-primary-text-color: #fff; --slider-color: var(--accent); --block-label-text-color: var(--muted); }
 body, .gradio-container { background: var(--page) !important; color: var(--ink); }
 .gradio-container main.contain { width: 100%; max-width: 50rem; margin: 0 auto !important; padding: 0; }
+.gradio-container .main.app { padding: .75rem clamp(.75rem, 4vw, 2rem) !important; }
 .gradio-container .column { gap: .75rem; }
+.gradio-container :is(button, input, [role=button]):focus-visible
+  { outline: 2px solid var(--accent) !important; outline-offset: 2px; }
 .prose { color: var(--ink); }
+.html-container { padding: 0; }
 
 #top { flex-wrap: nowrap; align-items: flex-start; }
-#top .html-container, .figures .html-container { padding: 0; }
 #head h1 { font-size: 1.3rem; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
 .quiet { margin: .15rem 0 0; font-size: .9rem; color: var(--muted); }
 .trouble { color: #b3541e; } .dark .trouble { color: #f0a873; }
@@ -34,11 +37,12 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 
 #chat { height: calc(100dvh - 18.6rem); min-height: 19rem; border-radius: 14px; }
 #chat .bubble-wrap { background: none; }
-#chat .message-wrap { padding: 1rem; }
+#chat .message-wrap { padding: 2rem 1rem 1rem; }
 #chat .message-row { margin: .2rem 0; }
 #chat .message-row .message { border-radius: 16px; }
 #chat .message .message-content { font-size: 1rem; line-height: 1.5; overflow-wrap: anywhere; }
-#chat .message-content .chatbot { white-space: pre-wrap; }
+#chat .message-content .chatbot { display: block; white-space: pre-wrap; unicode-bidi: plaintext; text-align: start; }
+#message textarea, #text textarea { unicode-bidi: plaintext; text-align: start; }
 #chat .user.message { background: var(--soft); border: 0; box-shadow: none; border-bottom-right-radius: 4px;
   padding: .5rem .9rem; color: var(--ink); }
 #chat .bot.message { background: var(--card); border: 1px solid var(--line); box-shadow: none;
@@ -47,13 +51,14 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #chat .user.message:has(textarea) .message { width: 100%; max-width: 34rem; }
 #chat .user.message textarea { width: 100%; min-height: 4.6rem; background: var(--card); padding: .4rem .6rem; }
 #chat .message-buttons { margin: 0 0 .35rem !important; padding: 0; }
-#chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; opacity: .65; }
-#chat .message-buttons .icon-button-wrapper:hover, #chat .message-buttons:focus-within .icon-button-wrapper
-  { opacity: 1; }
+#chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; padding: 0; }
+#chat .icon-button-wrapper .icon-button { min-width: 1.75rem; min-height: 1.75rem; background: none; }
+#chat .icon-button-wrapper .icon-button::after { content: none; }
 #chat .thought-group { border: 1px solid var(--line); border-radius: 10px; background: var(--page); margin: .2rem 0;
   padding: .25rem .6rem; width: fit-content; max-width: 100%; color: var(--muted); }
 #chat .thought-group { white-space: normal; }
 #chat .thought-group .title { gap: .35rem; padding: 0; }
+#chat .thought-group .title .arrow { width: 1.1rem; min-height: 1.5rem; height: auto; }
 #chat .thought-group .content .chatbot { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo,
   Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; color: var(--ink); }
 #chat .placeholder-content { justify-content: center; align-items: stretch; gap: 1.25rem; }
@@ -71,24 +76,40 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #message .input-container { align-items: center; background: none; padding-right: .4rem; }
 #message .submit-button, #message .stop-button { background: #2f66c4; color: #fff; border: 0; width: 2.1rem;
   height: 2.1rem; }
+#text { border: 0; background: none; }
 #text textarea { font-size: 1rem; line-height: 1.55; border-radius: 14px; border: 1px solid var(--line);
   padding: .8rem .95rem; }
+#text textarea:focus, #settings input:focus, #settings textarea:focus { border-color: var(--accent); }
 .figures { min-height: 1.25rem; border: 0; background: none; overflow: visible; }
 .figures .prose { font-size: .82rem; color: var(--muted); font-variant-numeric: tabular-nums; }
 #settings { border-radius: 14px; }
+#settings textarea, #settings input:not([type=range], [type=number]) { border: 1px solid var(--line); }
+#settings input[type=range] { --neutral-200: var(--line); }
+#settings input[type=range]::-webkit-slider-thumb { background: var(--accent); box-shadow: 0 0 0 2px var(--card); }
+#settings input[type=range]::-moz-range-thumb { background: var(--accent); box-shadow: 0 0 0 2px var(--card); }
 .toast-body { max-width: calc(100vw - 2rem); }
 
 @media (max-width: 600px) {
-  .gradio-container .main.app { padding: .75rem !important; }
   #chat { height: calc(100dvh - 17.4rem); }
-  #chat .message-wrap { padding: .75rem .6rem; }
+  #chat .message-wrap { padding: 2.6rem .6rem .75rem; }
   #chat .placeholder-content { padding: .5rem 0; }
   #chat .examples { padding: 0 .6rem; gap: .45rem; }
   #chat .example { padding: .55rem .8rem; }
+  /* A finger's width. */
+  #chat .icon-button-wrapper .icon-button { min-width: 2.25rem; min-height: 2.25rem; }
+  #chat .thought-group .title { min-height: 2.25rem; }
+  #message .submit-button, #message .stop-button, #colours { width: 2.5rem; min-width: 2.5rem; height: 2.5rem; }
+  #settings .form > * { min-width: 100% !important; }
+  #settings .label-wrap { min-height: 2.25rem; }
+  #settings .tab-like-container { height: 2.25rem; }
+  #settings input[type=range] { height: 2.25rem; }
+  #settings input[type=range]::-webkit-slider-thumb { width: 1.5rem; height: 1.5rem; margin-top: -.5rem; }
+  #settings input[type=range]::-moz-range-thumb { width: 1.5rem; height: 1.5rem; }
 }
 """
 
-# Copies without what conversation.shown_text puts behind the beginnings of tags.
+# Copies without what conversation.shown_text puts behind the beginnings of tags; names the buttons that show only
+# a sign, whenever gradio makes them; and goes on in the colours that the visitor has chosen.
 SCRIPT = """() => {
   const plain = (text) => text.replace(/([<&])\\u200b/g, "$1");
   if (navigator.clipboard) {
@@ -100,6 +121,24 @@ SCRIPT = """() => {
     event.clipboardData.setData("text/plain", plain(String(getSelection())));
     event.preventDefault();
   });
+
+  const names = {"#colours": "Light or dark", "#message .submit-button": "Send", "#message .stop-button": "Stop"};
+  const name = () => Object.entries(names).forEach(([selector, name]) => {
+    const button = document.querySelector(selector);
+    if (button && !button.title) Object.assign(button, {title: name, ariaLabel: name});
+  });
+  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+  name();
+
+  try {  // a browser may deny its storage to what stands in another site's frame, as a Space does
+    const dark = localStorage.nanochatDark;
+    if (dark) document.body.classList.toggle("dark", dark === "true");
+  } catch {}
+}"""
+
+SWITCH_COLOURS = """() => {
+  const dark = document.body.classList.toggle("dark");
+  try { localStorage.nanochatDark = dark; } catch {}
 }"""
 
 

@@ -1,71 +1,83 @@
-"""Answers under way: whose they are, how they are stopped, and how often the page hears of them."""
+"""Answers under way: whose they are, and how they are stopped."""
 
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
-from recipes.inference.generate import Event, Text
+from recipes.inference.generate import Event
 
 from .limits import MAX_SECONDS, SESSIONS
 
-PACE = 1 / 20  # seconds between two updates of the page: reads as smoothly as every token, and costs far less
+SETTLING = 2.0  # seconds, at most, until the last update of an answer that has been given up is on the page
+
+
+class Turn:
+    """An answer that a visitor waits for."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.stop = threading.Event()
+        self.settled = threading.Event()  # no update is on its way to the page
+        self.settled.set()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While updates are on their way."""
+        self.settled.clear()
+        try:
+            yield
+        finally:
+            self.settled.set()
 
 
 class Turns:
-    """The answer that each visitor waits for, by session and number: nobody reaches another's."""
+    """The answer that each visitor waits for, by session and number: nobody reaches another's.
+
+    One that is given up has settled when the call returns: no late update of it undoes what the page shows next.
+    """
 
     def __init__(self) -> None:
-        self._latest: OrderedDict[str, tuple[int, threading.Event]] = OrderedDict()
+        self._latest: OrderedDict[str, Turn] = OrderedDict()
         self._numbers = count(1)
         self._lock = threading.Lock()
 
     def begin(self, session: str) -> int:
-        """Number of a new answer that is asked for; one that is still being written is stopped."""
+        """Number of a new answer that is asked for; one that is still being written is given up."""
+        self.forget(session)
         with self._lock:
-            self._halt(session)
-            number = next(self._numbers)
-            self._latest[session] = number, threading.Event()
-            self._latest.move_to_end(session)
+            turn = self._latest[session] = Turn(next(self._numbers))
             if len(self._latest) > SESSIONS:
-                self._halt(next(iter(self._latest)))
-                self._latest.popitem(last=False)
-            return number
+                self._latest.popitem(last=False)[1].stop.set()
+            return turn.number
 
-    def current(self, session: str, number: int) -> threading.Event | None:
-        """What stops this answer; None if it is no longer waited for."""
+    def current(self, session: str, number: int) -> Turn | None:
+        """The answer, or None if it is no longer waited for."""
         with self._lock:
-            latest, stop = self._latest.get(session, (0, None))
-            return stop if latest == number else None
+            latest = self._latest.get(session)
+            return latest if latest is not None and latest.number == number else None
 
     def stop(self, session: str) -> None:
         """Stop the answer under way, also while it waits in the queue. Without one, nothing happens."""
         with self._lock:
-            self._halt(session)
+            if session in self._latest:
+                self._latest[session].stop.set()
 
     def forget(self, session: str) -> None:
-        """Nobody waits for the answer under way any more."""
+        """Give up the answer under way."""
         with self._lock:
-            self._halt(session)
-            self._latest.pop(session, None)
-
-    def _halt(self, session: str) -> None:
-        if session in self._latest:
-            self._latest[session][1].set()
+            turn = self._latest.pop(session, None)
+        if turn is not None:
+            turn.stop.set()
+            turn.settled.wait(SETTLING)
 
 
-def paced(events: Iterator[Event], stop: threading.Event) -> Iterator[list[Event]]:
-    """All events, as many at a time as have come within `PACE` seconds. Stops the answer after `MAX_SECONDS`."""
-    bunch: list[Event] = []
-    started, shown = time.monotonic(), 0.0
+def limited(events: Iterator[Event], stop: threading.Event) -> Iterator[Event]:
+    """All events; an answer that takes longer than `MAX_SECONDS` is stopped."""
+    deadline = time.monotonic() + MAX_SECONDS
     for event in events:
-        bunch.append(event)
-        now = time.monotonic()
-        if now - started > MAX_SECONDS:
+        if time.monotonic() > deadline:
             stop.set()
-        if now - shown >= PACE or not isinstance(event, Text):
-            yield bunch
-            bunch, shown = [], now
-    if bunch:
-        yield bunch
+        yield event

@@ -85,7 +85,7 @@ def test_nobody_stops_anothers_answer():
     turns = Turns()
     ada, bo = turns.begin("ada"), turns.begin("bo")
     turns.stop("bo")
-    assert turns.current("bo", bo).is_set() and not turns.current("ada", ada).is_set()
+    assert turns.current("bo", bo).stop.is_set() and not turns.current("ada", ada).stop.is_set()
     assert turns.current("bo", ada) is None
     turns.stop("nobody")
     turns.forget("ada")
@@ -95,10 +95,10 @@ def test_nobody_stops_anothers_answer():
 def test_a_new_question_ends_the_answer_before_it():
     turns = Turns()
     first = turns.begin("ada")
-    stop = turns.current("ada", first)
+    stop = turns.current("ada", first).stop
     second = turns.begin("ada")
     assert stop.is_set() and turns.current("ada", first) is None
-    assert not turns.current("ada", second).is_set()
+    assert not turns.current("ada", second).stop.is_set()
 
 
 def test_the_server_remembers_only_so_many():

@@ -1,5 +1,8 @@
 """What a visitor does on the page, in a real browser, on a desktop and on a phone."""
 
+import time
+
+import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
@@ -113,6 +116,26 @@ def test_clearing_while_an_answer_grows(impatient):
     expect(impatient.questions).to_have_text(["Again."])
 
 
+def test_an_update_on_its_way_does_not_undo_clearing(browser, slow_url, monkeypatch):
+    """Each update of the answer takes as long as where the machine is busy."""
+    make = gr.Chatbot.postprocess
+
+    def make_slowly(self, value):
+        time.sleep(0.3 if value else 0)
+        return make(self, value)
+
+    visitor = Visitor(browser, slow_url)
+    visitor.ask("Go on.")
+    expect(visitor.answers.last).to_contain_text("aa")
+    monkeypatch.setattr(gr.Chatbot, "postprocess", make_slowly)
+    visitor.page.wait_for_timeout(700)
+    visitor.press("Clear")
+    expect(visitor.page.locator("#message .submit-button")).to_be_visible()
+    visitor.page.wait_for_timeout(700)  # longer than an update takes
+    expect(visitor.questions).to_have_count(0)
+    visitor.leave()
+
+
 def test_a_message_too_long_or_empty_is_refused_and_kept(visitor):
     visitor.box.evaluate("(box) => { box.value = 'x'.repeat(1e6); box.dispatchEvent(new Event('input')); }")
     visitor.box.press("Enter")
@@ -188,7 +211,59 @@ def test_light_and_dark(browser, page_url, scheme):
     brightness = "Number(getComputedStyle(document.querySelector('#chat')).backgroundColor.match(/[0-9]+/)[0])"
     assert (visitor.page.evaluate(brightness) > 127) == (scheme == "light")
     visitor.page.locator("#colours").click()
-    visitor.page.wait_for_function(f"({brightness} > 127) == {'false' if scheme == 'light' else 'true'}")
+    switched = f"({brightness} > 127) == {'false' if scheme == 'light' else 'true'}"
+    visitor.page.wait_for_function(switched)
+    visitor.page.reload()
+    expect(visitor.box).to_be_visible()
+    visitor.page.wait_for_function(switched)
+    visitor.leave()
+
+
+def test_all_that_is_pressed_has_a_name_and_the_size_of_a_finger(browser, page_url):
+    visitor = Visitor(browser, page_url, "phone")
+    visitor.converse("How much is 12*4?")
+    expect(visitor.page.get_by_role("textbox", name="Message")).to_be_visible()
+    names = ["Light or dark", "Send", "Clear", "Copy message", "Edit", "Retry", "Undo"]
+    for button in (visitor.page.get_by_role("button", name=name, exact=True).last for name in names):
+        size = button.bounding_box()
+        assert min(size["width"], size["height"]) >= 32
+    visitor.leave()
+
+
+def test_where_the_browser_keeps_nothing_all_else_works(browser, page_url):
+    """As in the frame of a Space, for a visitor who blocks other sites' storage."""
+    visitor = Visitor(browser, page_url)
+    denied = "get() { throw new DOMException('denied', 'SecurityError'); }"
+    visitor.context.add_init_script(
+        f"for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name, {{ {denied} }});"
+    )
+    visitor.page.reload()
+    visitor.converse("I am Bo.")
+    expect(visitor.answers).to_have_text(["Hello, Bo."])
+    visitor.page.locator("#colours").click()
+    visitor.page.wait_for_function("document.body.classList.contains('dark')")
+    visitor.leave()
+
+
+def test_a_question_whose_answer_cannot_begin_is_given_back(browser, page_url):
+    """The queue fills between the question and its answer."""
+    visitor = Visitor(browser, page_url)
+    joins = []
+
+    def refuse_the_second(route) -> None:
+        joins.append(route.request.url)
+        if len(joins) == 2:
+            route.fulfill(status=503, content_type="application/json", body='{"detail": "Queue is full."}')
+        else:
+            route.continue_()
+
+    visitor.page.route("**/queue/join*", refuse_the_second)
+    visitor.ask("I am Bo.")
+    expect(visitor.page.locator(".toast-body")).to_contain_text("busy")
+    expect(visitor.box).to_have_value("I am Bo.")
+    expect(visitor.questions).to_have_count(0)
+    visitor.box.press("Enter")
+    expect(visitor.answers).to_have_text(["Hello, Bo."])
     visitor.leave()
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, RepoCard, constants
 from playwright.sync_api import expect
 
+from recipes.launches import ROOT
 from recipes.publish.space import space_files
 from tests.hub.client import hub_constants, hub_environment
 from tests.hub.server import serve
@@ -81,6 +82,12 @@ def wait_until(condition: Callable[[], bool], log: Callable[[], str]) -> None:
     while not condition():
         assert time.monotonic() < deadline, log()
         time.sleep(0.1)
+
+
+def test_the_space_runs_on_the_gradio_that_is_tested():
+    card = RepoCard((ROOT / "space" / "README.md").read_text(encoding="utf-8")).data
+    assert f"gradio=={card.sdk_version}\n" in (ROOT / "constraints.txt").read_text()
+    assert len(card.short_description) <= 60  # the Hub refuses a longer one
 
 
 def test_the_life_of_a_space(hub, start, browser, tmp_path: Path):
