@@ -19,6 +19,8 @@ from recipes.errors import InputError
 from recipes.inference.generate import Event, Sampling, context_length, stream_completion, stream_reply
 from tokenizer.chat import Message, check_chat_template
 
+from .limits import MAX_SECONDS
+
 try:
     import spaces
 except ImportError:  # on the Hub's machines only
@@ -40,7 +42,7 @@ class Engine:
         self.next_attempt = 0.0  # time.monotonic()
         # On ZeroGPU there is a GPU only within functions wrapped so, which run in a process of their own.
         self.zero = spaces is not None and bool(os.environ.get("SPACES_ZERO_GPU"))
-        self.write = spaces.GPU(self._write) if spaces is not None else self._write
+        self.write = spaces.GPU(duration=MAX_SECONDS)(self._write) if spaces is not None else self._write
 
     @property
     def ready(self) -> bool:

@@ -9,7 +9,7 @@ MAX_SYSTEM = 2_000
 MAX_CONVERSATION = 100_000  # characters of all messages; the model reads what its context holds of the newest
 MAX_TURNS = 50
 MAX_NEW_TOKENS = 1_024
-MAX_SECONDS = 120  # of one answer
+MAX_SECONDS = 60  # of one answer; on ZeroGPU a visitor must have as much left
 MAX_WAITING = 60  # answers in the queue
 SESSIONS = 1_000  # whose buttons the server remembers
 

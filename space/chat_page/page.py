@@ -7,6 +7,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from recipes.errors import InputError
+
 from .engine import Engine
 from .handlers import Continue, Talk
 from .limits import MAX_NEW_TOKENS, MAX_WAITING, SESSIONS
@@ -29,28 +31,43 @@ IN_TURN = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "
 KEEP = "(shown, text) => { if (window.restored) sessionStorage.nanochat = JSON.stringify([shown, text]); }"
 RESTORE = """(shown, text) => {
   window.restored = true;
-  return sessionStorage.nanochat ? JSON.parse(sessionStorage.nanochat) : [shown, text];
+  try {
+    [shown, text] = JSON.parse(sessionStorage.nanochat);
+  } catch {}  // there is nothing, or the browser keeps nothing
+  const last = shown.at(-1);
+  if (last?.role === "user" && !text) {  // it was never answered: it goes back into the text box
+    text = last.content[0].text.replace(/([<&])\u200b/g, "$1");
+    shown = shown.slice(0, -1);
+  }
+  return [shown, text];
 }"""
 
 
 def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = True) -> gr.Blocks:
-    """Serve the page on `port` (None: 7860, or the next free one); `block` until it is interrupted."""
+    """Serve the page on `port` (None: 7860, or the next free one); `block` until it is interrupted.
+
+    Raises `InputError` if the port is taken.
+    """
     page = build_page(chat, base)
-    page.launch(
-        server_port=port,
-        prevent_thread_lock=not block,
-        theme=theme(),
-        css=CSS,
-        js=SCRIPT,
-        favicon_path=str(ICON),
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        max_file_size="1kb",  # nothing is to be uploaded
-        state_session_capacity=SESSIONS,
-        ssr_mode=False,
-        share=False,
-    )
+    try:
+        page.launch(
+            server_port=port,
+            prevent_thread_lock=not block,
+            theme=theme(),
+            css=CSS,
+            js=SCRIPT,
+            favicon_path=str(ICON),
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            max_file_size="1kb",  # nothing is to be uploaded
+            state_session_capacity=SESSIONS,
+            ssr_mode=False,
+            share=False,
+        )
+    except OSError as error:  # gradio's own advice is for those who call launch()
+        where = "7860 and the ports after it" if port is None else f"port {port}"
+        raise InputError(f"the page cannot be served on {where}: give --port another.") from error
     return page
 
 

@@ -6,8 +6,10 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
+from recipes.errors import InputError
+from space.chat_page.page import serve
 from tests.space.browser import Visitor
-from tests.space.conftest import HTML
+from tests.space.conftest import HTML, loaded
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +162,22 @@ def test_a_conversation_survives_reloading_and_is_only_this_tabs(visitor, browse
     other.leave()
 
 
+def test_a_question_that_was_never_answered_is_back_in_the_text_box(browser, page_url):
+    """The server went away between the two."""
+    visitor = Visitor(browser, page_url)
+    visitor.converse("I am Bo.")
+    visitor.page.wait_for_function("sessionStorage.nanochat.includes('Hello, Bo.')")
+    visitor.page.evaluate("""() => {
+      const [shown, text] = JSON.parse(sessionStorage.nanochat);
+      shown.push({role: "user", content: [{type: "text", text: "<\\u200bb> is bold?"}]});
+      sessionStorage.nanochat = JSON.stringify([shown, text]);
+    }""")
+    visitor.page.reload()
+    expect(visitor.box).to_have_value("<b> is bold?")
+    expect(visitor.questions).to_have_text(["I am Bo."])
+    visitor.leave()
+
+
 def test_two_at_once_see_only_their_own(browser, page_url):
     ada, bo = Visitor(browser, page_url), Visitor(browser, page_url, "phone")
     for _ in range(3):
@@ -282,3 +300,9 @@ def test_settings_are_taken_and_checked(browser, page_url):
     expect(visitor.page.locator(".toast-body")).to_contain_text("The seed must be a whole number")
     expect(visitor.box).to_have_value("Who am I?")  # given back
     visitor.leave()
+
+
+def test_a_port_that_is_taken_is_named(talker, page_url):
+    port = int(page_url.rstrip("/").rpartition(":")[2])
+    with pytest.raises(InputError, match=f"port {port}: give --port another"):
+        serve(loaded(talker), loaded(talker), port, block=False)
