@@ -80,14 +80,12 @@ class Chat:
 
     def ask(self, question: str, max_new_tokens: int) -> None:
         """Ask, greedily, and wait for the answer. Raises `RuntimeError` if none comes."""
-        self.shown, _, _, turn = list(self.call("send", [question, self.shown]))[-1]
+        self.shown, _, self.figures, turn = list(self.call("send", [self.shown, question, self.figures]))[-1]
         controls = ["", 0, 0, 1, max_new_tokens, ""]
-        updates = list(self.call("answer", [self.shown, turn, *controls]))
-        lists = [shown for shown, _, _ in updates if isinstance(shown, list)]
-        lines = [line for _, _, line in updates if isinstance(line, str)]
-        if not lists or not lines or lists[-1][-1]["role"] != "assistant":
+        updates = list(self.call("answer", [turn, self.shown, *controls]))
+        self.shown, self.figures = updates[-1]
+        if self.shown[-1]["role"] != "assistant" or not self.figures:
             raise RuntimeError(f"no answer to {question!r}")
-        self.shown, self.figures = lists[-1], lines[-1]
 
     def tokens(self) -> int:
         """Length of the last answer."""

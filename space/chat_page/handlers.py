@@ -2,6 +2,9 @@
 
 Talking takes two events. The first is done at once and outside the queue: it checks the message and shows it. The
 second waits its turn, and writes.
+
+They return values, never `gr.update`, and `gr.skip` only where nobody waits any more: for each of these, gradio makes
+a component anew and keeps it for as long as the session. What else changes, as the buttons, changes in the browser.
 """
 
 import re
@@ -23,9 +26,8 @@ from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check
 from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
-BUSY = {"submit_btn": False, "stop_btn": True}  # of the text box
 NOT_ASKED = 0  # in place of a turn's number
-IDLE = {"submit_btn": True, "stop_btn": False}
+UNANSWERED = "no answer"  # the line under a question to which nothing came
 
 
 def warn(error: Exception) -> None:
@@ -79,6 +81,7 @@ def awaited(updates: Iterator[Updates], turns: Turns, session: str, turn: Turn) 
     with turn.writing():
         for update in updates:
             if turns.current(session, turn.number) is None:
+                yield (gr.skip(),) * len(update)  # what came last is sent once more
                 return
             yield update
 
@@ -90,54 +93,54 @@ class Talk:
         self.engine = engine
         self.turns = Turns()
 
-    def send(self, text: str, shown: list[Shown], request: gr.Request) -> Updates:
+    def send(self, shown: list[Shown], box: str, line: str, request: gr.Request) -> Updates:
         """Show the question and clear the text box."""
-        return self._ask(text, shown, request)
+        conversation, line, number = self._ask(box, shown, line, request)
+        return conversation, box if number == NOT_ASKED else "", line, number
 
-    def example(self, shown: list[Shown], data: gr.SelectData, request: gr.Request) -> Updates:
-        return self._ask(data.value["text"], shown, request)
+    def example(self, shown: list[Shown], line: str, data: gr.SelectData, request: gr.Request) -> Updates:
+        return self._ask(data.value["text"], shown, line, request)
 
-    def retry(self, shown: list[Shown], request: gr.Request) -> Updates:
+    def retry(self, shown: list[Shown], line: str, request: gr.Request) -> Updates:
         """Ask the last question again."""
         asked = last_question(shown)
-        return self._ask(text_of(shown[asked]) if shown else "", shown[:asked], request)
+        return self._ask(text_of(shown[asked]) if shown else "", shown[:asked], line, request)
 
-    def edit(self, shown: list[Shown], data: gr.EditData, request: gr.Request) -> Updates:
+    def edit(self, shown: list[Shown], line: str, data: gr.EditData, request: gr.Request) -> Updates:
         """Ask an earlier question in other words; what followed it is gone."""
         index = data.index[0] if isinstance(data.index, list | tuple) else data.index
-        return self._ask(typed(str(data.value)), shown[: int(index)], request)
+        return self._ask(typed(str(data.value)), shown[: int(index)], line, request)
 
     def undo(self, shown: list[Shown], request: gr.Request) -> Updates:
         """Take the last question back into the text box."""
         self.turns.forget(request.session_hash)
         asked = last_question(shown)
-        return shown[:asked], gr.update(value=text_of(shown[asked]) if shown else "", **IDLE), ""
+        return shown[:asked], text_of(shown[asked]) if shown else "", ""
 
-    def stop(self, request: gr.Request) -> dict:
+    def stop(self, request: gr.Request) -> None:
         self.turns.stop(request.session_hash)
-        return gr.update(**IDLE)
 
     def clear(self, request: gr.Request) -> Updates:
         self.turns.forget(request.session_hash)
-        return [], gr.update(**IDLE), ""
+        return [], ""
 
     def leave(self, request: gr.Request) -> None:
         self.turns.forget(request.session_hash)
 
-    def _ask(self, text: str, shown: list[Shown], request: gr.Request) -> Updates:
+    def _ask(self, text: str, shown: list[Shown], line: str, request: gr.Request) -> Updates:
         try:
             check_ready(self.engine)
             question = shown_text("user", check_message(text))
             conversation = tidy([*shown, question])
         except InputError as error:
             warn(error)
-            return gr.skip(), gr.skip(), gr.skip(), NOT_ASKED
-        return conversation, gr.update(value="", **BUSY), "", self.turns.begin(request.session_hash)
+            return shown, line, NOT_ASKED
+        return conversation, "", self.turns.begin(request.session_hash)
 
     def answer(
         self,
-        shown: list[Shown],
         number: int,
+        shown: list[Shown],
         system: str,
         temperature: float,
         top_k: float,
@@ -152,7 +155,8 @@ class Talk:
             controls = system, temperature, top_k, top_p, max_tokens, seed
             updates = self._write(shown, turn.stop, *controls)
             yield from awaited(updates, self.turns, request.session_hash, turn)
-        yield (gr.skip(),) * 3  # what came last is sent once more, and might undo what the visitor has done since
+        else:
+            yield gr.skip(), gr.skip()
 
     def _write(
         self,
@@ -161,7 +165,7 @@ class Talk:
         system: str,
         *controls: Any,
     ) -> Iterator[Updates]:
-        answer, line = Answer(), ""
+        answer, line = Answer(), UNANSWERED
         try:
             shown = tidy(shown)
             check_ready(self.engine)
@@ -177,16 +181,14 @@ class Talk:
                     reply = event
                 else:
                     answer.add(event)
-                    yield shown + answer.shown, gr.skip(), gr.skip()
+                    yield shown + answer.shown, ""
             line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling, left_out)
         except Exception as error:
             warn(error)
-            if not answer.shown:  # give the question back, to be mended
-                yield shown[:-1], gr.update(value=text_of(shown[-1]), **IDLE), ""
-                return
-        if not answer.shown:
-            line = f"no answer · {line}"
-        yield shown + answer.shown, gr.update(**IDLE), line
+        else:
+            if not answer.shown:
+                line = f"{UNANSWERED} · {line}"
+        yield shown + answer.shown, line
 
 
 class Continue:
@@ -196,26 +198,25 @@ class Continue:
         self.engine = engine
         self.turns = Turns()
 
-    def begin(self, text: str, request: gr.Request) -> Updates:
+    def begin(self, text: str, line: str, request: gr.Request) -> Updates:
         try:
             check_ready(self.engine)
             check_length("text", text, MAX_MESSAGE)
         except InputError as error:
             warn(error)
-            return gr.skip(), gr.skip(), gr.skip(), NOT_ASKED
-        return gr.update(visible=False), gr.update(visible=True), "", self.turns.begin(request.session_hash)
+            return line, NOT_ASKED
+        return "", self.turns.begin(request.session_hash)
 
-    def stop(self, request: gr.Request) -> Updates:
+    def stop(self, request: gr.Request) -> None:
         self.turns.stop(request.session_hash)
-        return gr.update(visible=True), gr.update(visible=False)
 
     def leave(self, request: gr.Request) -> None:
         self.turns.forget(request.session_hash)
 
     def write(
         self,
-        text: str,
         number: int,
+        text: str,
         temperature: float,
         top_k: float,
         top_p: float,
@@ -228,11 +229,11 @@ class Continue:
         if turn is not None:
             updates = self._write(text, turn.stop, temperature, top_k, top_p, max_tokens, seed)
             yield from awaited(updates, self.turns, request.session_hash, turn)
-        yield (gr.skip(),) * 4  # as above
+        else:
+            yield gr.skip(), gr.skip()
 
     def _write(self, text: str, stop: threading.Event, *controls: Any) -> Iterator[Updates]:
-        idle = gr.update(visible=True), gr.update(visible=False)
-        line = ""
+        line = UNANSWERED
         try:
             check_ready(self.engine)
             check_length("text", text, MAX_MESSAGE)
@@ -243,13 +244,13 @@ class Continue:
             for event in limited(self.engine.stream(text, sampling, stop), stop):
                 if isinstance(event, Text):
                     text += event.text
-                    yield text, gr.skip(), gr.skip(), gr.skip()
+                    yield text, ""
                 else:
                     reply = event
             line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling)
         except Exception as error:
             warn(error)
-        yield text, *idle, line
+        yield text, line
 
 
 def check_ready(engine: Engine) -> None:

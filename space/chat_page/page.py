@@ -29,18 +29,25 @@ AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility
 IN_TURN = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal", "api_visibility": "private"}
 # What a tab shows stays in that tab, also when it is loaded anew: gradio does so after the server has been away.
 KEEP = "(shown, text) => { if (window.restored) sessionStorage.nanochat = JSON.stringify([shown, text]); }"
-RESTORE = """(shown, text) => {
-  window.restored = true;
-  try {
-    [shown, text] = JSON.parse(sessionStorage.nanochat);
-  } catch {}  // there is nothing, or the browser keeps nothing
+# While an answer is under way, a button stops it; the style sheet shows the one or the other.
+BUSY = "(turn, ...others) => { if (turn) document.body.dataset.answering = turn; return [turn, ...others]; }"
+IDLE = "(...all) => { delete document.body.dataset.answering; return all; }"
+# A question that was not answered goes back into the text box, unless the next one is being written there.
+GIVE_BACK = """(shown, text) => {
+  delete document.body.dataset.answering;
   const last = shown.at(-1);
-  if (last?.role === "user" && !text) {  // it was never answered: it goes back into the text box
-    text = last.content[0].text.replace(/([<&])\u200b/g, "$1");
-    shown = shown.slice(0, -1);
-  }
-  return [shown, text];
+  if (last?.role !== "user" || text) return [shown, text];
+  return [shown.slice(0, -1), last.content[0].text.replace(/([<&])\u200b/g, "$1")];
 }"""
+# An answer that ends has a line; without one, this was the end of another, and the newest is still to come.
+ENDED = f"(shown, text, line) => line ? ({GIVE_BACK})(shown, text) : [shown, text]"
+RESTORE = f"""(shown, text) => {{
+  window.restored = true;
+  try {{
+    [shown, text] = JSON.parse(sessionStorage.nanochat);
+  }} catch {{}}  // there is nothing, or the browser keeps nothing
+  return ({GIVE_BACK})(shown, text);
+}}"""
 
 
 def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = True) -> gr.Blocks:
@@ -86,37 +93,43 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
             system, *sampling = settings()
 
         talk, continuation = Talk(chat), Continue(base)
-        asked = [shown, box, line, turn]
+        asked = [shown, line, turn]
         first_steps = [
-            box.submit(talk.send, [box, shown], asked, **AT_ONCE),
-            shown.example_select(talk.example, shown, asked, **AT_ONCE),
-            shown.retry(talk.retry, shown, asked, **AT_ONCE),
-            shown.edit(talk.edit, shown, asked, **AT_ONCE),
+            box.submit(talk.send, [shown, box, line], [shown, box, line, turn], **AT_ONCE),
+            shown.example_select(talk.example, [shown, line], asked, **AT_ONCE),
+            shown.retry(talk.retry, [shown, line], asked, **AT_ONCE),
+            shown.edit(talk.edit, [shown, line], asked, **AT_ONCE),
         ]
-        wanted = [shown, turn, system, *sampling]
+        wanted = [turn, shown, system, *sampling]
         answers = [
-            step.success(talk.answer, wanted, [shown, box, line], show_progress_on=shown, **IN_TURN)
+            step.success(talk.answer, wanted, [shown, line], js=BUSY, show_progress_on=shown, **IN_TURN)
             for step in first_steps
         ]
-        shown.undo(talk.undo, shown, [shown, box, line], **AT_ONCE)
-        shown.clear(talk.clear, None, [shown, box, line], **AT_ONCE)
+        shown.undo(talk.undo, shown, [shown, box, line], js=IDLE, **AT_ONCE)
+        shown.clear(talk.clear, None, [shown, line], js=IDLE, **AT_ONCE)
         # What is still on its way of an earlier answer must not be shown any more.
         gr.on([box.submit, shown.example_select, shown.retry, shown.edit, shown.undo, shown.clear], cancels=answers)
-        # Where an answer could not even begin, as with a full queue, the question goes back into the text box.
         for answer in answers:
-            answer.failure(talk.undo, shown, [shown, box, line], **QUIETLY)
-        box.stop(talk.stop, None, box, **QUIETLY)
+            answer.then(None, [shown, box, line], [shown, box], js=ENDED)
+            # As with a full queue, where it could not even begin.
+            answer.failure(None, [shown, box], [shown, box], js=GIVE_BACK)
+        box.stop(talk.stop, None, None, js=IDLE, **QUIETLY)
         gr.on([shown.change, box.change], None, [shown, box], js=KEEP)
         page.load(None, [shown, box], [shown, box], js=RESTORE)
 
-        gr.on([go.click, text.submit], continuation.begin, text, [go, halt, text_line, text_turn], **AT_ONCE).success(
+        begun = gr.on(
+            [go.click, text.submit], continuation.begin, [text, text_line], [text_line, text_turn], **AT_ONCE
+        )
+        written = begun.success(
             continuation.write,
-            [text, text_turn, *sampling],
-            [text, go, halt, text_line],
+            [text_turn, text, *sampling],
+            [text, text_line],
+            js=BUSY.replace("answering", "continuing"),
             show_progress_on=text,
             **IN_TURN,
         )
-        halt.click(continuation.stop, None, [go, halt], **QUIETLY)
+        written.then(None, None, None, js=IDLE.replace("answering", "continuing"))
+        halt.click(continuation.stop, None, None, js=IDLE.replace("answering", "continuing"), **QUIETLY)
 
         clock = gr.Timer(EVERY)
         gr.on([page.load, clock.tick], lambda: look(chat), None, [head, clock], **QUIETLY)
@@ -149,6 +162,7 @@ def chat_tab() -> tuple[gr.Chatbot, gr.Textbox, gr.HTML, gr.Number]:
         lines=1,
         max_lines=8,
         submit_btn=True,
+        stop_btn=True,
         autofocus=True,
         elem_id="message",
     )
@@ -172,7 +186,7 @@ def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, g
     )
     with gr.Row():
         go = gr.Button("Continue", variant="primary", elem_id="go")
-        halt = gr.Button("Stop", visible=False, elem_id="halt")
+        halt = gr.Button("Stop", elem_id="halt")
     line = gr.HTML(elem_classes="figures")
     gr.Examples([[each] for each in BEGINNINGS], text, label="Beginnings", cache_examples=False)
     return text, go, halt, line, gr.Number(visible="hidden", precision=0)

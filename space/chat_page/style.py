@@ -74,6 +74,8 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #message textarea { border: 0; box-shadow: none; background: none; font-size: 1rem; line-height: 1.5;
   padding: .65rem .9rem; }
 #message .input-container { align-items: center; background: none; padding-right: .4rem; }
+body[data-answering] #message .submit-button, body:not([data-answering]) #message .stop-button,
+body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
 #message .submit-button, #message .stop-button { background: #2f66c4; color: #fff; border: 0; width: 2.1rem;
   height: 2.1rem; }
 #text { border: 0; background: none; }

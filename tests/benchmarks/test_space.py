@@ -1,6 +1,8 @@
 """The page's benchmark measures a page that is really served; how fast it is is not for a test."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from benchmarks import space
 from benchmarks.space import BenchmarkArguments, Chat, served
 from benchmarks.space import main as run_benchmark
 from recipes.errors import InputError
+from recipes.launches import ROOT
 from tests.recipes.inference.talker import always, load_tokenizer
 from tokenizer.samples import DOMAINS
 from tokenizer.train import train_tokenizer
@@ -26,11 +29,11 @@ def babbler(tmp_path_factory) -> str:
     return str(directory)
 
 
-def test_the_command_prints_times_and_that_nothing_was_lost_or_mixed(babbler, monkeypatch, capsys):
+def test_the_command_prints_times_and_that_nothing_was_lost_or_mixed(babbler):
+    """In a process of its own: another test's browser may be open in this one."""
     setting = f"--model {babbler} --repeats 1 --new_tokens 8 --chats 3 --seconds 2 --crowd_tokens 4"
-    monkeypatch.setattr("sys.argv", ["benchmarks.space", *setting.split()])
-    run_benchmark()
-    printed = capsys.readouterr().out
+    command = [sys.executable, "-m", "benchmarks.space", *setting.split()]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(r"first words on the page after \d+ ms|not measured, there is no Chromium", printed)
     assert re.search(r"^8 tokens through the page in \d+ ms, by plain generate in \d+ ms: \d+\.\d\d x$", printed, re.M)
     answers, faults = re.search(r"3 chats for 2 s: (\d+) answers, (\d+) lost or mixed", printed).groups()
