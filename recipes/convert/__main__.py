@@ -64,9 +64,7 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
 def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
     """`to_nanochat`, which tells what it cannot keep."""
     if model.config.rotary_dtype is not None:
-        print(
-            f"note: NanoChat does not round rotary angles to {model.config.rotary_dtype}: fp32 logits differ"
-        )
+        print(f"note: NanoChat does not round rotary angles to {model.config.rotary_dtype}: fp32 logits differ")
     return to_nanochat(model)
 
 

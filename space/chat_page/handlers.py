@@ -95,21 +95,22 @@ class Talk:
 
     def send(self, shown: list[Shown], box: str, line: str, request: gr.Request) -> Updates:
         """Show the question and clear the text box."""
-        conversation, line, number = self._ask(box, shown, line, request)
+        conversation, line, number = self._ask(box, shown, len(shown), line, request)
         return conversation, box if number == NOT_ASKED else "", line, number
 
     def example(self, shown: list[Shown], line: str, data: gr.SelectData, request: gr.Request) -> Updates:
-        return self._ask(data.value["text"], shown, line, request)
+        return self._ask(data.value["text"], shown, len(shown), line, request)
 
     def retry(self, shown: list[Shown], line: str, request: gr.Request) -> Updates:
         """Ask the last question again."""
         asked = last_question(shown)
-        return self._ask(text_of(shown[asked]) if shown else "", shown[:asked], line, request)
+        return self._ask(text_of(shown[asked]) if shown else "", shown, asked, line, request)
 
     def edit(self, shown: list[Shown], line: str, data: gr.EditData, request: gr.Request) -> Updates:
         """Ask an earlier question in other words; what followed it is gone."""
         index = data.index[0] if isinstance(data.index, list | tuple) else data.index
-        return self._ask(typed(str(data.value)), shown[: int(index)], line, request)
+        shown[int(index)] = shown_text("user", typed(str(data.previous_value)))  # the page shows the new one already
+        return self._ask(typed(str(data.value)), shown, int(index), line, request)
 
     def undo(self, shown: list[Shown], request: gr.Request) -> Updates:
         """Take the last question back into the text box."""
@@ -127,11 +128,12 @@ class Talk:
     def leave(self, request: gr.Request) -> None:
         self.turns.forget(request.session_hash)
 
-    def _ask(self, text: str, shown: list[Shown], line: str, request: gr.Request) -> Updates:
+    def _ask(self, text: str, shown: list[Shown], place: int, line: str, request: gr.Request) -> Updates:
+        """Put a question in `place`; what stood there and behind it is gone. One that is refused changes nothing."""
         try:
             check_ready(self.engine)
             question = shown_text("user", check_message(text))
-            conversation = tidy([*shown, question])
+            conversation = tidy([*shown[:place], question])
         except InputError as error:
             warn(error)
             return shown, line, NOT_ASKED

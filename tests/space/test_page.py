@@ -94,6 +94,19 @@ def test_retry_edit_and_undo(visitor):
     expect(visitor.box).to_have_value("Greet the world.")
 
 
+def test_a_refused_edit_changes_nothing(browser, page_url):
+    visitor = Visitor(browser, page_url)
+    visitor.converse("I am Bo.")
+    visitor.press("Edit")
+    visitor.page.locator("#chat textarea").fill("x" * 9000)
+    visitor.press("Submit")
+    expect(visitor.page.locator(".toast-body")).to_contain_text("9,000 characters, and 8,000 are allowed")
+    expect(visitor.questions).to_have_text(["I am Bo."])
+    expect(visitor.answers).to_have_text(["Hello, Bo."])
+    expect(visitor.figures).to_contain_text("token")
+    visitor.leave()
+
+
 def test_html_is_text_whoever_wrote_it(visitor):
     script = "<script>alert(1)</script><img src=x onerror=alert(2)> &amp; [a](javascript:alert(3)) $x$"
     visitor.converse(script)
