@@ -27,7 +27,7 @@ from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
 NOT_ASKED = 0  # in place of a turn's number
-UNANSWERED = "no answer"  # the line under a question to which nothing came
+BROKEN_OFF = "broken off"  # the line under what an error has ended
 
 
 def warn(error: Exception) -> None:
@@ -167,7 +167,7 @@ class Talk:
         system: str,
         *controls: Any,
     ) -> Iterator[Updates]:
-        answer, line = Answer(), UNANSWERED
+        answer, line = Answer(), BROKEN_OFF
         try:
             shown = tidy(shown)
             check_ready(self.engine)
@@ -187,9 +187,8 @@ class Talk:
             line = figures(reply, time.perf_counter() - started, prompt, self.engine, sampling, left_out)
         except Exception as error:
             warn(error)
-        else:
-            if not answer.shown:
-                line = f"{UNANSWERED} · {line}"
+        if not answer.shown:
+            line = f"no answer · {line}"
         yield shown + answer.shown, line
 
 
@@ -235,7 +234,7 @@ class Continue:
             yield gr.skip(), gr.skip()
 
     def _write(self, text: str, stop: threading.Event, *controls: Any) -> Iterator[Updates]:
-        line = UNANSWERED
+        line = BROKEN_OFF
         try:
             check_ready(self.engine)
             check_length("text", text, MAX_MESSAGE)

@@ -11,7 +11,7 @@ MAX_TURNS = 50
 MAX_NEW_TOKENS = 1_024
 MAX_SECONDS = 60  # of one answer; on ZeroGPU a visitor must have as much left
 MAX_WAITING = 60  # answers in the queue
-SESSIONS = 1_000  # whose buttons the server remembers
+SESSIONS = 200  # that the server remembers: more than can wait in the queue, at some 200 kB each
 
 
 def clean(text: str) -> str:
