@@ -136,6 +136,7 @@ def _run_script(
     multiprocessing.set_start_method(None, force=True)  # for its own children the default, as in a shell
     gc.freeze()  # what the server imported need not be searched for garbage
     os.setsid()  # a process group of its own, as a shell gives
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has ignored
     for path, descriptor in ((output, 1), (error, 2)):
         os.dup2(os.open(path, os.O_WRONLY), descriptor)
     os.environ.update(environment)

@@ -199,7 +199,8 @@ def test_accumulated_micro_batches_are_one_large_batch(tiny, tmp_path):
     for rows in (1, 4):
         end = run(flags(exact | {"output_dir": tmp_path / str(rows), "device_batch_size": rows}))
         assert end.code == 0, end.stderr
-    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "4"), rel=1e-4)
+    # Muon's steps in bf16 make 1e-4 of the last bits of a sum.
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "4"), rel=5e-4)
 
 
 # What it survives
