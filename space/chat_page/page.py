@@ -105,8 +105,11 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
             step.success(talk.answer, wanted, [shown, line], js=BUSY, show_progress_on=shown, **IN_TURN)
             for step in first_steps
         ]
-        shown.undo(talk.undo, shown, [shown, box, line], js=IDLE, **AT_ONCE)
-        shown.clear(talk.clear, None, [shown, line], js=IDLE, **AT_ONCE)
+        for given_up in (
+            shown.undo(talk.undo, shown, [shown, box, line], **AT_ONCE),
+            shown.clear(talk.clear, None, [shown, line], **AT_ONCE),
+        ):
+            given_up.then(None, None, None, js=IDLE)  # not before: an update of the answer may still be on its way
         # What is still on its way of an earlier answer must not be shown any more.
         gr.on([box.submit, shown.example_select, shown.retry, shown.edit, shown.undo, shown.clear], cancels=answers)
         for answer in answers:
