@@ -21,15 +21,19 @@ from recipes.errors import InputError
 from tokenizer.encode import encode_documents
 
 POOL_DOCUMENTS = 1000  # that wait for a row that they fit; more waste fewer tokens and take longer to read at first
-READ_DOCUMENTS = 128  # that are read and tokenized at a time
+READ_DOCUMENTS = 128  # read and tokenized at a time at most,
+READ_CHARACTERS = 4_000_000  # or as many as reach this, where documents are books
 
 
 class BestFitPool:
     """Documents waiting for a row. Each row starts with the start of a document and is filled by best fit.
 
     A row takes the longest waiting document that fits the room left; when none fits, the shortest is cropped to fill
-    it, and what was cut off is dropped. O(log n) a document. The rule is nanochat's.
+    it, and what was cut off is dropped. O(log n) a document. The rule is nanochat's: where there are more documents
+    than a run can read, the start of a new one teaches more than the rest of an old one.
     """
+
+    drops_tokens = True
 
     def __init__(self, row_length: int) -> None:
         self.row_length = row_length
@@ -41,22 +45,31 @@ class BestFitPool:
     @property
     def hungry(self) -> bool:
         """Whether more documents should be added before the next row."""
-        return self.count < POOL_DOCUMENTS or self.tokens < self.row_length
+        return self.count < POOL_DOCUMENTS or not self.has_row
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the waiting documents fill a row."""
+        return self.tokens >= self.row_length
 
     def add(self, tokens: np.ndarray) -> None:
         """Let a document wait; of one longer than a row, only a row's length can ever be used."""
-        self._add(len(tokens), tokens[: self.row_length])
+        self._add(len(tokens), tokens[: self._kept(len(tokens))])
 
     def next_row(self) -> np.ndarray | None:
         """The next row, (row_length,), or None if the waiting documents do not fill one."""
-        if self.tokens < self.row_length:
+        if not self.has_row:
             return None
         pieces, room = [], self.row_length
         while room:
-            document = self._take(max(bisect_right(self.lengths, room) - 1, 0))[:room]
-            pieces.append(document)
-            room -= len(document)
+            piece = self._crop(self._take(max(bisect_right(self.lengths, room) - 1, 0)), room)
+            pieces.append(piece)
+            room -= len(piece)
         return np.concatenate(pieces)
+
+    def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
+        """The first `room` tokens of a document; the others are dropped."""
+        return document[:room]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The waiting documents: their full lengths and what is kept of each, end to end."""
@@ -68,9 +81,14 @@ class BestFitPool:
         """Wait for rows with the documents of `state` and no others."""
         self.waiting, self.lengths, self.count, self.tokens = {}, [], 0, 0
         lengths = state["lengths"].tolist()
-        ends = np.cumsum([min(length, self.row_length) for length in lengths])[:-1] if lengths else []
-        for length, tokens in zip(lengths, np.split(state["tokens"].numpy(), ends), strict=bool(lengths)):
+        ends = np.cumsum([self._kept(length) for length in lengths])[:-1] if lengths else []
+        kept = np.split(state["tokens"].numpy().copy(), ends)
+        for length, tokens in zip(lengths, kept, strict=bool(lengths)):
             self._add(length, tokens)
+
+    def _kept(self, length: int) -> int:
+        """Tokens kept of a document of `length`."""
+        return min(length, self.row_length)
 
     def _add(self, length: int, kept: np.ndarray) -> None:
         if length not in self.waiting:
@@ -90,8 +108,41 @@ class BestFitPool:
         return document
 
 
+class BestFitSplitPool(BestFitPool):
+    """Best fit that drops nothing: the rest of a cropped document waits as a piece of its own.
+
+    Such a piece begins with the document's first token (`<|bos|>`) too, as every row does. For small corpora, of which
+    cropping would show the same beginnings again and again, and the rest never.
+    """
+
+    drops_tokens = False
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more documents should be added before the next row. Whole books do not all have to wait at once."""
+        return super().hungry and self.tokens < POOL_DOCUMENTS * self.row_length
+
+    def add(self, tokens: np.ndarray) -> None:
+        """Let a document wait. It is copied, because cropping writes into it."""
+        super().add(tokens.copy())
+
+    def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
+        """The first `room` tokens of a document; the others wait on, behind the document's first token."""
+        if len(document) <= room:
+            return document
+        piece, rest = document[:room].copy(), document[room - 1 :]
+        rest[0] = document[0]  # in place: a book is cut a thousand times, and copied once
+        self._add(len(rest), rest)
+        return piece
+
+    def _kept(self, length: int) -> int:
+        return length
+
+
 class ConcatenatingPool:
     """Documents end to end, cut into rows: a row may start inside a document, and no token is dropped."""
+
+    drops_tokens = False
 
     def __init__(self, row_length: int) -> None:
         self.row_length = row_length
@@ -100,7 +151,12 @@ class ConcatenatingPool:
     @property
     def hungry(self) -> bool:
         """Whether more documents should be added before the next row."""
-        return len(self.tokens) < self.row_length
+        return not self.has_row
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the tokens fill a row."""
+        return len(self.tokens) >= self.row_length
 
     def add(self, tokens: np.ndarray) -> None:
         """Put a document at the end."""
@@ -108,7 +164,7 @@ class ConcatenatingPool:
 
     def next_row(self) -> np.ndarray | None:
         """The next row, (row_length,), or None if there are too few tokens."""
-        if self.hungry:
+        if not self.has_row:
             return None
         row, self.tokens = self.tokens[: self.row_length], self.tokens[self.row_length :]
         return row
@@ -126,7 +182,7 @@ def _as_tensor(pieces: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int32), *pieces]).astype(np.int32))
 
 
-POOLS = {"best_fit": BestFitPool, "concatenated": ConcatenatingPool}
+POOLS = {"best_fit": BestFitPool, "best_fit_split": BestFitSplitPool, "concatenated": ConcatenatingPool}
 
 
 class PackedRows(torch.utils.data.IterableDataset):
@@ -182,12 +238,19 @@ class PackedRowsIterator:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        while self.pool.hungry and self._read():
+        while self._wants_documents() and self._read():
             pass
         row = self.pool.next_row()
         if row is None:
             raise StopIteration
         return {"tokens": torch.from_numpy(row.astype(np.int64)), "epoch": self._epoch_of_newest()}
+
+    def _wants_documents(self) -> bool:
+        """Whether to read on before the next row: a pool that drops nothing is used up before the next epoch begins."""
+        between_epochs = self.epoch > 0 and self.documents_read == 0
+        if between_epochs and not self.pool.drops_tokens:
+            return not self.pool.has_row
+        return self.pool.hungry
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rows after the last one yielded depend on."""
@@ -222,15 +285,25 @@ class PackedRowsIterator:
         """Add some documents to the pool, beginning the next epoch where one ends; False when all are over."""
         if self.epoch == self.rows.epochs:
             return False
-        documents = list(islice(self.reader, READ_DOCUMENTS))  # each a batch of one
+        documents, ended = self._next_documents()
         for ids in self._encode(documents):
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
         self.documents_read += len(documents)
         self.stream_state = copy.deepcopy(self.stream.state_dict())
-        if len(documents) < READ_DOCUMENTS:  # at once, for the state of a stream that has ended would begin anew
+        if ended:  # at once, for the state of a stream that has ended would begin anew
             self._end_epoch()
         return True
+
+    def _next_documents(self) -> tuple[list[dict[str, Any]], bool]:
+        """The next few documents, and whether they are the last of the epoch."""
+        documents, characters = [], 0
+        for document in self.reader:  # each a batch of one
+            documents.append(document)
+            characters += len(document["text"][0]) if "text" in document else 0
+            if len(documents) == READ_DOCUMENTS or characters >= READ_CHARACTERS:
+                return documents, False
+        return documents, True
 
     def _encode(self, documents: list[dict[str, Any]]) -> list[list[int]]:
         if documents and "text" in documents[0]:

@@ -14,7 +14,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data import packing
-from recipes.data.packing import BestFitPool, ConcatenatingPool, PackedRows, build_rows_loader, count_rows
+from recipes.data.packing import (
+    POOLS,
+    BestFitPool,
+    BestFitSplitPool,
+    ConcatenatingPool,
+    PackedRows,
+    build_rows_loader,
+    count_rows,
+)
 from recipes.errors import InputError
 
 BOS = 0
@@ -66,7 +74,7 @@ def slow_best_fit(documents, row_length):
 
 
 lengths = st.lists(st.integers(1, 40), max_size=60)
-row_lengths = st.integers(1, 25)
+row_lengths = st.integers(2, 25)  # a row predicts at least one token
 
 
 @given(lengths, row_lengths)
@@ -96,6 +104,33 @@ def test_best_fit_crops_at_most_one_document_a_row(lengths, row_length):
     for row in pack_best_fit(make_documents(lengths), row_length):
         pieces = np.split(row, np.flatnonzero(row == BOS)[1:])
         assert all(tuple(piece) in whole for piece in pieces[:-1])
+
+
+@given(lengths, row_lengths)
+def test_split_rows_hold_every_token_once_and_begin_each_piece_with_the_start_token(lengths, row_length):
+    documents = make_documents(lengths)
+    pool = BestFitSplitPool(row_length)
+    for document in documents:
+        pool.add(document)
+    rows = np.array(take_rows(pool)).reshape(-1, row_length)
+    assert (rows[:, 0] == BOS).all()
+    left = [piece for pieces in pool.waiting.values() for piece in pieces]
+    assert sum(map(len, left)) < row_length
+    assert all(piece[0] == BOS for piece in left)
+    seen = Counter(np.concatenate([rows.ravel(), *left]).tolist())
+    del seen[BOS]
+    assert seen == Counter(token for document in documents for token in document.tolist() if token != BOS)
+
+
+def test_the_rest_of_a_document_waits_as_a_piece_of_its_own():
+    long, short = make_documents([25, 7])
+    pool = BestFitSplitPool(10)
+    before = long.copy()
+    for document in (long, short):
+        pool.add(document)
+    rows = [row.tolist() for row in take_rows(pool)]
+    assert rows == [[*short, *long[:3]], [BOS, *long[3:12]], [BOS, *long[12:21]]]
+    assert (long == before).all()
 
 
 @given(lengths, row_lengths)
@@ -171,7 +206,7 @@ def take(loader, batches=None):
     return [(batch["tokens"].tolist(), batch["epoch"]) for batch in islice(loader, batches)]
 
 
-@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+@pytest.mark.parametrize("packing", POOLS)
 def test_rows_are_int64_of_the_asked_length(tokenizer, packing):
     for row in make_rows(make_stream(), tokenizer, packing=packing, epochs=1):
         assert row["tokens"].dtype == torch.int64
@@ -191,7 +226,7 @@ def test_every_document_starts_with_exactly_one_start_token(request, name):
     assert len(rows) == full
 
 
-@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+@pytest.mark.parametrize("packing", POOLS)
 def test_documents_tokenized_before_make_the_same_rows(tokenizer, packing):
     ids = [[BOS, *tokenizer(row["text"], add_special_tokens=False)["input_ids"]] for row in make_stream()]
     tokenized = datasets.Dataset.from_dict({"input_ids": ids}).to_iterable_dataset()
@@ -202,8 +237,8 @@ def test_documents_tokenized_before_make_the_same_rows(tokenizer, packing):
     assert before == after
 
 
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=400), st.integers(1, 60))
-@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=400), st.integers(2, 60))
+@pytest.mark.parametrize("packing", POOLS)
 def test_rows_are_counted_without_their_tokens(packing, lengths, row_length):
     documents = datasets.Dataset.from_dict({"input_ids": [[BOS] * length for length in lengths]})
     if sum(lengths) < row_length:
@@ -225,7 +260,7 @@ def test_resumed_batches_equal_uninterrupted_batches(tokenizer, tmp_path, worker
     assert head + take(make_loader(tokenizer, workers, state), 40 - kill_at) == whole
 
 
-@pytest.mark.parametrize("packing", ["best_fit", "concatenated"])
+@pytest.mark.parametrize("packing", POOLS)
 @pytest.mark.parametrize(
     "files", [1, 2, 4]
 )  # 30, 60 and 120 documents: the last is a multiple of those read at a time
@@ -306,6 +341,23 @@ def test_interleaved_ranks_in_one_process_do_not_disturb_each_other(tokenizer):
     assert interleaved == list(zip(*alone, strict=False))
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("read_characters", [1, 10**6])
+def test_split_rows_show_every_token_of_an_epoch_before_the_next_one_begins(
+    tokenizer, monkeypatch, world_size, read_characters
+):
+    monkeypatch.setattr(packing, "READ_CHARACTERS", read_characters)
+    options = {"packing": "best_fit_split", "rank": world_size - 1, "world_size": world_size}
+    rows = list(make_rows(make_stream(world_size), tokenizer, epochs=3, **options))
+    counts = [Counter() for _ in range(3)]
+    for row in rows:
+        counts[row["epoch"]].update(token for token in row["tokens"].tolist() if token != BOS)
+    totals = [sum(count.values()) for count in counts]
+    assert max(totals) - min(totals) < 2 * ROW
+    for seen in counts[1:]:  # but for what a last row that was not full left to the next epoch
+        assert sum((seen - counts[0]).values()) + sum((counts[0] - seen).values()) < 2 * ROW
+
+
 def test_later_epochs_show_the_same_documents_in_other_rows(tokenizer):
     rows = list(make_rows(make_stream(), tokenizer, epochs=2))
     first, second = ({tuple(row["tokens"].tolist()) for row in rows if row["epoch"] == epoch} for epoch in (0, 1))
@@ -313,7 +365,7 @@ def test_later_epochs_show_the_same_documents_in_other_rows(tokenizer):
 
 
 @given(lengths, row_lengths, st.integers(0, 20))
-@pytest.mark.parametrize("pool_class", [BestFitPool, ConcatenatingPool])
+@pytest.mark.parametrize("pool_class", POOLS.values())
 def test_a_restored_pool_goes_on_with_the_same_rows(pool_class, lengths, row_length, position):
     whole = pack(pool_class(row_length), make_documents(lengths))
     first, second = pool_class(row_length), pool_class(row_length)
