@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.data.corpora import document_hash, find_files, open_corpus, split_builder
+from recipes.data.corpora import document_hash, open_corpus, split_builder
+from recipes.data.files import find_files
 from recipes.data.primer import primer_documents
 from recipes.data.readers import _warn_once
 from recipes.errors import InputError
