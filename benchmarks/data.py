@@ -11,7 +11,8 @@ import numpy as np
 
 from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.data.packing import BestFitPool, build_rows_loader
+from recipes.data.packing import build_rows_loader
+from recipes.data.pools import BestFitPool
 from recipes.errors import exit_on_input_error
 from tokenizer.encode import encode_documents
 from tokenizer.train import train_tokenizer

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from recipes.arguments import parse_arguments
 from recipes.data.conversations import open_conversations
 from recipes.data.corpora import Corpus
+from recipes.data.coverage import Coverage
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
@@ -43,7 +44,8 @@ def midtrain(args: MidtrainArguments) -> None:
         add_chat_template(tokenizer)
     with state.main_process_first():  # the others find what it has tokenized in the cache, where there is one
         train, validation = (read_conversations(args, tokenizer, split) for split in ("train", "validation"))
-    rows = rows_of_one_pass(train, args.max_seq_len + 1, args.packing, state.num_processes)
+    packing = "best_fit" if args.packing == "auto" else args.packing
+    rows = rows_of_one_pass(train, args.max_seq_len + 1, packing, state.num_processes)
     one_pass = rows // (args.total_batch_size // (args.max_seq_len * state.num_processes))
     plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
     output_dir = claim_output_dir(args, plan, state)
@@ -51,7 +53,9 @@ def midtrain(args: MidtrainArguments) -> None:
         leave_finished(args, output_dir)
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
-    args = replace(args, num_workers=0)  # those have done their work: what is tokenized is read faster than handed on
+    args = replace(
+        args, packing=packing, num_workers=0
+    )  # the workers have done their work: tokens are read faster than handed on
     precision = choose_precision(args.mixed_precision, state.device)
     record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
     streams = (token_stream(tokens, state.num_processes) for tokens in (train, validation))
@@ -64,6 +68,9 @@ def midtrain(args: MidtrainArguments) -> None:
         checkpoint,
         epochs=1 if plan.num_steps <= one_pass else None,
         source=args.source,
+        coverage=Coverage(
+            tokens := sum(train["length"]), True, rows * (args.max_seq_len + 1) * state.num_processes / tokens
+        ),
     )
 
 

@@ -3,8 +3,11 @@
 Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where it stopped, bit for bit on a CPU.
 """
 
+from dataclasses import replace
+
 from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
+from recipes.data.coverage import measure_coverage
 from recipes.errors import exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
@@ -29,9 +32,12 @@ def pretrain(args: PretrainArguments) -> None:
         return
     checkpoint = find_checkpoint(output_dir, args.resume)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
+    coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
+    if args.packing == "auto":
+        args = replace(args, packing=coverage.choose_packing(plan.num_tokens) if coverage else "best_fit")
     precision = choose_precision(args.mixed_precision, state.device)
-    record_launch(output_dir, data=args.dataset, precision=precision)
-    train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint)
+    record_launch(output_dir, data=args.dataset, files=corpus.file_names(), precision=precision)
+    train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint, coverage=coverage)
 
 
 def dry_run(args: PretrainArguments) -> None:

@@ -195,11 +195,18 @@ def main() -> None:
     tokenizer = as_pretrained(train_bpe(documents, args.vocab_size), args.model_max_length)
     seconds = time.perf_counter() - started
     save_tokenizer(tokenizer, args.output_dir)
-    record_launch(args.output_dir, data=args.dataset, seconds=round(seconds, 1), characters=documents.chars)
+    record_launch(
+        args.output_dir,
+        data=args.dataset,
+        files=corpus.file_names(),
+        seconds=round(seconds, 1),
+        characters=documents.chars,
+    )
 
     num_bytes = sum(len(text.encode("utf-8")) for text in documents.sample)
     num_tokens = sum(len(ids) - 1 for ids in encode_documents(tokenizer, documents.sample))  # without <|bos|>
     print(f"vocabulary       {len(tokenizer):,} tokens, the last {len(SPECIAL_TOKENS)} special")
+    print(f"data             {corpus.files_line()}")
     print(f"trained on       {documents.chars:,} characters in {seconds:.1f} s")
     print(f"bytes per token  {num_bytes / num_tokens:.2f} on the first {len(documents.sample)} documents")
     print(f"saved to         {args.output_dir}: AutoTokenizer.from_pretrained({args.output_dir!r})")

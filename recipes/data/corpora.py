@@ -11,6 +11,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.data.files import find_files
 from recipes.data.readers import check_file, logger, read_documents
+from recipes.data.splits import list_names, short_names, split_files
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 
@@ -21,19 +22,46 @@ VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
 
 @dataclass(frozen=True)
 class Corpus:
-    """Two streams of documents, each with the single column `text`, that share no document."""
+    """Two streams of documents, each with the single column `text`, that share no document.
+
+    Of local data, the files behind them are known: where one file stands in both lists, its documents are split by
+    their hash. `left_out` are data files whose names keep them out of both. `num_bytes` is what a dataset of the Hub
+    says of the size of its training split.
+    """
 
     name: str
     train: datasets.IterableDataset
     validation: datasets.IterableDataset
+    train_files: tuple[str, ...] = ()
+    validation_files: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    column: str = "text"  # of the files
+    num_bytes: int | None = None
+
+    def file_names(self) -> dict[str, list[str]]:
+        """Names of the files by what they are used for: train, validation, left_out."""
+        parts = {"train": self.train_files, "validation": self.validation_files, "left_out": self.left_out}
+        files = [file for part in parts.values() for file in part]
+        short = dict(zip(files, short_names(files), strict=True))
+        return {use: [short[file] for file in part] for use, part in parts.items() if part}
+
+    def files_line(self) -> str:
+        """Which files are trained on, held out and left out."""
+        names = {use: list_names(files) for use, files in self.file_names().items()}
+        if not names:
+            return self.name
+        held_out = "1% of its documents" if self.train_files == self.validation_files else names["validation"]
+        left_out = f"; left out, by name: {names['left_out']}" if self.left_out else ""
+        return f"trained on {names['train']}; held out for validation: {held_out}{left_out}"
 
 
 def open_corpus(dataset: str, text_column: str | None = None, skip_damaged: bool = False) -> Corpus:
     """Open `primer`, local files (a file, a directory, a glob) or a dataset of the Hub, which is streamed.
 
-    Validation is the last of several files; of a single file, the documents whose hash falls in the last 1%; of a
-    Hub dataset, its `validation` split where it has one. Raises `InputError` for everything that can be known before
-    the first document is needed: no such data, unreadable or empty files, a missing column, an unreachable Hub.
+    Validation is the split of that name, or else `test`, by the names of local files as on the Hub. Where there is
+    neither, it is the last of several files; of a single file, the documents whose hash falls in the last 1%.
+    Raises `InputError` for everything that can be known before the first document is needed: no such data, unreadable
+    or empty files, a missing column, an unreachable Hub.
     """
     if dataset == "primer":
         return _open_primer()
@@ -69,15 +97,21 @@ def _primer_documents(split: str) -> list[str]:
 
 
 def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) -> Corpus:
-    files = _sound_files(files, column, skip_damaged)
+    named = split_files(files)
+    train = _sound_files(named.train, column, skip_damaged)
+    held_out = _sound_files(named.validation, column, skip_damaged) if named.validation else []
     documents = partial(_local_documents, column=column, skip_damaged=skip_damaged)
-    if len(files) == 1:
-        first = _first_validation_hash(read_documents(files, column, skip_damaged), files[0])
-        return Corpus(name, documents(files, hashes=(0, first)), documents(files, hashes=(first, HASH_RANGE)))
-    for part in (files[:-1], files[-1:]):
+    if len(train) == 1 and not held_out:
+        first = _first_validation_hash(read_documents(train, column, skip_damaged), train[0])
+        streams = documents(train, hashes=(0, first)), documents(train, hashes=(first, HASH_RANGE))
+        return Corpus(name, *streams, tuple(train), tuple(train), tuple(named.left_out), column)
+    if not held_out:
+        train, held_out = train[:-1], train[-1:]
+    for part in (train, held_out):
         if next(read_documents(part, column, skip_damaged), None) is None:
-            raise InputError(f"no text in {', '.join(part)}: every row is empty or damaged.")
-    return Corpus(name, documents(files[:-1]), documents(files[-1:]))
+            raise InputError(f"no text in {list_names(part)}: every row is empty or damaged.")
+    streams = documents(train), documents(held_out)
+    return Corpus(name, *streams, tuple(train), tuple(held_out), tuple(named.left_out), column)
 
 
 def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]:
@@ -162,24 +196,30 @@ def _open_hub(dataset: str, column: str) -> Corpus:
 
 
 def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> Corpus:
-    """The streams of a `datasets` builder: its own validation split, or its last data file, or a split by hash."""
+    """The streams of a `datasets` builder: its own held-out split, or its last data file, or a split by hash."""
     splits = builder.config.data_files
     if "train" not in splits:
         raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")
     files = splits["train"]
-    if "validation" not in splits and len(files) > 1:
-        metadata = files.origin_metadata
-        train, held_out = DataFilesList(files[:-1], metadata), DataFilesList(files[-1:], metadata)
-        builder.config.data_files = DataFilesDict({"train": train, "validation": held_out})
+    held_out = next((split for split in ("validation", "test") if split in splits), None)
+    if held_out is None and len(files) > 1:
+        held_out = "validation"
+        first, last = (
+            DataFilesList(files[:-1], files.origin_metadata),
+            DataFilesList(files[-1:], files.origin_metadata),
+        )
+        builder.config.data_files = DataFilesDict({"train": first, held_out: last})
+    num_bytes = (builder.info.splits or {}).get("train", datasets.SplitInfo()).num_bytes or None
     streams = builder.as_streaming_dataset()
     train = _text_only(streams["train"], name, column)
-    if "validation" in streams:
-        return Corpus(name, train, _text_only(streams["validation"], name, column))
+    if held_out is not None:
+        return Corpus(name, train, _text_only(streams[held_out], name, column), num_bytes=num_bytes)
     first = _first_validation_hash((row["text"] for row in train), name)
     return Corpus(
         name,
         train.filter(_hash_between, input_columns="text", fn_kwargs={"low": 0, "high": first}),
         train.filter(_hash_between, input_columns="text", fn_kwargs={"low": first, "high": HASH_RANGE}),
+        num_bytes=num_bytes,
     )
 
 

@@ -1,11 +1,9 @@
-"""Rows of exactly `row_length` tokens out of documents of any length: no padding, every token trained."""
+"""Batches of packed rows out of a stream of documents: resumable, for any number of processes and workers."""
 
 import copy
 import os
 import signal
 import warnings
-from bisect import bisect_right, insort
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -17,172 +15,19 @@ from datasets.distributed import split_dataset_by_node
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
+from recipes.data.pools import POOLS
 from recipes.errors import InputError
 from tokenizer.encode import encode_documents
 
-POOL_DOCUMENTS = 1000  # that wait for a row that they fit; more waste fewer tokens and take longer to read at first
 READ_DOCUMENTS = 128  # read and tokenized at a time at most,
 READ_CHARACTERS = 4_000_000  # or as many as reach this, where documents are books
 
 
-class BestFitPool:
-    """Documents waiting for a row. Each row starts with the start of a document and is filled by best fit.
-
-    A row takes the longest waiting document that fits the room left; when none fits, the shortest is cropped to fill
-    it, and what was cut off is dropped. O(log n) a document. The rule is nanochat's: where there are more documents
-    than a run can read, the start of a new one teaches more than the rest of an old one.
-    """
-
-    drops_tokens = True
-
-    def __init__(self, row_length: int) -> None:
-        self.row_length = row_length
-        self.waiting: dict[int, deque[np.ndarray]] = {}  # by length, first come first served
-        self.lengths: list[int] = []  # the keys of `waiting`, sorted
-        self.count = 0  # of documents
-        self.tokens = 0  # of them that are kept
-
-    @property
-    def hungry(self) -> bool:
-        """Whether more documents should be added before the next row."""
-        return self.count < POOL_DOCUMENTS or not self.has_row
-
-    @property
-    def has_row(self) -> bool:
-        """Whether the waiting documents fill a row."""
-        return self.tokens >= self.row_length
-
-    def add(self, tokens: np.ndarray) -> None:
-        """Let a document wait; of one longer than a row, only a row's length can ever be used."""
-        self._add(len(tokens), tokens[: self._kept(len(tokens))])
-
-    def next_row(self) -> np.ndarray | None:
-        """The next row, (row_length,), or None if the waiting documents do not fill one."""
-        if not self.has_row:
-            return None
-        pieces, room = [], self.row_length
-        while room:
-            piece = self._crop(self._take(max(bisect_right(self.lengths, room) - 1, 0)), room)
-            pieces.append(piece)
-            room -= len(piece)
-        return np.concatenate(pieces)
-
-    def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
-        """The first `room` tokens of a document; the others are dropped."""
-        return document[:room]
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The waiting documents: their full lengths and what is kept of each, end to end."""
-        kept = [tokens for length in self.lengths for tokens in self.waiting[length]]
-        lengths = [length for length in self.lengths for _ in self.waiting[length]]
-        return {"lengths": torch.tensor(lengths, dtype=torch.long), "tokens": _as_tensor(kept)}
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Wait for rows with the documents of `state` and no others."""
-        self.waiting, self.lengths, self.count, self.tokens = {}, [], 0, 0
-        lengths = state["lengths"].tolist()
-        ends = np.cumsum([self._kept(length) for length in lengths])[:-1] if lengths else []
-        kept = np.split(state["tokens"].numpy().copy(), ends)
-        for length, tokens in zip(lengths, kept, strict=bool(lengths)):
-            self._add(length, tokens)
-
-    def _kept(self, length: int) -> int:
-        """Tokens kept of a document of `length`."""
-        return min(length, self.row_length)
-
-    def _add(self, length: int, kept: np.ndarray) -> None:
-        if length not in self.waiting:
-            self.waiting[length] = deque()
-            insort(self.lengths, length)
-        self.waiting[length].append(kept)
-        self.count += 1
-        self.tokens += len(kept)
-
-    def _take(self, position: int) -> np.ndarray:
-        length = self.lengths[position]
-        document = self.waiting[length].popleft()
-        if not self.waiting[length]:
-            del self.waiting[length], self.lengths[position]
-        self.count -= 1
-        self.tokens -= len(document)
-        return document
-
-
-class BestFitSplitPool(BestFitPool):
-    """Best fit that drops nothing: the rest of a cropped document waits as a piece of its own.
-
-    Such a piece begins with the document's first token (`<|bos|>`) too, as every row does. For small corpora, of which
-    cropping would show the same beginnings again and again, and the rest never.
-    """
-
-    drops_tokens = False
-
-    @property
-    def hungry(self) -> bool:
-        """Whether more documents should be added before the next row. Whole books do not all have to wait at once."""
-        return super().hungry and self.tokens < POOL_DOCUMENTS * self.row_length
-
-    def add(self, tokens: np.ndarray) -> None:
-        """Let a document wait. It is copied, because cropping writes into it."""
-        super().add(tokens.copy())
-
-    def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
-        """The first `room` tokens of a document; the others wait on, behind the document's first token."""
-        if len(document) <= room:
-            return document
-        piece, rest = document[:room].copy(), document[room - 1 :]
-        rest[0] = document[0]  # in place: a book is cut a thousand times, and copied once
-        self._add(len(rest), rest)
-        return piece
-
-    def _kept(self, length: int) -> int:
-        return length
-
-
-class ConcatenatingPool:
-    """Documents end to end, cut into rows: a row may start inside a document, and no token is dropped."""
-
-    drops_tokens = False
-
-    def __init__(self, row_length: int) -> None:
-        self.row_length = row_length
-        self.tokens = np.empty(0, dtype=np.int32)
-
-    @property
-    def hungry(self) -> bool:
-        """Whether more documents should be added before the next row."""
-        return not self.has_row
-
-    @property
-    def has_row(self) -> bool:
-        """Whether the tokens fill a row."""
-        return len(self.tokens) >= self.row_length
-
-    def add(self, tokens: np.ndarray) -> None:
-        """Put a document at the end."""
-        self.tokens = np.concatenate([self.tokens, tokens])
-
-    def next_row(self) -> np.ndarray | None:
-        """The next row, (row_length,), or None if there are too few tokens."""
-        if not self.has_row:
-            return None
-        row, self.tokens = self.tokens[: self.row_length], self.tokens[self.row_length :]
-        return row
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tokens that are waiting."""
-        return {"tokens": _as_tensor([self.tokens])}
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with the tokens of `state`."""
-        self.tokens = state["tokens"].numpy()
-
-
-def _as_tensor(pieces: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int32), *pieces]).astype(np.int32))
-
-
-POOLS = {"best_fit": BestFitPool, "best_fit_split": BestFitSplitPool, "concatenated": ConcatenatingPool}
+def token_ids(documents: dict[str, list], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Token ids of documents, given by their column: a `text`, or the `input_ids` of one that is tokenized already."""
+    if "text" in documents:
+        return encode_documents(tokenizer, documents["text"])
+    return documents.get("input_ids", [])
 
 
 class PackedRows(torch.utils.data.IterableDataset):
@@ -206,13 +51,13 @@ class PackedRows(torch.utils.data.IterableDataset):
         epochs: int | None = None,
     ):
         if packing not in POOLS:
-            raise InputError(f"packing {packing!r} is unknown: choose {' or '.join(POOLS)}.")
+            raise InputError(f"packing {packing!r} is unknown: choose one of {', '.join(POOLS)}.")
         self.documents = documents
         self.tokenizer = tokenizer
         self.row_length = row_length
         self.rank = rank
         self.world_size = world_size
-        self.pool_class = POOLS[packing]
+        self.packing = packing
         self.epochs = epochs
 
     def __iter__(self) -> "PackedRowsIterator":
@@ -231,7 +76,7 @@ class PackedRowsIterator:
         self.epoch = 0
         self.documents_read = 0  # of this epoch
         self.tokens_read = 0  # of the first epoch
-        self.pool = rows.pool_class(rows.row_length)
+        self.pool = POOLS[rows.packing](rows.row_length)
         self._open_stream()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -246,7 +91,7 @@ class PackedRowsIterator:
         return {"tokens": torch.from_numpy(row.astype(np.int64)), "epoch": self._epoch_of_newest()}
 
     def _wants_documents(self) -> bool:
-        """Whether to read on before the next row: a pool that drops nothing is used up before the next epoch begins."""
+        """Whether to read on before the next row; a pool that drops nothing is used up before an epoch begins."""
         between_epochs = self.epoch > 0 and self.documents_read == 0
         if between_epochs and not self.pool.drops_tokens:
             return not self.pool.has_row
@@ -286,29 +131,26 @@ class PackedRowsIterator:
         if self.epoch == self.rows.epochs:
             return False
         documents, ended = self._next_documents()
-        for ids in self._encode(documents):
+        for ids in token_ids(documents, self.rows.tokenizer):
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
-        self.documents_read += len(documents)
+            self.documents_read += 1
         self.stream_state = copy.deepcopy(self.stream.state_dict())
         if ended:  # at once, for the state of a stream that has ended would begin anew
             self._end_epoch()
         return True
 
-    def _next_documents(self) -> tuple[list[dict[str, Any]], bool]:
-        """The next few documents, and whether they are the last of the epoch."""
-        documents, characters = [], 0
-        for document in self.reader:  # each a batch of one
-            documents.append(document)
-            characters += len(document["text"][0]) if "text" in document else 0
-            if len(documents) == READ_DOCUMENTS or characters >= READ_CHARACTERS:
+    def _next_documents(self) -> tuple[dict[str, list], bool]:
+        """The next few documents, by column, and whether they are the last of the epoch."""
+        documents: dict[str, list] = {}
+        characters = 0
+        for count, document in enumerate(self.reader, 1):  # each a batch of one
+            for column, values in document.items():
+                documents.setdefault(column, []).extend(values)
+            characters += sum(map(len, document.get("text", ())))
+            if count == READ_DOCUMENTS or characters >= READ_CHARACTERS:
                 return documents, False
         return documents, True
-
-    def _encode(self, documents: list[dict[str, Any]]) -> list[list[int]]:
-        if documents and "text" in documents[0]:
-            return encode_documents(self.rows.tokenizer, [document["text"][0] for document in documents])
-        return [document["input_ids"][0] for document in documents]
 
     def _end_epoch(self) -> None:
         if self.documents_read == 0 or self.tokens_read < self.rows.row_length:
@@ -375,17 +217,21 @@ class RowsLoader(StatefulDataLoader):
         return {**self._readers(), "loader": super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises `InputError` if the state was saved for another number of processes or workers."""
+        """Raises `InputError` if the state was saved for other processes, workers or packing."""
         for name, now in self._readers().items():
-            if state_dict[name] != now:
+            if state_dict.get(name, now) != now:
                 raise InputError(
                     f"the position in the data was saved with {name} {state_dict[name]} and does not fit "
                     f"{name} {now}: resume with {name} {state_dict[name]}."
                 )
         super().load_state_dict(state_dict["loader"])
 
-    def _readers(self) -> dict[str, int]:
-        return {"world_size": self.dataset.world_size, "num_workers": self.num_workers}
+    def _readers(self) -> dict[str, int | str]:
+        return {
+            "world_size": self.dataset.world_size,
+            "num_workers": self.num_workers,
+            "packing": self.dataset.packing,
+        }
 
 
 def build_rows_loader(

@@ -11,7 +11,11 @@ class LoopArguments:
     """What pretraining and midtraining share."""
 
     # Data
-    packing: str = flag("best_fit", "best_fit, or concatenated for little data and long documents")
+    packing: str = flag(
+        "auto",
+        "best_fit (whole documents, what is cropped is dropped), best_fit_split (nothing is dropped) or concatenated; "
+        "auto: best_fit, or best_fit_split where a run would see the beginnings of documents again before their ends",
+    )
     num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process")
     # Model
     max_seq_len: int = flag(2048, "tokens a row (context length)")
@@ -66,7 +70,7 @@ class LoopArguments:
         choices = {
             "compile": ("auto", "true", "false"),
             "mixed_precision": ("auto", "bf16", "fp16", "no"),
-            "packing": ("best_fit", "concatenated"),
+            "packing": ("auto", "best_fit", "best_fit_split", "concatenated"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -123,6 +127,7 @@ class MidtrainArguments(LoopArguments):
 
     source: str | None = flag(None, "the base model: directory of a finished run, or Hub id")
     conversations: str | None = flag(None, "what to train on: a mixture's .yaml, a .jsonl, or the name of a source")
+    packing: str = flag("auto", "as in pretraining; auto: best_fit, for the end of a conversation says little alone")
     num_workers: int = flag(0, "processes that render and tokenize the conversations before training")
     max_seq_len: int | None = flag(None, "tokens a row (default: the source's)")
     num_iterations: int | None = flag(None, "optimizer steps (default: one pass over the conversations)")

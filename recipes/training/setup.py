@@ -1,13 +1,12 @@
 """Model, optimizer, data and evaluation put together for the loop, and a run brought from its plan to its model."""
 
 import math
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import find_executable_batch_size, set_seed
+from accelerate.utils import broadcast_object_list, find_executable_batch_size, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
@@ -15,6 +14,8 @@ from evals.core.bundle import available, check_enough, read_tasks
 from evals.core.evaluate import evaluate_core
 from evals.samples import PROMPTS, complete
 from recipes.data.corpora import Corpus
+from recipes.data.coverage import Coverage
+from recipes.data.held_out import read_validation_rows
 from recipes.data.packing import build_rows_loader
 from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
@@ -49,6 +50,7 @@ def train_and_save(
     *,
     epochs: int | None = None,
     source: str | None = None,
+    coverage: Coverage | None = None,
 ) -> None:
     """Train to the end of the plan, from `checkpoint` if there is one, and save the model.
 
@@ -57,6 +59,7 @@ def train_and_save(
     Args:
         epochs: passes after which the training data end (None: never).
         source: the run whose optimizer state to begin with, where it has any.
+        coverage: how large the corpus is, where that is known.
     """
     target = hub_target(args)
     state = join_processes()
@@ -64,6 +67,8 @@ def train_and_save(
     compile_model = worth_compiling(args, plan, state.device)
     accelerator = start_accelerator(args, compile_model)
     accelerator.print("\n".join(plan.lines()))
+    seen = coverage.line(plan.num_tokens, args.packing) if coverage else "of unknown size"
+    accelerator.print(f"{'data':<13}{corpus.files_line()}\n{'packing':<13}{args.packing}: {seen}")
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
     accelerator.print(
         f"machine      {accelerator.num_processes} x {state.device.type}, {accelerator.mixed_precision} precision, "
@@ -161,27 +166,18 @@ def build_evaluation(
     corpus: Corpus,
 ) -> Evaluation:
     """Bits per byte of `eval_tokens` of the validation split, shared among the processes."""
+    if args.eval_every < 0:
+        return Evaluation("evaluation", Cadence(args.eval_every), lambda model: {})
     byte_lengths = token_byte_lengths(tokenizer)
-    rows_each = -(-args.eval_tokens // (plan.max_seq_len * plan.world_size))
-    batches = -(-rows_each // plan.device_batch_size)
-
-    def read() -> Iterator[torch.Tensor]:
-        loader = build_rows_loader(
-            corpus.validation,
-            tokenizer,
-            plan.max_seq_len + 1,
-            plan.device_batch_size,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            packing=args.packing,
-            epochs=1,
-        )
-        return (batch["tokens"] for batch in islice(loader, batches))
+    rows = _share(
+        accelerator, lambda: read_validation_rows(corpus.validation, tokenizer, plan.max_seq_len, args.eval_tokens)
+    )
+    mine = rows[accelerator.process_index :: accelerator.num_processes].long()
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:
         failure = None
         try:
-            totals = sum_nats_and_bytes(model, read(), byte_lengths)
+            totals = sum_nats_and_bytes(model, mine.split(plan.device_batch_size), byte_lengths)
         except Exception as error:
             totals, failure = torch.full((2,), float("nan")), error
         # Also after a failure: the other processes wait here.
@@ -192,12 +188,21 @@ def build_evaluation(
             raise RuntimeError("it failed on another process")
         return {"val/bpb": bits_per_byte(nats, num_bytes)}
 
-    if args.eval_every >= 0:
-        try:
-            next(read(), None)  # what cannot be read or fill a row is told before the first step
-        except InputError as error:
-            raise InputError(f"held out for validation: {error} Or train without, by --eval_every -1.") from None
     return Evaluation("evaluation", Cadence(args.eval_every), evaluate)
+
+
+def _share(accelerator: Accelerator, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What `read` returns, or raises, on the main process: one of them reads for all."""
+    result: list = [None, None]
+    if accelerator.is_main_process:
+        try:
+            result[0] = read()
+        except InputError as error:
+            result[1] = f"held out for validation: {error} Or train without, by --eval_every -1."
+    broadcast_object_list(result)
+    if result[1] is not None:
+        raise InputError(result[1])
+    return result[0]
 
 
 def build_core_evaluation(

@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from recipes.data import packing
-from recipes.data.packing import (
-    POOLS,
-    BestFitPool,
-    BestFitSplitPool,
-    ConcatenatingPool,
-    PackedRows,
-    build_rows_loader,
-    count_rows,
-)
+from recipes.data import packing, pools
+from recipes.data.packing import PackedRows, build_rows_loader, count_rows
+from recipes.data.pools import POOLS, BestFitPool, BestFitSplitPool, ConcatenatingPool
 from recipes.errors import InputError
 
 BOS = 0
@@ -186,7 +179,7 @@ def make_stream(files=4):
 @pytest.fixture(autouse=True)
 def small_pool(monkeypatch):
     """So that the streams here are longer than what waits in the pool."""
-    monkeypatch.setattr(packing, "POOL_DOCUMENTS", 16)
+    monkeypatch.setattr(pools, "POOL_DOCUMENTS", 16)
     monkeypatch.setattr(packing, "READ_DOCUMENTS", 8)
 
 
@@ -400,7 +393,7 @@ def test_a_dataset_without_one_full_row_is_one_clear_line(tokenizer, workers):
 
 
 def test_unknown_packing_names_those_there_are(tokenizer):
-    with pytest.raises(InputError, match="best_fit or concatenated"):
+    with pytest.raises(InputError, match="choose one of best_fit, best_fit_split, concatenated"):
         make_rows(make_stream(), tokenizer, packing="worst_fit")
 
 

@@ -1,0 +1,78 @@
+"""Which of several data files are trained on and which are held out: their names say it, as on the Hub."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from recipes.errors import InputError
+
+# The words that `datasets` knows, where they stand alone in the name of a file or directory: train-00000.parquet,
+# my_test.jsonl, validation/part1.jsonl.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """Files to train on, files to hold out (none where the caller has to choose), and what names keep out of both."""
+
+    train: list[str]
+    validation: list[str]
+    left_out: list[str]
+
+
+def split_files(files: Sequence[str]) -> SplitFiles:
+    """Sort `files` into splits by their names; numbers in them sort as numbers.
+
+    Files named as validation are held out, or those named as test where there are none. Where some are named as train,
+    only these are trained on. The name of a single file says nothing: it is what the caller asked for.
+    Raises `InputError` if all of several files are named as held-out data.
+    """
+    files = sorted(files, key=natural_order)
+    if len(files) == 1:
+        return SplitFiles(files, [], [])
+    by_split: dict[str | None, list[str]] = {}
+    for file, short in zip(files, short_names(files), strict=True):
+        by_split.setdefault(split_of(short), []).append(file)
+    train = by_split.get("train") or by_split.get(None) or []
+    validation = by_split.get("validation") or by_split.get("test") or []
+    if not train:
+        names = " and ".join(sorted(by_split))
+        raise InputError(
+            f"no file to train on: all {len(files)}, from {files[0]} to {files[-1]}, are named as {names} data. "
+            "Name a single file to train on it nevertheless, or rename them."
+        )
+    used = {*train, *validation}
+    return SplitFiles(train, validation, [file for file in files if file not in used])
+
+
+def split_of(name: str) -> str | None:
+    """The split that a relative path names, the file's own name before its directories; None for none, or for two."""
+    parts = PurePath(name).parts
+    for part in reversed(parts):
+        splits = {SPLIT_OF_WORD[word] for word in re.findall(r"[a-z]+", part.lower()) if word in SPLIT_OF_WORD}
+        if splits:
+            return splits.pop() if len(splits) == 1 else None
+    return None
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts part2 before part10."""
+    pieces = re.split(r"(\d+)", name)  # text and digits in turn
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)], name
+
+
+def short_names(files: Sequence[str]) -> list[str]:
+    """The files' paths below the directory that they share."""
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]) if files else ""
+    return [os.path.relpath(os.path.abspath(file), root) for file in files]
+
+
+def list_names(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c`, or `a ... z (40 files)` where there are more than `most`."""
+    return ", ".join(names) if len(names) <= most else f"{names[0]} ... {names[-1]} ({len(names):,} files)"
