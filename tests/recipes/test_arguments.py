@@ -115,7 +115,7 @@ def test_a_file_that_is_not_yaml_of_names_and_values_is_one_clear_line(preset, t
         (["--depth", "0"], "depth must be at least 1, not 0."),
         (["--num_iterations", "-5"], "num_iterations must be positive, not -5: leave it out for the default."),
         (["--target_flops", "0"], "target_flops must be positive, not 0.0: leave it out for the default."),
-        (["--packing", "worst"], "packing must be one of best_fit, concatenated, not 'worst'."),
+        (["--packing", "worst"], "packing must be one of auto, best_fit, best_fit_split, concatenated, not 'worst'."),
         (["--compile", "maybe"], "compile must be one of auto, true, false, not 'maybe'."),
         (["--mixed_precision", "fp8"], "mixed_precision must be one of auto, bf16, fp16, no, not 'fp8'."),
         (["--model_config", "a", "--model_name_or_path", "b"], "give model_config or model_name_or_path, not both."),

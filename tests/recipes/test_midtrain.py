@@ -223,10 +223,9 @@ def test_what_cannot_be_is_one_clear_line(mid, tmp_path, wrong, expected):
     assert expected in complaint({name: value for name, value in arguments.items() if value is not None})
 
 
-def test_too_few_held_out_conversations_tell_the_way_out(mid, tmp_path):
+def test_held_out_conversations_that_do_not_fill_a_row_are_measured_all_the_same(mid, tmp_path):
     path = tmp_path / "few.jsonl"
     path.write_text("".join(json.dumps(sum_asked(a, 1)) + "\n" for a in range(60)))
     few = mid | {"conversations": path, "total_batch_size": 512, "output_dir": tmp_path / "mid"}
-    assert "held out for validation: dataset too small" in (line := complaint(few))
-    assert "--eval_every -1" in line
-    assert run(flags(few | {"eval_every": -1})).code == 0
+    assert run(flags(few)).code == 0
+    assert "val/bpb" in read_metrics(tmp_path / "mid/metrics.jsonl")[-1]

@@ -266,18 +266,43 @@ def test_ten_skipped_steps_in_a_row_end_the_run_and_name_the_last_good_checkpoin
     assert f"resuming from {path}" in run(flags(rescue), before=register_optimizers).stdout
 
 
-def test_a_failing_evaluation_neither_ends_the_training_nor_changes_it(tiny, corpus, gpt2_config, tmp_path):
+def fail_without_gradients() -> None:
+    """In the training process: inference finds no memory."""
+    embed = torch.nn.Embedding.forward
+
+    def forward(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return embed(self, ids)
+
+    torch.nn.Embedding.forward = forward
+
+
+def test_a_failing_evaluation_neither_ends_the_training_nor_changes_it(tiny, gpt2_config, tmp_path):
+    dropout = tiny | {"model_config": gpt2_config}
+    assert run(flags(dropout | {"output_dir": tmp_path / "never", "eval_every": -1})).code == 0
+    end = run(flags(dropout | {"output_dir": tmp_path / "run"}), before=fail_without_gradients)
+    assert end.code == 0, end.stderr
+    assert "step 000006 | evaluation failed, training goes on: CUDA out of memory." in end.stdout
+    assert losses(tmp_path / "run") == losses(tmp_path / "never")
+
+
+def test_validation_is_the_same_for_every_batch_and_packing_and_its_files_are_read_once(tiny, corpus, tmp_path):
     own = tmp_path / "corpus"
     shutil.copytree(corpus, own)
-    dropout = tiny | {"dataset": own, "model_config": gpt2_config, "num_iterations": 30}
-    assert run(flags(dropout | {"output_dir": tmp_path / "never", "eval_every": -1})).code == 0
-    attempt = Running(flags(dropout | {"output_dir": tmp_path / "run"}))
+    tiny = tiny | {"dataset": own, "num_iterations": 30, "eval_every": 0, "matrix_lr": 0.0}
+    tiny |= {"embedding_lr": 0.0, "unembedding_lr": 0.0}  # the same model whatever it trains on
+    attempt = Running(flags(tiny | {"output_dir": tmp_path / "run"}))
     attempt.wait_until(lambda: losses(tmp_path / "run"))
-    (own / "1.jsonl").unlink()  # the validation split
+    (own / "1.jsonl").rename(tmp_path / "validation.jsonl")
     (end,) = attempt.wait()
     assert end.code == 0, end.stderr
-    assert "step 000030 | evaluation failed, training goes on: " in end.stdout
-    assert losses(tmp_path / "run") == losses(tmp_path / "never")
+    (tmp_path / "validation.jsonl").rename(own / "1.jsonl")
+    measured = [read_metrics(tmp_path / "run/metrics.jsonl")[-1]["val/bpb"]]
+    for name, changed in {"rows": {"device_batch_size": 1}, "packed": {"packing": "concatenated"}}.items():
+        assert run(flags(tiny | changed | {"output_dir": tmp_path / name})).code == 0
+        measured.append(read_metrics(tmp_path / name / "metrics.jsonl")[-1]["val/bpb"])
+    assert measured == pytest.approx([measured[0]] * 3, rel=1e-6)
 
 
 def limit(kind: int, size: int) -> None:

@@ -348,6 +348,25 @@ def test_hub_data_with_a_validation_split_uses_it(tmp_path):
     assert (texts_of(corpus.train), texts_of(corpus.validation)) == (["one", "two"], ["three"])
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"],
+        ["train", "valid", "test"],
+        ["data/train", "data/eval"],
+        ["train/part1", "train/part2", "test/part1"],
+        ["a", "b", "c"],
+    ],
+)
+def test_local_files_are_split_as_datasets_splits_those_of_the_hub(tmp_path, names):
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_jsonl(tmp_path / f"{name}.jsonl", [f"text {number}"])
+    hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path))
+    assert texts_of(hub.train) == texts_of(local.train)
+    assert texts_of(hub.validation) == texts_of(local.validation)
+
+
 def test_hub_data_of_a_single_file_is_split_as_a_local_file_is(tmp_path):
     write_parquet(tmp_path / "data.parquet")
     hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path / "data.parquet"))
@@ -414,3 +433,37 @@ def test_real_shards_open_with_the_last_one_held_out():
     corpus = open_corpus(str(TEXTBOOKS))
     assert corpus.train.num_shards == len(list(TEXTBOOKS.glob("*.parquet"))) - 1
     assert len(texts_of(corpus.validation)) > 100
+
+
+def test_the_layout_of_the_hub_decides_what_is_held_out(tmp_path):
+    """As a download leaves it: test is not trained on, and neither is it the last file that is held out."""
+    parts = {"train-00000-of-00002": TEXTS[:100], "train-00001-of-00002": TEXTS[100:200], "test-00000": TEXTS[200:300]}
+    (tmp_path / "data").mkdir()
+    for name, texts in parts.items():
+        write_parquet(tmp_path / "data" / f"{name}.parquet", texts)
+    write_parquet(tmp_path / "data" / "notes.parquet", TEXTS[300:])
+    corpus = open_corpus(str(tmp_path))
+    assert texts_of(corpus.train) == TEXTS[:200]
+    assert texts_of(corpus.validation) == TEXTS[200:300]
+    assert corpus.files_line() == (
+        "trained on train-00000-of-00002.parquet, train-00001-of-00002.parquet; held out for validation: "
+        "test-00000.parquet; left out, by name: notes.parquet"
+    )
+    assert corpus.file_names()["validation"] == ["test-00000.parquet"]
+
+
+def test_the_last_of_many_shards_is_the_one_with_the_highest_number(tmp_path):
+    for number in range(12):
+        write_jsonl(tmp_path / f"shard_{number}.jsonl", TEXTS[number * 10 : number * 10 + 10])
+    corpus = open_corpus(str(tmp_path))
+    assert texts_of(corpus.train) == TEXTS[:110]
+    assert texts_of(corpus.validation) == TEXTS[110:120]
+    assert corpus.files_line() == (
+        "trained on shard_0.jsonl ... shard_10.jsonl (11 files); held out for validation: shard_11.jsonl"
+    )
+
+
+def test_one_file_says_that_a_hundredth_of_it_is_held_out(tmp_path):
+    write_jsonl(tmp_path / "mine.jsonl")
+    line = open_corpus(str(tmp_path / "mine.jsonl")).files_line()
+    assert line == "trained on mine.jsonl; held out for validation: 1% of its documents"

@@ -1,0 +1,81 @@
+"""Bits per byte after equal steps, by packing: `python -m benchmarks.packing --dataset DATA`.
+
+Each run is recipes/pretrain.py in a process of its own, with the same tokenizer, steps and seed. Bits per byte are
+those of `val/bpb`: the whole split, end to end.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.arguments import parse_arguments
+from recipes.data.corpora import open_corpus
+from recipes.data.coverage import measure_coverage
+from recipes.data.pools import POOLS
+from recipes.errors import exit_on_input_error
+from recipes.training.tracking import read_metrics
+from tokenizer.train import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+ALL_TOKENS = 10**9
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to train on, and for how long."""
+
+    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
+    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
+    depth: int = field(default=4, metadata={"help": "the dial"})
+    max_seq_len: int = field(default=512, metadata={"help": "tokens a row"})
+    total_batch_size: int = field(default=4096, metadata={"help": "tokens a step"})
+    num_iterations: int = field(default=200, metadata={"help": "steps"})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "a run each, for each packing"})
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
+    corpus = open_corpus(args.dataset)
+    tokens = args.num_iterations * args.total_batch_size
+    with tempfile.TemporaryDirectory() as directory:
+        tokenizer = train_tokenizer((row["text"] for row in corpus.train), args.vocab_size)
+        save_tokenizer(tokenizer, Path(directory, "tokenizer"))
+        coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
+        if coverage is not None:
+            print(f"auto chooses {coverage.choose_packing(tokens)}", flush=True)
+        for packing in POOLS:
+            scores = [train(args, packing, seed, Path(directory)) for seed in args.seeds]
+            listed = ", ".join(f"{score:.4f}" for score in scores)
+            seen = f"; {coverage.line(tokens, packing)}" if coverage is not None else ""
+            print(f"{packing:<16}val/bpb {statistics.median(scores):.4f} ({listed}){seen}", flush=True)
+
+
+def train(args: BenchmarkArguments, packing: str, seed: int, directory: Path) -> float:
+    """Bits per byte at the end of a run."""
+    output_dir = directory / f"{packing}_{seed}"
+    flags = {
+        "dataset": args.dataset,
+        "tokenizer": directory / "tokenizer",
+        "output_dir": output_dir,
+        "depth": args.depth,
+        "max_seq_len": args.max_seq_len,
+        "device_batch_size": min(8, args.total_batch_size // args.max_seq_len),
+        "total_batch_size": args.total_batch_size,
+        "num_iterations": args.num_iterations,
+        "packing": packing,
+        "seed": seed,
+        "eval_every": 0,
+        "eval_tokens": ALL_TOKENS,
+        "sample_every": -1,
+        "save_every": 0,
+    }
+    words = [sys.executable, "recipes/pretrain.py", *(f"--{name}={value}" for name, value in flags.items())]
+    subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    return read_metrics(output_dir / "metrics.jsonl")[-1]["val/bpb"]
+
+
+if __name__ == "__main__":
+    exit_on_input_error("benchmarks.packing", main)

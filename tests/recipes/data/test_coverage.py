@@ -1,0 +1,85 @@
+import gzip
+import json
+
+import datasets
+import pytest
+
+from recipes.data import coverage
+from recipes.data.corpora import Corpus, open_corpus
+from recipes.data.coverage import Coverage, measure_coverage, text_bytes
+from recipes.data.packing import build_rows_loader
+from tokenizer.train import train_tokenizer
+
+ROW = 33
+TEXTS = [f"Text {i}. " + "The sky is blue and the sea is deep. " * (1 + i % 7) for i in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 300)
+
+
+def write(path, texts, extra=""):
+    rows = [{"id": i, "other": extra, "text": text} for i, text in enumerate(texts)]
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    elif path.suffix == ".txt":
+        path.write_text("\n\n".join(texts))
+    else:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.txt", "A.PARQUET", "a.json"])
+@pytest.mark.parametrize("extra", ["", "not text " * 20])
+def test_the_text_of_a_file_is_estimated_within_a_tenth(tmp_path, name, extra):
+    path = tmp_path / name.lower()
+    write(path, TEXTS, extra)
+    if name != path.name:
+        path = path.rename(tmp_path / name)
+    expected = sum(len(text.encode()) for text in TEXTS)
+    assert text_bytes(str(path), "text") == pytest.approx(expected, rel=0.1)
+
+
+def test_a_small_corpus_is_counted_and_a_large_one_estimated(tmp_path, tokenizer, monkeypatch):
+    for number in range(4):
+        write(tmp_path / f"part{number}.jsonl", TEXTS)
+    corpus = open_corpus(str(tmp_path))
+    counted = measure_coverage(corpus, tokenizer, ROW)
+    monkeypatch.setattr(coverage, "SAMPLE_BYTES", 100_000)
+    estimated = measure_coverage(corpus, tokenizer, ROW)
+    assert (counted.exact, estimated.exact) == (True, False)
+    assert counted.tokens == sum(len(tokenizer(text)["input_ids"]) for text in TEXTS) * 3
+    assert estimated.tokens == pytest.approx(counted.tokens, rel=0.05)
+    assert estimated.kept == pytest.approx(counted.kept, rel=0.05)
+
+
+def test_best_fit_keeps_the_share_that_the_rows_of_one_pass_hold(tmp_path, tokenizer):
+    write(tmp_path / "a.jsonl", TEXTS)
+    write(tmp_path / "b.jsonl", TEXTS[:50])
+    corpus = open_corpus(str(tmp_path))
+    rows = sum(len(batch["tokens"]) for batch in build_rows_loader(corpus.train, tokenizer, ROW, 8, epochs=1))
+    measured = measure_coverage(corpus, tokenizer, ROW)
+    assert measured.kept * measured.tokens == rows * ROW
+    assert measured.kept < 0.9
+
+
+def test_a_dataset_of_unknown_size_is_not_read(tokenizer):
+    def fail():
+        raise AssertionError("read")
+        yield
+
+    stream = datasets.IterableDataset.from_generator(fail)
+    assert measure_coverage(Corpus("user/hub", stream, stream), tokenizer, ROW) is None
+
+
+def test_documents_are_split_where_a_run_would_see_their_beginnings_again():
+    seen = Coverage(tokens=1000, exact=False, kept=0.5)
+    assert seen.choose_packing(500) == "best_fit"
+    assert seen.choose_packing(501) == "best_fit_split"
+    assert seen.line(250, "best_fit") == (
+        "about 1,000 tokens, of which best fit keeps 50%; this run sees 25.0%, nothing twice"
+    )
+    assert seen.line(4000, "best_fit_split") == "about 1,000 tokens; this run sees 100% of them 4.0 times"
+    assert seen.line(4000, "best_fit").endswith("this run sees 50% of them 8.0 times")
