@@ -1,13 +1,10 @@
 """Conversations to train on, by name: a source, a mixture of sources, or a file of the user's."""
 
 import difflib
-import gzip
 import json
 import logging
-import zlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
@@ -15,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from recipes.data.corpora import VALIDATION_HASH, document_hash
 from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
 from recipes.data.mixtures import mix, read_mixture, shuffle
+from recipes.data.readers import what_instead
 from recipes.data.sources import SOURCES, as_dataset
 from recipes.errors import InputError
+from recipes.json_lines import is_json_lines, names_of, read_json_rows
 from tokenizer.chat import Message, encode_conversations
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
 MIXTURE = (".yaml", ".yml")
 
 logger = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ def open_conversations(spec: str, split: str = "train", seed: int = 0) -> datase
     Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
     conversation, naming file and line, or dataset and row.
     """
-    if spec.endswith(MIXTURE):
+    if spec.lower().endswith(MIXTURE):
         parts = read_mixture(spec)
         sources = [_open_part(part.spec, split) for part in parts]
         return shuffle(mix(parts, sources, seed, repeat=split == "train"), seed)
@@ -47,13 +45,14 @@ def _open_part(spec: str, split: str) -> datasets.Dataset:
     name, _, path = spec.partition(":")
     if name in SOURCES:
         return SOURCES[name](path or None, split)
-    if spec.endswith(JSON_LINES):
+    if os.path.lexists(spec) and (instead := what_instead(spec)) is not None:
+        raise InputError(f"conversations {spec} is {instead}.")
+    if is_json_lines(spec):
         return _open_file(spec, split)
     closest = difflib.get_close_matches(name, SOURCES, n=1)
     remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(SOURCES)}"
-    kinds = ", ".join(JSON_LINES)
     raise InputError(
-        f"no conversations called {spec!r}: {remedy}. A file of yours ends in {kinds}, a mixture in .yaml."
+        f"no conversations called {spec!r}: {remedy}. A file of yours ends in .jsonl or .jsonl.gz, a mixture in .yaml."
     )
 
 
@@ -81,38 +80,19 @@ def read_conversations(path: str) -> Iterator[list[Message]]:
 
     Raises `InputError` naming file and line.
     """
-    number = read = 0
-    file = Path(path).expanduser()
-    try:
-        with (gzip.open if path.endswith(".gz") else open)(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.isspace():
-                    yield _read_line(line, f"{path}, line {number}")
-                    read += 1
-    except (OSError, EOFError, zlib.error) as error:
-        place = f"{path}, after line {number}," if number else path
-        raise InputError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if not read:
-        raise InputError(f"{path} is empty: there is no conversation in it.")
-
-
-def _read_line(line: bytes, place: str) -> list[Message]:
-    try:
-        row: Any = json.loads(line.decode("utf-8-sig"))
+    empty = True
+    for place, row in read_json_rows(path):
+        empty = False
         if isinstance(row, dict):
             if "messages" not in row:
-                keys = ", ".join(row) or "none"
-                raise InputError(f"no key 'messages'; the keys there are {keys}")
+                raise InputError(f"{place}: no key 'messages'; the keys there are {names_of(row)}.")
             row = row["messages"]
-        return check_messages(row)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{place}: not valid UTF-8.") from None
-    except InputError as error:
-        raise InputError(f"{place}: {error}.") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        raise InputError(f"{place}: not readable JSON ({error}).") from None
+        try:
+            yield check_messages(row)
+        except InputError as error:
+            raise InputError(f"{place}: {error}.") from None
+    if empty:
+        raise InputError(f"{path} is empty: there is no conversation in it.")
 
 
 # Fitting to the context

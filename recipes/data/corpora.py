@@ -10,7 +10,7 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.data.files import find_files
-from recipes.data.readers import check_file, logger, read_documents
+from recipes.data.readers import JSON_SUFFIXES, check_file, logger, read_documents
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 
@@ -85,7 +85,7 @@ def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]
     sound = []
     for path in files:
         damage = check_file(path, column)
-        if damage is None and path.endswith((".json", ".jsonl", ".jsonl.gz")) and not skip_damaged:
+        if damage is None and path.lower().endswith(JSON_SUFFIXES) and not skip_damaged:
             next(read_documents([path], column, skip_damaged), None)  # raises if the first row has no such column
         if damage is None:
             sound.append(path)
