@@ -16,6 +16,7 @@ from recipes import atomic
 from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.models import load_model, results_file
+from recipes.json_lines import parse_json
 from recipes.launches import command_line
 from tokenizer.chat import Message, call_expression
 
@@ -166,7 +167,7 @@ def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     Our base models carry the template as well; that theirs was pretraining is known by its arguments.json.
     """
     try:
-        arguments = json.loads(Path(name, "arguments.json").read_text(encoding="utf-8"))
+        arguments = parse_json(Path(name, "arguments.json").read_bytes())
     except (OSError, ValueError):
         arguments = {}
     only_documents = isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments

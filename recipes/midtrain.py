@@ -11,7 +11,7 @@ import datasets
 from transformers import PreTrainedTokenizerFast
 
 from recipes.arguments import parse_arguments
-from recipes.data.conversations import open_conversations
+from recipes.data.conversations import files_lines, open_conversations
 from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
@@ -63,7 +63,7 @@ def midtrain(args: MidtrainArguments) -> None:
         args,
         plan,
         tokenizer,
-        Corpus(args.conversations, *streams),
+        Corpus("; ".join(files_lines(args.conversations)) or args.conversations, *streams),
         output_dir,
         checkpoint,
         epochs=1 if plan.num_steps <= one_pass else None,

@@ -36,7 +36,7 @@ def pretrain(args: PretrainArguments) -> None:
     if args.packing == "auto":
         args = replace(args, packing=coverage.choose_packing(plan.num_tokens) if coverage else "best_fit")
     precision = choose_precision(args.mixed_precision, state.device)
-    record_launch(output_dir, data=args.dataset, files=corpus.file_names(), precision=precision)
+    record_launch(output_dir, data=args.dataset, files=corpus.files and corpus.files.names(), precision=precision)
     train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint, coverage=coverage)
 
 

@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from recipes.arguments import flag, parse_arguments
-from recipes.data.conversations import fit_conversations, open_conversations
+from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
@@ -140,6 +140,8 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         ) from None
     metrics = use_our_console(trainer, output_dir)
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
+    for line in files_lines(args.conversations):
+        trainer.accelerator.print(line)
     precision = trainer.accelerator.mixed_precision
     record_launch(output_dir, data=args.conversations, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():

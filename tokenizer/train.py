@@ -198,7 +198,7 @@ def main() -> None:
     record_launch(
         args.output_dir,
         data=args.dataset,
-        files=corpus.file_names(),
+        files=corpus.files and corpus.files.names(),
         seconds=round(seconds, 1),
         characters=documents.chars,
     )
@@ -206,7 +206,8 @@ def main() -> None:
     num_bytes = sum(len(text.encode("utf-8")) for text in documents.sample)
     num_tokens = sum(len(ids) - 1 for ids in encode_documents(tokenizer, documents.sample))  # without <|bos|>
     print(f"vocabulary       {len(tokenizer):,} tokens, the last {len(SPECIAL_TOKENS)} special")
-    print(f"data             {corpus.files_line()}")
+    if corpus.files:
+        print(f"data             {corpus.files.line()}")
     print(f"trained on       {documents.chars:,} characters in {seconds:.1f} s")
     print(f"bytes per token  {num_bytes / num_tokens:.2f} on the first {len(documents.sample)} documents")
     print(f"saved to         {args.output_dir}: AutoTokenizer.from_pretrained({args.output_dir!r})")

@@ -1,7 +1,6 @@
 """A bundle: the directory that holds the examples of CORE's tasks, laid out as `core.yaml` says."""
 
 import difflib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from recipes.errors import InputError
+from recipes.json_lines import read_json_rows
 
 DEFINITIONS = Path(__file__).with_name("core.yaml")
 GPT2_CORE = 0.256525  # CORE of the 1.6B model
@@ -48,7 +48,7 @@ def read_definitions(path: Path) -> list[CoreTask]:
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
         tasks = [read_definition(row) for row in rows]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for what one looks like.") from None
     labels = [task.label for task in tasks]
@@ -107,31 +107,14 @@ def read_examples(task: CoreTask, bundle: Path) -> list[Example]:
     """All examples of a task. Raises `InputError` naming the first damaged line: without it, no figure compares."""
     path = bundle / task.file
     examples = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    examples.append(read_example(line, task, f"{path}, line {number}"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from None
+    for place, example in read_json_rows(path):
+        wrong = CHECKS[task.type](example) if isinstance(example, dict) else "not an object"
+        if wrong:
+            raise InputError(f"{place}: {wrong}.")
+        examples.append(example)
     if len(examples) <= task.shots:
         raise InputError(f"{path} holds {len(examples)} examples, too few for {task.shots} in front of another.")
     return examples
-
-
-def read_example(line: str, task: CoreTask, place: str) -> Example:
-    """The example in a line of JSON. Raises `InputError` that begins with `place` if it is not one of such a task."""
-    try:
-        example = json.loads(line)
-        json.dumps(example, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{place}: a lone surrogate, which is not valid Unicode.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}).") from None
-    wrong = CHECKS[task.type](example) if isinstance(example, dict) else "not an object"
-    if wrong:
-        raise InputError(f"{place}: {wrong}.")
-    return example
 
 
 # What is wrong with an example of each type; an empty string where nothing is
@@ -161,7 +144,7 @@ def _wrong_options(example: Example, name: str) -> str:
     options, gold = example.get(name), example.get("gold")
     if not isinstance(options, list) or len(options) < 2 or not all(isinstance(each, str) for each in options):
         return f"{name} must be a list of at least two texts, not {options!r:.50}"
-    if not isinstance(gold, int) or not 0 <= gold < len(options):
+    if type(gold) is not int or not 0 <= gold < len(options):
         return f"gold must be the place of one of the {len(options)} {name}, not {gold!r:.50}"
     return ""
 

@@ -1,13 +1,11 @@
 """Instruction sets in the Alpaca layout: rows of `instruction`, `input` and `output`, the reference answer."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from recipes.data.messages import user
 from recipes.errors import InputError
+from recipes.json_lines import names_of, read_json_rows
 from tokenizer.chat import Message
 
 
@@ -39,36 +37,10 @@ def read_instructions(path: str) -> list[Row]:
 
     Raises `InputError` naming the file and the first row (from 0) or line (from 1) that is not as it should be.
     """
-    rows = [_row(record, f"{path}, {place}") for place, record in _records(path)]
+    rows = [_row(record, place) for place, record in read_json_rows(path)]
     if not rows:
         raise InputError(f"{path} holds no instructions.")
     return rows
-
-
-def _records(path: str) -> Iterator[tuple[str, Any]]:
-    """Each record and its place."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, byte {error.start}: not valid UTF-8.") from None
-    if text.lstrip().startswith("["):
-        for number, record in enumerate(_parse(text, path)):
-            yield f"row {number}", record
-    else:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield f"line {number}", _parse(line, f"{path}, line {number}")
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON: {error}.") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{where}: not JSON that can be read: a number too long, or lists too deep.") from None
 
 
 def _row(record: Any, where: str) -> Row:
@@ -77,13 +49,9 @@ def _row(record: Any, where: str) -> Row:
     texts = {"input": ""} | record
     for key in ("instruction", "input", "output"):
         if key not in texts:
-            raise InputError(f"{where}: no {key!r}; the keys there are {', '.join(record) or 'none'}.")
+            raise InputError(f"{where}: no {key!r}; the keys there are {names_of(record)}.")
         if not isinstance(texts[key], str):
             raise InputError(f"{where}: {key!r} holds {type(texts[key]).__name__}, not text.")
-        try:
-            texts[key].encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: {key!r} holds a lone surrogate, not valid Unicode.") from None
     if not texts["instruction"].strip():
         raise InputError(f"{where}: the instruction is empty.")
     return Row(texts["instruction"], texts["input"], texts["output"])

@@ -8,6 +8,7 @@ from typing import Any
 from evals.judge.instructions import Row
 from recipes import atomic
 from recipes.errors import InputError
+from recipes.json_lines import parse_json
 
 SAME = ("max_new_tokens", "temperature", "top_k")  # arguments on which the answers depend
 
@@ -40,7 +41,7 @@ def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
         return rows
     remedy = "choose another --output, or remove the file to start anew."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         before = [Row(**row) for row in content["rows"]]
         facts = [(name, content[name], header[name]) for name in ("model", "judge")]
         facts += [(name, content["arguments"][name], header["arguments"][name]) for name in SAME]

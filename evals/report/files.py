@@ -15,6 +15,7 @@ import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers
 from evals.chat.tasks import CHAT_CORE
 from evals.samples import turns
 from recipes.figures import is_number
+from recipes.json_lines import scan_json_rows
 from recipes.training.charts import Records
 from recipes.training.plan import describe_model
 from tokenizer.report import tokenizer_blocks
@@ -124,17 +125,9 @@ def read_records(path: Path, notes: list[str]) -> Records:
     """The records of a metrics.jsonl, damaged lines left out; the last one may be half-written by a running stage."""
     if not path.is_file():
         return []
-    records, damaged = [], 0
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line_number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        elif line_number < len(lines):
-            damaged += 1
+    rows = [row for _, row in scan_json_rows(path)]
+    records = [row for row in rows if isinstance(row, dict)]
+    damaged = sum(not isinstance(row, dict) for row in rows[:-1])
     if damaged:
         notes.append(f"{damaged:,} damaged line{'s' if damaged > 1 else ''} of {name_of(path)} left out.")
     return records

@@ -1,25 +1,25 @@
 """Conversations to train on, by name: a source, a mixture of sources, or a file of the user's."""
 
 import difflib
-import gzip
+import glob
 import json
 import logging
-import zlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.corpora import VALIDATION_HASH, document_hash
+from recipes.data.files import find_files
 from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
 from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.sources import SOURCES, as_dataset
+from recipes.data.splits import SplitFiles, hold_out, split_files
 from recipes.errors import InputError
+from recipes.json_lines import is_json_lines, names_of, read_json_rows
 from tokenizer.chat import Message, encode_conversations
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
 MIXTURE = (".yaml", ".yml")
 
 logger = logging.getLogger(__name__)
@@ -29,14 +29,15 @@ def open_conversations(spec: str, split: str = "train", seed: int = 0) -> datase
     """Open conversations as a dataset with the single column `messages`, each row checked, shuffled by `seed`.
 
     `spec` is the name of a source (`gsm8k`), with a directory if its files are here (`gsm8k:DIR`); a file of JSON
-    lines, each `{"messages": [...]}` or the list alone; or a YAML mixture of these (see `mixtures.Part`).
-    `split` is `train`, `validation` or `test`. Validation is the source's validation split, or its test split where it
-    has no other; of a file, the conversations whose hash falls in the last 1%.
+    lines, each `{"messages": [...]}` or the list alone, or a directory or glob of such files; or a YAML mixture of
+    these (see `mixtures.Part`). `split` is `train`, `validation` or `test`. Validation is the source's validation
+    split, or its test split where it has no other; of files, what `conversation_files` says; of a single file, the
+    conversations whose hash falls in the last 1%.
 
     Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
     conversation, naming file and line, or dataset and row.
     """
-    if spec.endswith(MIXTURE):
+    if spec.lower().endswith(MIXTURE):
         parts = read_mixture(spec)
         sources = [_open_part(part.spec, split) for part in parts]
         return shuffle(mix(parts, sources, seed, repeat=split == "train"), seed)
@@ -47,20 +48,45 @@ def _open_part(spec: str, split: str) -> datasets.Dataset:
     name, _, path = spec.partition(":")
     if name in SOURCES:
         return SOURCES[name](path or None, split)
-    if spec.endswith(JSON_LINES):
-        return _open_file(spec, split)
+    if files := conversation_files(spec):
+        return _open_files(files, split)
     closest = difflib.get_close_matches(name, SOURCES, n=1)
     remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(SOURCES)}"
-    kinds = ", ".join(JSON_LINES)
     raise InputError(
-        f"no conversations called {spec!r}: {remedy}. A file of yours ends in {kinds}, a mixture in .yaml."
+        f"no conversations called {spec!r}: {remedy}. A file of yours ends in .jsonl or .jsonl.gz, a mixture in .yaml."
     )
 
 
 # Files of the user's
 
 
-def _open_file(path: str, split: str) -> datasets.Dataset:
+def files_lines(spec: str) -> list[str]:
+    """Which of the user's files are trained on and which are held out, a line for each entry of a mixture."""
+    specs = [part.spec for part in read_mixture(spec)] if spec.lower().endswith(MIXTURE) else [spec]
+    return [f"{each}: {files.line()}" for each in specs if (files := conversation_files(each))]
+
+
+def conversation_files(spec: str) -> SplitFiles | None:
+    """The user's files that `spec` names, by their use; None if it names a source.
+
+    Raises `InputError` for a path to nothing, and for files that are not JSON lines.
+    """
+    if spec.partition(":")[0] in SOURCES or not (is_json_lines(spec) or os.path.exists(spec) or glob.has_magic(spec)):
+        return None
+    files = find_files(spec)
+    if others := [file for file in files if not is_json_lines(file)]:
+        raise InputError(f"{others[0]} does not hold conversations: their files end in .jsonl or .jsonl.gz.")
+    return hold_out(split_files(files))
+
+
+def _open_files(files: SplitFiles, split: str) -> datasets.Dataset:
+    if files.by_hash:
+        return _split_file(files.train[0], split)
+    wanted = files.train if split == "train" else files.validation
+    return as_dataset(messages for file in wanted for messages in read_conversations(file))
+
+
+def _split_file(path: str, split: str) -> datasets.Dataset:
     hashes: list[int] = []
 
     def remembering_hashes() -> Iterator[list[Message]]:
@@ -81,38 +107,19 @@ def read_conversations(path: str) -> Iterator[list[Message]]:
 
     Raises `InputError` naming file and line.
     """
-    number = read = 0
-    file = Path(path).expanduser()
-    try:
-        with (gzip.open if path.endswith(".gz") else open)(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.isspace():
-                    yield _read_line(line, f"{path}, line {number}")
-                    read += 1
-    except (OSError, EOFError, zlib.error) as error:
-        place = f"{path}, after line {number}," if number else path
-        raise InputError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if not read:
-        raise InputError(f"{path} is empty: there is no conversation in it.")
-
-
-def _read_line(line: bytes, place: str) -> list[Message]:
-    try:
-        row: Any = json.loads(line.decode("utf-8-sig"))
+    empty = True
+    for place, row in read_json_rows(path):
+        empty = False
         if isinstance(row, dict):
             if "messages" not in row:
-                keys = ", ".join(row) or "none"
-                raise InputError(f"no key 'messages'; the keys there are {keys}")
+                raise InputError(f"{place}: no key 'messages'; the keys there are {names_of(row)}.")
             row = row["messages"]
-        return check_messages(row)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{place}: not valid UTF-8.") from None
-    except InputError as error:
-        raise InputError(f"{place}: {error}.") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        raise InputError(f"{place}: not readable JSON ({error}).") from None
+        try:
+            yield check_messages(row)
+        except InputError as error:
+            raise InputError(f"{place}: {error}.") from None
+    if empty:
+        raise InputError(f"{path} is empty: there is no conversation in it.")
 
 
 # Fitting to the context

@@ -10,8 +10,8 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.data.files import find_files
-from recipes.data.readers import check_file, logger, read_documents
-from recipes.data.splits import list_names, short_names, split_files
+from recipes.data.readers import JSON_SUFFIXES, check_file, logger, read_documents
+from recipes.data.splits import SplitFiles, hold_out, list_names, split_files
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 
@@ -24,35 +24,18 @@ VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
 class Corpus:
     """Two streams of documents, each with the single column `text`, that share no document.
 
-    Of local data, the files behind them are known: where one file stands in both lists, its documents are split by
-    their hash. `left_out` are data files whose names keep them out of both. `num_bytes` is what a dataset of the Hub
-    says of the size of its training split.
+    Args:
+        files: of local data, the files behind them.
+        column: of the files.
+        num_bytes: size of the training split, where a dataset of the Hub says it.
     """
 
     name: str
     train: datasets.IterableDataset
     validation: datasets.IterableDataset
-    train_files: tuple[str, ...] = ()
-    validation_files: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    column: str = "text"  # of the files
+    files: SplitFiles | None = None
+    column: str = "text"
     num_bytes: int | None = None
-
-    def file_names(self) -> dict[str, list[str]]:
-        """Names of the files by what they are used for: train, validation, left_out."""
-        parts = {"train": self.train_files, "validation": self.validation_files, "left_out": self.left_out}
-        files = [file for part in parts.values() for file in part]
-        short = dict(zip(files, short_names(files), strict=True))
-        return {use: [short[file] for file in part] for use, part in parts.items() if part}
-
-    def files_line(self) -> str:
-        """Which files are trained on, held out and left out."""
-        names = {use: list_names(files) for use, files in self.file_names().items()}
-        if not names:
-            return self.name
-        held_out = "1% of its documents" if self.train_files == self.validation_files else names["validation"]
-        left_out = f"; left out, by name: {names['left_out']}" if self.left_out else ""
-        return f"trained on {names['train']}; held out for validation: {held_out}{left_out}"
 
 
 def open_corpus(dataset: str, text_column: str | None = None, skip_damaged: bool = False) -> Corpus:
@@ -98,20 +81,21 @@ def _primer_documents(split: str) -> list[str]:
 
 def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) -> Corpus:
     named = split_files(files)
-    train = _sound_files(named.train, column, skip_damaged)
-    held_out = _sound_files(named.validation, column, skip_damaged) if named.validation else []
+    sound = SplitFiles(
+        _sound_files(named.train, column, skip_damaged),
+        _sound_files(named.validation, column, skip_damaged) if named.validation else [],
+        named.left_out,
+    )
+    split = hold_out(sound)
     documents = partial(_local_documents, column=column, skip_damaged=skip_damaged)
-    if len(train) == 1 and not held_out:
-        first = _first_validation_hash(read_documents(train, column, skip_damaged), train[0])
-        streams = documents(train, hashes=(0, first)), documents(train, hashes=(first, HASH_RANGE))
-        return Corpus(name, *streams, tuple(train), tuple(train), tuple(named.left_out), column)
-    if not held_out:
-        train, held_out = train[:-1], train[-1:]
-    for part in (train, held_out):
+    if split.by_hash:
+        first = _first_validation_hash(read_documents(split.train, column, skip_damaged), split.train[0])
+        streams = documents(split.train, hashes=(0, first)), documents(split.train, hashes=(first, HASH_RANGE))
+        return Corpus(name, *streams, split, column)
+    for part in (split.train, split.validation):
         if next(read_documents(part, column, skip_damaged), None) is None:
             raise InputError(f"no text in {list_names(part)}: every row is empty or damaged.")
-    streams = documents(train), documents(held_out)
-    return Corpus(name, *streams, tuple(train), tuple(held_out), tuple(named.left_out), column)
+    return Corpus(name, documents(split.train), documents(split.validation), split, column)
 
 
 def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]:
@@ -119,7 +103,7 @@ def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]
     sound = []
     for path in files:
         damage = check_file(path, column)
-        if damage is None and path.endswith((".json", ".jsonl", ".jsonl.gz")) and not skip_damaged:
+        if damage is None and path.lower().endswith(JSON_SUFFIXES) and not skip_damaged:
             next(read_documents([path], column, skip_damaged), None)  # raises if the first row has no such column
         if damage is None:
             sound.append(path)

@@ -47,13 +47,13 @@ def measure_coverage(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, row_len
 
     None where nobody says how large it is, as of many datasets of the Hub.
     """
-    if not corpus.train_files and corpus.num_bytes is None and corpus.name != "primer":
+    if not corpus.files and corpus.num_bytes is None and corpus.name != "primer":
         return None
     lengths, sampled_bytes, everything = _read_sample(corpus, tokenizer)
     tokens = float(sum(lengths))
     kept = row_length * count_rows(lengths, row_length) / tokens if tokens else 0.0
     if not everything:
-        num_bytes = corpus.num_bytes or sum(text_bytes(file, corpus.column) for file in corpus.train_files)
+        num_bytes = corpus.num_bytes or sum(text_bytes(file, corpus.column) for file in corpus.files.train)
         tokens *= num_bytes / sampled_bytes
     return Coverage(tokens, everything, kept)
 

@@ -1,44 +1,81 @@
-"""Data files that a path, a directory or a glob names."""
+"""Data files that a path, a directory or a glob names. Nothing that could be meant is passed over without a word."""
 
 import glob
+import os
 from pathlib import Path
 
-from recipes.data.readers import SUFFIXES
+from recipes.data.readers import SUFFIXES, logger, what_instead
 from recipes.errors import InputError
+from recipes.json_lines import names_of
+
+KINDS = f"(data files end in {', '.join(SUFFIXES)})"
 
 
 def find_files(dataset: str) -> list[str]:
     """Sorted data files that `dataset` names, or an empty list if it can only be the name of a Hub dataset.
 
-    Raises `InputError` for what is meant as a path but leads to no data file.
+    What lies among them and is not data is left out with one warning. Broken links and pipes are not left out:
+    `check_file` says what they are. Raises `InputError` for what is meant as a path but leads to no data file.
     """
-    path = Path(dataset).expanduser()
-    kinds = f"(data files end in {', '.join(SUFFIXES)})"
-    if path.is_file():
-        if not path.name.endswith(SUFFIXES):
-            raise InputError(f"{dataset} is no data file {kinds}.")
+    path = Path(os.path.expanduser(dataset))
+    if os.path.isdir(path):
+        return _data_files(f"in the directory {dataset}", _below(path))
+    if os.path.lexists(path):
+        if (instead := what_instead(path)) is not None:
+            raise InputError(f"{dataset} is {instead}.")
+        if not is_data(path):
+            raise InputError(f"{dataset} is not a data file {KINDS}.")
         return [str(path)]
-    if path.is_dir():
-        files = [str(file) for file in sorted(path.rglob("*")) if _is_data_file(file, path)]
-        if not files:
-            raise InputError(f"no data file in the directory {dataset} {kinds}.")
-        return files
     if glob.has_magic(dataset):
-        matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
-        files = [str(file) for file in matches if file.is_file() and file.name.endswith(SUFFIXES)]
-        if not files:
-            raise InputError(f"no data file matches {dataset} {kinds}.")
-        return files
+        matches = set(map(Path, glob.glob(str(path), recursive=True)))
+        below = (_below(match) for match in matches if is_data(match) and os.path.isdir(match))  # as Spark writes them
+        return _data_files(f"matching {dataset}", matches.union(*below))
     if _looks_like_path(dataset):
         raise InputError(f"no such file or directory: {dataset}.")
     return []
 
 
-def _is_data_file(file: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)  # such as .cache of a Hub download
-    return not hidden and file.name.endswith(SUFFIXES) and file.is_file()
+def is_data(path: Path) -> bool:
+    """Whether a path's name is that of a data file."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def _data_files(where: str, found: set[Path]) -> list[str]:
+    """The data files of `found`, which are `where`; all else there is told."""
+    files = sorted(path for path in found if is_data(path) and not os.path.isdir(path))
+    others = sorted(found.difference(files, *(file.parents for file in files)))
+    if not files:
+        there = f": there are {_named(others)}" if others else ""
+        raise InputError(f"no data file {where} {KINDS}{there}.")
+    if others:
+        logger.warning(f"left out files {where} that are not data: {_named(others)} {KINDS}")
+    return [str(file) for file in files]
+
+
+def _below(root: Path) -> set[Path]:
+    """Every file below `root`, links to directories followed, and directories that are named like data files.
+
+    What is hidden is not there: a download from the Hub has a directory .cache.
+    """
+    found, seen = set(), {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        new = {name: os.path.realpath(Path(folder, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in new.items() if real not in seen]  # a link may lead in a circle
+        seen.update(new.values())
+        found |= {Path(folder, name) for name in names if not name.startswith(".")}
+        found |= {Path(folder, name) for name in folders if name.lower().endswith(SUFFIXES)}
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}.")
+
+
+def _named(paths: list[Path]) -> str:
+    return names_of((f"{path.name}/" if os.path.isdir(path) else path.name for path in paths), most=3)
 
 
 def _looks_like_path(dataset: str) -> bool:
     starts, parts = (".", "/", "~"), dataset.count("/")
-    return dataset.startswith(starts) or parts > 1 or "\\" in dataset or any(s in dataset for s in SUFFIXES)
+    ending = any(suffix in dataset.lower() for suffix in SUFFIXES)
+    return dataset.startswith(starts) or parts > 1 or "\\" in dataset or ending

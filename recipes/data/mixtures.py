@@ -44,7 +44,7 @@ def read_mixture(path: str) -> list[Part]:
         entries = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a 32nd of May, or brackets thousands deep
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: a mixture is a list of entries such as `- source: gsm8k`.")

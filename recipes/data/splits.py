@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from recipes.errors import InputError
@@ -19,15 +19,39 @@ SPLIT_OF_WORD = {
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Files to train on, files to hold out (none where the caller has to choose), and what names keep out of both."""
+    """Files to train on, files to hold out, and those whose names keep them out of both.
 
-    train: list[str]
-    validation: list[str]
-    left_out: list[str]
+    A file that stands in both of the first two lists is split by the hash of what it holds.
+    """
+
+    train: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def by_hash(self) -> bool:
+        """Whether one file gives both."""
+        return bool(self.train) and self.train == self.validation
+
+    def names(self) -> dict[str, list[str]]:
+        """Short names of the files, by what they are used for."""
+        parts = vars(self)
+        files = [file for part in parts.values() for file in part]
+        short = dict(zip(files, short_names(files), strict=True))
+        return {use: [short[file] for file in part] for use, part in parts.items() if part}
+
+    def line(self) -> str:
+        """The same for a person: which files are trained on, held out and left out."""
+        names = {use: list_names(files) for use, files in self.names().items()}
+        held_out = "1% of it" if self.by_hash else names.get("validation")
+        left_out = f"; left out, by name: {names['left_out']}" if self.left_out else ""
+        return f"trained on {names.get('train')}; held out for validation: {held_out}{left_out}"
 
 
 def split_files(files: Sequence[str]) -> SplitFiles:
-    """Sort `files` into splits by their names; numbers in them sort as numbers.
+    """Sort `files` into splits by their names, without choosing what to hold out where no name says it.
+
+    Numbers in names sort as numbers.
 
     Files named as validation are held out, or those named as test where there are none. Where some are named as train,
     only these are trained on. The name of a single file says nothing: it is what the caller asked for.
@@ -49,6 +73,15 @@ def split_files(files: Sequence[str]) -> SplitFiles:
         )
     used = {*train, *validation}
     return SplitFiles(train, validation, [file for file in files if file not in used])
+
+
+def hold_out(files: SplitFiles) -> SplitFiles:
+    """The same files with something held out: where no name says what, the last of several, or 1% of a single one."""
+    if files.validation:
+        return files
+    if len(files.train) == 1:
+        return replace(files, validation=files.train)
+    return replace(files, train=files.train[:-1], validation=files.train[-1:])
 
 
 def split_of(name: str) -> str | None:

@@ -20,6 +20,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from evals.report.card import build_model_card, is_ours, sign
 from evals.report.gather import STAGES, Run, Stage, gather, gather_stage
 from recipes.errors import InputError
+from recipes.json_lines import parse_json
 from recipes.launches import LAUNCHES_FILE, SECRET, hide_secrets
 from recipes.training.export import is_finished
 
@@ -182,7 +183,7 @@ def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A file's object; empty where there is none. Raises `InputError` if it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = parse_json(path.read_bytes()) if path.exists() else {}
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}.") from None
     if not isinstance(content, dict):

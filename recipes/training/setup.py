@@ -68,7 +68,8 @@ def train_and_save(
     accelerator = start_accelerator(args, compile_model)
     accelerator.print("\n".join(plan.lines()))
     seen = coverage.line(plan.num_tokens, args.packing) if coverage else "of unknown size"
-    accelerator.print(f"{'data':<13}{corpus.files_line()}\n{'packing':<13}{args.packing}: {seen}")
+    accelerator.print(f"{'data':<13}{corpus.files.line() if corpus.files else corpus.name}")
+    accelerator.print(f"{'packing':<13}{args.packing}: {seen}")
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
     accelerator.print(
         f"machine      {accelerator.num_processes} x {state.device.type}, {accelerator.mixed_precision} precision, "

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from recipes import atomic
 from recipes.errors import InputError
+from recipes.json_lines import scan_json_rows
 
 SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # what is known before the checkpoint of its step is written
 TRACKERS = ("trackio", "wandb", "tensorboard")
@@ -62,16 +63,10 @@ def _is_kept(record: dict[str, Any], step: int) -> bool:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records of a metrics.jsonl; a last line that a killed process left half-written is passed over."""
+    """Records of a metrics.jsonl, without damaged lines: a killed process may leave the last one half-written."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    return [record for _, record in scan_json_rows(path) if isinstance(record, dict) and "step" in record]
 
 
 class Console:

@@ -86,7 +86,11 @@ def test_all_22_tasks_are_core_and_a_second_run_gives_the_same(model, tmp_path, 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [('{"query": "\\ud800"}', "a lone surrogate"), ("[" * 100_000, "not JSON"), ("[]", "not an object")],
+    [
+        ("[]", "not an object"),
+        ('{"query": "?"}', "choices must be a list of at least two texts, not None"),
+        ('{"query": "?", "choices": ["a", "b"], "gold": true}', "gold must be the place of one of the 2 choices"),
+    ],
 )
 def test_what_is_no_example_is_told_by_file_and_line(line, expected, tmp_path):
     task = core_tasks()[3]
@@ -126,7 +130,7 @@ def test_a_damaged_line_costs_its_task_and_no_other(model, tmp_path, capsys):
         file.write('{"query": "broken')
     run("--model", model, "--bundle", bundle, "--output", tmp_path / "core.json")
     said = capsys.readouterr().out
-    assert f"arc_easy failed: {bundle}/a/arc_easy.jsonl, line 13: not JSON" in said
+    assert f"arc_easy failed: {bundle}/a/arc_easy.jsonl, line 13: not valid JSON" in said
     results = json.loads((tmp_path / "core.json").read_text())
     assert list(results["failed"]) == ["arc_easy"] and len(results["tasks"]) == 6 and results["core"] is None
 

@@ -51,7 +51,9 @@ def render_mmlu(row: dict[str, Any]) -> list[Message]:
 
 def render_arc(row: dict[str, Any]) -> list[Message]:
     """A row of ARC. Some of its questions label the choices 1, 2, 3, ...; ours are A, B, C, ... always."""
-    choices, labels = row["choices"]["text"], row["choices"]["label"]
+    choices, labels = (row["choices"].get(key) for key in ("text", "label"))
+    if not (isinstance(choices, list) and isinstance(labels, list) and len(choices) == len(labels)):
+        raise InputError("its choices are not a list of texts with a list of as many labels")
     if row["answerKey"] not in labels:
         raise InputError(f"the answer {row['answerKey']!r} is none of the labels {', '.join(labels)}")
     return _exam(row["question"], choices, labels.index(row["answerKey"]))
@@ -60,4 +62,6 @@ def render_arc(row: dict[str, Any]) -> list[Message]:
 def _exam(question: str, choices: list[str], answer: int) -> list[Message]:
     if not 0 <= answer < len(choices) <= len(ascii_uppercase):
         raise InputError(f"the answer {answer} is none of the {len(choices)} choices")
+    if not all(isinstance(choice, str) for choice in choices):
+        raise InputError("one of its choices is not text")
     return [user(render_multiple_choice(question, choices)), assistant(ascii_uppercase[answer])]

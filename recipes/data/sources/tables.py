@@ -1,23 +1,37 @@
 """Tables of known columns: on the Hub, or as local files laid out as there."""
 
+import fnmatch
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets.fingerprint import Hasher
 
 from recipes.data import messages
 from recipes.data.messages import CONVERSATIONS, check_messages
+from recipes.data.readers import what_instead
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 from recipes.inference import calculator
+from recipes.json_lines import names_of, one_line, read_json_rows
 from tokenizer.chat import Message
 
 PATTERNS = ("{}-*.parquet", "{}.parquet", "{}.jsonl", "{}.jsonl.gz")
+# What a column may hold, as Python has it from JSON, and as it comes back unchanged from Arrow.
+TYPES = {"text": str, "integers": int, "lists": list, "objects": dict}
+FEATURES = {
+    "text": datasets.Value("string"),
+    "integers": datasets.Value("int64"),
+    "lists": datasets.List(datasets.Json()),
+    "objects": datasets.Json(),
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,16 @@ class Table:
             check_hub_reachable(
                 f"{self.repository} has to be loaded from it. Connect, or give a directory as {self.name}:PATH."
             )
-            rows = self._load(self.repository, self.repository, name=self.config, split=self.splits[split][0])
+            options = {"path": self.repository, "name": self.config, "split": self.splits[split][0]}
+            rows = self._load(self.repository, datasets.load_dataset, **options)
         else:
-            files = self._find(Path(path).expanduser(), split)
-            kind = "parquet" if files[0].endswith(".parquet") else "json"
-            rows = self._load(path, kind, data_files={"rows": files}, split="rows")
+            files = self._find(Path(os.path.expanduser(path)), split)
+            if files[0].lower().endswith(".parquet"):
+                rows = self._load(
+                    path, datasets.load_dataset, path="parquet", data_files={"rows": files}, split="rows"
+                )
+            else:
+                rows = self._load(path, self._load_json, files)
         self._check_columns(rows, path or self.repository)
         return rows.select_columns(list(self.columns))
 
@@ -76,22 +95,33 @@ class Table:
 
     def _find(self, root: Path, split: str) -> list[str]:
         """The file `root`, or the split's sorted files below a directory: in the layout of the Hub or side by side."""
-        if root.is_file():
-            return [str(root)]
+        if os.path.lexists(root) and not root.is_dir():
+            return [self._readable(root)]
         if not root.is_dir():
             raise InputError(f"{self.name}: no such directory: {root}.")
         directories = [root / self.config] if self.config else []
-        for directory in [*directories, root / "data", root]:
+        for directory in filter(Path.is_dir, [*directories, root / "data", root]):
+            names = {path.name.lower(): path for path in sorted(directory.iterdir())}
             for name in self.splits[split]:
                 for pattern in PATTERNS:
-                    if files := sorted(map(str, directory.glob(pattern.format(name)))):
-                        return files
+                    if found := fnmatch.filter(names, pattern.format(name.lower())):
+                        return [self._readable(names[each]) for each in found]
         wanted = ", ".join(pattern.format(self.splits[split][0]) for pattern in PATTERNS)
         raise InputError(f"{self.name}: no file of split {split} in {root}: looked for {wanted}.")
+
+    def _readable(self, file: Path) -> str:
+        if (instead := what_instead(file)) is not None:
+            raise InputError(f"{self.name}: {file} is {instead}.")
+        return str(file)
 
     def _check_columns(self, rows: datasets.Dataset, where: str) -> None:
         if not len(rows):
             raise InputError(f"{where} is empty.")
+        known = [column for column in self.columns if column in rows.column_names]
+        try:
+            rows.select_columns(known).data.validate(full=True)
+        except pa.ArrowInvalid as error:  # text that is not UTF-8, which nobody has looked at so far
+            raise InputError(f"{where} is damaged: {one_line(error)}.") from None
         for column, kind in self.columns.items():
             if column not in rows.column_names:
                 there = ", ".join(rows.column_names)
@@ -101,12 +131,33 @@ class Table:
             if nulls := rows.data.column(column).null_count:
                 raise InputError(f"{where}: column {column!r} is null in {nulls} of {len(rows)} rows.")
 
-    def _load(self, where: str, builder: str, **options: Any) -> datasets.Dataset:
+    def _load_json(self, files: list[str]) -> datasets.Dataset:
+        """Our reader, which names the line that is damaged; `datasets` sees in `stamps` that a file has changed."""
+        stamps = [(os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files]
+        features = datasets.Features({column: FEATURES[kind] for column, kind in self.columns.items()})
+        options = {"files": files, "columns": self.columns, "stamps": stamps}
+        return datasets.Dataset.from_generator(_json_rows, features=features, gen_kwargs=options)
+
+    def _load(self, where: str, load: Callable[..., datasets.Dataset], *args: Any, **options: Any) -> datasets.Dataset:
         try:
-            return datasets.load_dataset(builder, **options)
+            return load(*args, **options)
         except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise InputError(f"{self.name}: {where} cannot be read: {reason}") from error
+            cause = error.__cause__ or error
+            if isinstance(cause, InputError):
+                raise cause from None
+            raise InputError(f"{self.name}: {where} cannot be read: {one_line(cause)}") from error
+
+
+def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Iterator[dict[str, Any]]:
+    for place, row in chain.from_iterable(map(read_json_rows, files)):
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: {type(row).__name__} where an object is expected.")
+        for column, kind in columns.items():
+            if column not in row:
+                raise InputError(f"{place}: no column {column!r}; the columns there are {names_of(row)}.")
+            if type(row[column]) is not TYPES[kind]:
+                raise InputError(f"{place}: {column!r} holds {type(row[column]).__name__} where {kind} are expected.")
+        yield {column: row[column] for column in columns}
 
 
 def _fingerprint(rows: datasets.Dataset, render: Callable) -> str:
@@ -118,10 +169,10 @@ def _fingerprint(rows: datasets.Dataset, render: Callable) -> str:
 
 def _kind(feature: Any) -> str:
     """What a column holds, in a word."""
-    if isinstance(feature, dict):
+    if isinstance(feature, dict | datasets.Json):
         return "objects"
     if isinstance(feature, datasets.List | datasets.LargeList):
         return "lists"
     if isinstance(feature, datasets.ClassLabel) or feature.dtype.startswith(("int", "uint")):
         return "integers"
-    return "text" if feature.dtype in ("string", "large_string") else feature.dtype
+    return "text" if feature.dtype in ("string", "large_string") else str(feature.dtype)
