@@ -17,12 +17,12 @@ from evals.chat import humaneval
 from evals.execution import ExecutionUnavailable, containment
 from recipes.data.messages import user
 from recipes.data.primer.exams import EXAMS, exam, grade
-from recipes.data.primer.problems import final_answer, same_number
 from recipes.data.sources.exams import ARC_CHALLENGE, ARC_EASY, MMLU, render_arc, render_mmlu
-from recipes.data.sources.gsm8k import gsm8k_answer, gsm8k_problems
+from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.data.sources.tables import Table
 from recipes.data.sources.talk import HUMANEVAL
 from recipes.errors import InputError
+from recipes.numbers import ends_in_number
 from tokenizer.chat import Message
 
 SHUFFLE_SEED = 1337  # of the rows, before the first so many are taken
@@ -132,11 +132,6 @@ def open_gsm8k(path: str | None, max_problems: int | None) -> Task:
 def number_problem(question: str, answer: str) -> Problem:
     """A question whose answer is a number, such as GSM8K's and the primer's word problems."""
     return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)))
-
-
-def ends_in_number(answer: str, reply: str) -> bool:
-    """Whether the reply's final number, after `####` or else the last of all, equals the answer as a number."""
-    return same_number(gsm8k_answer(reply) or final_answer(reply), answer)
 
 
 # Programs
