@@ -13,38 +13,40 @@ from recipes.data.corpora import VALIDATION_HASH, document_hash
 from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
 from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.readers import what_instead
-from recipes.data.sources import SOURCES, as_dataset
+from recipes.data.sources import MULTIPLE_CHOICE_SOURCES, SOURCES, as_dataset
 from recipes.errors import InputError
 from recipes.json_lines import is_json_lines, names_of, read_json_rows
-from tokenizer.chat import Message, encode_conversations
+from tokenizer.chat import PLAIN, Message, encode_conversations
 
 MIXTURE = (".yaml", ".yml")
 
 logger = logging.getLogger(__name__)
 
 
-def open_conversations(spec: str, split: str = "train", seed: int = 0) -> datasets.Dataset:
+def open_conversations(spec: str, split: str = "train", seed: int = 0, wording: str = PLAIN) -> datasets.Dataset:
     """Open conversations as a dataset with the single column `messages`, each row checked, shuffled by `seed`.
 
     `spec` is the name of a source (`gsm8k`), with a directory if its files are here (`gsm8k:DIR`); a file of JSON
     lines, each `{"messages": [...]}` or the list alone; or a YAML mixture of these (see `mixtures.Part`).
     `split` is `train`, `validation` or `test`. Validation is the source's validation split, or its test split where it
-    has no other; of a file, the conversations whose hash falls in the last 1%.
+    has no other; of a file, the conversations whose hash falls in the last 1%. `wording` is that of multiple choice in
+    the sources that are exams (see `messages.choice_wording`).
 
     Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
     conversation, naming file and line, or dataset and row.
     """
     if spec.lower().endswith(MIXTURE):
         parts = read_mixture(spec)
-        sources = [_open_part(part.spec, split) for part in parts]
+        sources = [_open_part(part.spec, split, wording) for part in parts]
         return shuffle(mix(parts, sources, seed, repeat=split == "train"), seed)
-    return shuffle(_open_part(spec, split), seed)
+    return shuffle(_open_part(spec, split, wording), seed)
 
 
-def _open_part(spec: str, split: str) -> datasets.Dataset:
+def _open_part(spec: str, split: str, wording: str) -> datasets.Dataset:
     name, _, path = spec.partition(":")
     if name in SOURCES:
-        return SOURCES[name](path or None, split)
+        options = {"wording": wording} if name in MULTIPLE_CHOICE_SOURCES else {}
+        return SOURCES[name](path or None, split, **options)
     if os.path.lexists(spec) and (instead := what_instead(spec)) is not None:
         raise InputError(f"conversations {spec} is {instead}.")
     if is_json_lines(spec):

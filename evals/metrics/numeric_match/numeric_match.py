@@ -38,6 +38,7 @@ _CITATION = """\
 }
 """
 
+
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class NumericMatch(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:

@@ -73,14 +73,17 @@ class Table:
         return rows.select_columns(list(self.columns))
 
     def conversations(
-        self, path: str | None, split: str, render: Callable[[dict[str, Any]], list[Message]]
+        self, path: str | None, split: str, render: Callable[..., list[Message]], **options: Any
     ) -> datasets.Dataset:
-        """The rows of a split as conversations. Raises `InputError` naming the first row that gives no sound one."""
+        """The rows of a split as conversations, each `render(row, **options)`.
+
+        Raises `InputError` naming the first row that gives no sound one.
+        """
         rows = self.open(path, split)
 
         def converse(row: dict[str, Any], number: int) -> dict[str, list[Message]]:
             try:
-                return {"messages": check_messages(render(row))}
+                return {"messages": check_messages(render(row, **options))}
             except InputError as error:
                 raise InputError(f"{path or self.repository}, {split} row {number}: {error}") from None
 
@@ -89,7 +92,7 @@ class Table:
             with_indices=True,
             remove_columns=rows.column_names,
             features=CONVERSATIONS,
-            new_fingerprint=_fingerprint(rows, render),
+            new_fingerprint=_fingerprint(rows, render, options),
             desc=f"Read {self.name}",
         )
 
@@ -160,11 +163,11 @@ def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Itera
         yield {column: row[column] for column in columns}
 
 
-def _fingerprint(rows: datasets.Dataset, render: Callable) -> str:
+def _fingerprint(rows: datasets.Dataset, render: Callable, options: dict[str, Any]) -> str:
     """Names the rendered rows in the cache. Left alone, `datasets` would not see a change of what `render` calls."""
     modules = (sys.modules[render.__module__], messages, calculator)
     code = [inspect.getsource(module) for module in modules]
-    return Hasher.hash([rows._fingerprint, render.__qualname__, *code])
+    return Hasher.hash([rows._fingerprint, render.__qualname__, options, *code])
 
 
 def _kind(feature: Any) -> str:
