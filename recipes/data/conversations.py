@@ -10,7 +10,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.corpora import VALIDATION_HASH, document_hash
-from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
+from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation, has_answers, tell_empty_answers
 from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.readers import what_instead
 from recipes.data.sources import MULTIPLE_CHOICE_SOURCES, SOURCES, as_dataset
@@ -32,8 +32,9 @@ def open_conversations(spec: str, split: str = "train", seed: int = 0, wording: 
     has no other; of a file, the conversations whose hash falls in the last 1%. `wording` is that of multiple choice in
     the sources that are exams (see `messages.choice_wording`).
 
-    Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
-    conversation, naming file and line, or dataset and row.
+    Conversations in which an answer is empty are left out, with a warning that counts them. Raises `InputError` for an
+    unknown source, unreadable data, an unreachable Hub, a source of nothing but empty answers, and the first row that
+    is not a sound conversation, naming file and line, or dataset and row.
     """
     if spec.lower().endswith(MIXTURE):
         parts = read_mixture(spec)
@@ -63,11 +64,16 @@ def _open_part(spec: str, split: str, wording: str) -> datasets.Dataset:
 
 def _open_file(path: str, split: str) -> datasets.Dataset:
     hashes: list[int] = []
+    count = 0
 
     def remembering_hashes() -> Iterator[list[Message]]:
+        nonlocal count
         for messages in read_conversations(path):
-            hashes.append(document_hash(json.dumps(messages, sort_keys=True)))
-            yield messages
+            count += 1
+            if has_answers(messages):
+                hashes.append(document_hash(json.dumps(messages, sort_keys=True)))
+                yield messages
+        tell_empty_answers(path, count, kept=len(hashes))
 
     conversations = as_dataset(remembering_hashes())
     lowest, highest = min(hashes), max(hashes)

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from recipes.data.readers import warn_once
 from recipes.errors import InputError
 from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message, encode_conversation
 
@@ -192,6 +193,25 @@ def _kind(value: Any) -> str:
         type(None): "null",
     }
     return names.get(type(value), "a number")
+
+
+# Answers with nothing in them
+
+
+def has_answers(messages: Sequence[Message]) -> bool:
+    """Whether each message of the assistant has text or a call: an empty one would teach the model to be silent."""
+    answers = (message for message in messages if message["role"] == "assistant")
+    return all(message["content"].strip() or message.get("tool_calls") for message in answers)
+
+
+def tell_empty_answers(where: str, count: int, kept: int) -> None:
+    """Warn that of `count` conversations only `kept` have answers. Raises `InputError` if none has."""
+    if not kept:
+        raise InputError(
+            f"{where}: there is nothing to learn from: in each of {count:,} conversations an answer is empty."
+        )
+    if kept < count:
+        warn_once(f"{where}: left out {count - kept:,} of {count:,} conversations, in which an answer is empty")
 
 
 # Fitting to the context

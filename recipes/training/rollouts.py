@@ -14,7 +14,7 @@ from recipes.data.primer.problems import problems as primer_problems
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.errors import InputError
 from recipes.inference.generate import Sampling
-from recipes.numbers import ends_in_number
+from recipes.numerals import ends_in_number
 from recipes.training.charts import draw_pass_at_k
 from recipes.training.posttraining import MetricsCallback
 from tokenizer.chat import Message

@@ -10,7 +10,7 @@ from recipes.data.messages import assistant, calculator_call, user
 from recipes.data.sources.tables import Table
 from recipes.errors import InputError
 from recipes.inference.calculator import calculator
-from recipes.numbers import marked_number
+from recipes.numerals import marked_number
 from tokenizer.chat import Message
 
 GSM8K = Table(

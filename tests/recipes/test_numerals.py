@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recipes.numbers import ends_in_number, final_number, marked_number, read_number
+from recipes.numerals import ends_in_number, final_number, marked_number, read_number
 
 # As a whole text
 
