@@ -14,6 +14,7 @@ from recipes.arguments import parse_arguments
 from recipes.data.conversations import files_lines, open_conversations
 from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
+from recipes.data.messages import choice_wording
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
@@ -89,7 +90,8 @@ def take_over(args: MidtrainArguments, world_size: int) -> MidtrainArguments:
 
 def read_conversations(args: MidtrainArguments, tokenizer: PreTrainedTokenizerFast, split: str) -> datasets.Dataset:
     """Token ids of all conversations of `split`."""
-    conversations = open_conversations(args.conversations, split, args.seed)
+    wording = choice_wording(tokenizer, load_config(args.source))
+    conversations = open_conversations(args.conversations, split, args.seed, wording)
     return tokenize_conversations(conversations, tokenizer, args.max_seq_len, args.num_workers)
 
 

@@ -16,6 +16,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from recipes.arguments import flag, parse_arguments
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
+from recipes.data.messages import choice_wording
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
@@ -113,8 +114,11 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         model_args.attn_implementation = model_args.attn_implementation or "sdpa"
     model, tokenizer = load_chat_model(source, model_args, args.max_length, args.trust_remote_code)
     args.max_length = args.max_length or context_length(model)
+    wording = choice_wording(tokenizer, model.config)
     conversations, held_out = (
-        fit_conversations(open_conversations(args.conversations, split, args.seed), tokenizer, args.max_length)
+        fit_conversations(
+            open_conversations(args.conversations, split, args.seed, wording), tokenizer, args.max_length
+        )
         for split in ("train", "validation")
     )
 

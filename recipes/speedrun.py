@@ -201,11 +201,14 @@ def print_comparison(run_dir: Path) -> None:
         statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
     )
     print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
-    tasks = {stage: json.loads(results_of(run_dir, stage).read_text())["tasks"] for stage in CHAT_STAGES}
+    results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in CHAT_STAGES}
+    tasks = {stage: each["tasks"] for stage, each in results.items()}
     print(f"\n{'task':<16}" + "".join(f"{stage:>10}" for stage in tasks))
     for task in tasks["grpo"]:
         shown = (f"{results[task]['accuracy']:>10.1%}" if task in results else " " * 10 for results in tasks.values())
         print(f"{task:<16}{''.join(shown)}")
+    for note in results["grpo"].get("notes", []):
+        print(note)
 
 
 def main() -> None:

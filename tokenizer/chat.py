@@ -28,6 +28,9 @@ Message = dict[str, Any]
 
 CALCULATOR = "calculator"  # name of the tool, and `expression` of its argument, in messages
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+# Key in tokenizer_config.json: in which words the format puts multiple choice (see `recipes.data.messages`).
+MULTIPLE_CHOICE = "multiple_choice"
+PLAIN, NANOCHAT = "plain", "nanochat"  # our words, and those of karpathy/nanochat
 # How transformers and TRL read a reply back. It begins anew after a tool's result: with the turn's start as the only
 # anchor, the text after a result would be parsed as the same call again.
 RESPONSE_TEMPLATE = {
@@ -67,6 +70,7 @@ def add_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
         listed = json.dumps(others, ensure_ascii=False)
         tokenizer.chat_template = f"{{%- set other_specials = {listed} -%}}\n{CHAT_TEMPLATE}"
     tokenizer.response_template = RESPONSE_TEMPLATE
+    tokenizer.init_kwargs[MULTIPLE_CHOICE] = PLAIN  # saved with the tokenizer, and there again when it is loaded
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:

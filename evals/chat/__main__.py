@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, open_task
+from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
 from recipes import atomic
 from recipes.arguments import flag, parse_arguments
+from recipes.data.messages import choice_wording
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
@@ -31,7 +32,7 @@ class ChatEvalArguments:
     num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k")
     temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token")
     top_k: int | None = flag(None, "sample from this many likeliest tokens only")
-    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 256; 512 for HumanEval's programs)")
+    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 256; 512 for GSM8K and HumanEval)")
     output: str | None = flag(None, "JSON file of the results (default: evals/chat.json in the model's directory)")
     save_replies: bool = flag(False, "keep every problem and what was answered in the JSON file")
 
@@ -51,11 +52,14 @@ def evaluate(args: ChatEvalArguments) -> None:
     names = [name.strip() for name in args.tasks.split(",")]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"task {twice.pop()} stands twice in --tasks.")
-    tasks = [open_task(name, args.max_problems) for name in names]
-    samplings = [choose_sampling(args, task) for task in tasks]
+    for name in names:
+        check_task(name)
     state = join_processes()
     model, tokenizer = load_chat_model(args.model, state.device)
     output = results_file(args.model, "chat.json", args.output)
+    wording = choice_wording(tokenizer, model.config)
+    tasks = [open_task(name, args.max_problems, wording) for name in names]
+    samplings = [choose_sampling(args, task) for task in tasks]
     state.print(f"{args.model}: {sum(len(task.problems) for task in tasks):,} problems")
     for task in tasks:
         if task.note:
@@ -64,15 +68,20 @@ def evaluate(args: ChatEvalArguments) -> None:
     results, failed = [], {}
     for task, sampling in zip(tasks, samplings, strict=True):
         try:
-            results.append(evaluate_task(model, tokenizer, task, sampling, args.num_samples, args.batch_size))
-            state.print(table_line(results[-1], args.num_samples), flush=True)
+            result = evaluate_task(model, tokenizer, task, sampling, args.num_samples, args.batch_size)
+            for each in (result, result.flexible()) if task.flexible else (result,):
+                results.append(each)
+                state.print(table_line(each, args.num_samples), flush=True)
         except Exception as error:  # on every process: what the others make of it is not lost
             failed[task.name] = " ".join(str(error).split())[:300] or type(error).__name__
             state.print(f"{task.name} failed: {failed[task.name]}", flush=True)
     if line := core_line(results):
         state.print(line)
+    notes = notes_on([result.task for result in results], wording)
+    for note in notes:
+        state.print(note)
     if output is not None and state.is_main_process:
-        write_results(output, args, results, failed)
+        write_results(output, args, results, failed, notes)
         state.print(f"written to {output}")
     state.destroy_process_group()
     if not results:
@@ -119,11 +128,13 @@ def core_line(results: list[TaskResult]) -> str:
 # The file
 
 
-def write_results(path: Path, args: ChatEvalArguments, results: list[TaskResult], failed: dict[str, str]) -> None:
+def write_results(
+    path: Path, args: ChatEvalArguments, results: list[TaskResult], failed: dict[str, str], notes: list[str]
+) -> None:
     """Write the JSON file; it is never seen half-written."""
     tasks = {result.task: as_json(result, args) for result in results}
     content = {"model": args.model, "command": command_line(), "arguments": asdict(args)}
-    content |= {**chat_core(results), "failed": failed, "tasks": tasks}
+    content |= {**chat_core(results), "notes": notes, "failed": failed, "tasks": tasks}
     atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -141,7 +152,7 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
     }
     if args.num_samples > 1 and result.kind == "generate":
         figures |= {f"pass@{k}": result.pass_at(k) for k in (1, args.num_samples)}
-    if args.save_replies:
+    if args.save_replies and result.replies:
         figures["rows"] = [
             {"messages": problem.messages, "answer": problem.answer, "replies": replies, "outcomes": outcomes}
             for problem, replies, outcomes in zip(result.problems, result.replies, result.outcomes, strict=True)

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.chat.letters import choose_letters
-from evals.chat.tasks import CHAT_CORE, Problem, Task
+from evals.chat.tasks import CHAT_CORE, FLEXIBLE, RIGHT, UNMARKED, Problem, Task
 from evals.execution import ExecutionUnavailable
 from recipes.data.messages import assistant
 from recipes.inference.generate import Sampling, context_length, generate_replies
@@ -46,7 +46,7 @@ class TaskResult:
     @property
     def verdicts(self) -> list[list[bool]]:
         """Of each problem: whether each of its answers is right."""
-        return [[outcome == "right" for outcome in each] for each in self.outcomes]
+        return [[outcome == RIGHT for outcome in each] for each in self.outcomes]
 
     @property
     def accuracy(self) -> float:
@@ -61,6 +61,11 @@ class TaskResult:
     def pass_at(self, k: int) -> float:
         """Estimated share of problems solved by at least one of k answers."""
         return sum(estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts) / self.count
+
+    def flexible(self) -> "TaskResult":
+        """The result by a name of its own that also counts answers which are `UNMARKED`; without the replies."""
+        outcomes = [[RIGHT if outcome == UNMARKED else outcome for outcome in each] for each in self.outcomes]
+        return replace(self, task=self.task + FLEXIBLE, outcomes=outcomes, problems=[], replies=[])
 
 
 def estimate_pass_at_k(num_samples: int, num_right: int, k: int) -> float:

@@ -6,27 +6,37 @@ function in `TASKS`.
 
 import difflib
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import eq
-from string import ascii_uppercase
 from typing import Any, Literal
 
 from evals.chat import humaneval
 from evals.execution import ExecutionUnavailable, containment
 from recipes.data.messages import user
 from recipes.data.primer.exams import EXAMS, exam, grade
-from recipes.data.primer.problems import final_answer, same_number
-from recipes.data.sources.exams import ARC_CHALLENGE, ARC_EASY, MMLU, render_arc, render_mmlu
-from recipes.data.sources.gsm8k import gsm8k_answer, gsm8k_problems
+from recipes.data.sources.exams import ARC_CHALLENGE, ARC_EASY, MMLU, offered_letters, render_arc, render_mmlu
+from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.data.sources.tables import Table
 from recipes.data.sources.talk import HUMANEVAL
 from recipes.errors import InputError
-from tokenizer.chat import Message
+from recipes.numerals import ends_in_number
+from tokenizer.chat import NANOCHAT, PLAIN, Message
 
 SHUFFLE_SEED = 1337  # of the rows, before the first so many are taken
-CHAT_CORE = ("arc_easy", "arc_challenge", "mmlu", "gsm8k", "humaneval")
+MULTIPLE_CHOICE = ("arc_easy", "arc_challenge", "mmlu")
+CHAT_CORE = (*MULTIPLE_CHOICE, "gsm8k", "humaneval")
+# What becomes of an answer. The second is one that GSM8K's strict figure does not count, and its flexible one does.
+RIGHT, UNMARKED, WRONG = "right", "right but unmarked", "wrong"
+FLEXIBLE = "_flexible"  # behind a task's name, where such answers count as right
+GSM8K_TOKENS = 512  # of an answer, as many as nanochat's may have
+CHOICE_NOTES = {
+    PLAIN: "ARC and MMLU are asked in our words, which the model was trained on, and not in nanochat's.",
+    NANOCHAT: "ARC and MMLU are asked in nanochat's words, which the model's chat format names.",
+}
+MARKED = re.compile(r"#### (-?[0-9.,]+)")  # as in nanochat's tasks/gsm8k.py
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,12 @@ class Problem:
 
     messages: list[Message]
     answer: str  # a right one, for people to read
-    grade: Callable[[str], str]  # of a reply's last message, after all calls of tools: "right", or what it is instead
+    grade: Callable[[str], str]  # of a reply's last message, after all calls of tools: `RIGHT`, or what it is instead
     letters: Sequence[str] = ()  # on offer, where the answer is one of them
 
     def is_right(self, reply: str) -> bool:
         """Whether a reply's last message is right."""
-        return self.grade(reply) == "right"
+        return self.grade(reply) == RIGHT
 
 
 @dataclass(frozen=True)
@@ -53,14 +63,11 @@ class Task:
     problems: list[Problem]
     max_new_tokens: int = 256  # of one answer, unless told otherwise
     note: str = ""  # what to know before it begins
+    flexible: bool = False  # whether answers may be `UNMARKED`, for a second figure that counts these
 
 
-def open_task(spec: str, max_problems: int | None = None) -> Task:
-    """The task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
-
-    With `max_problems`, that many of its problems: always the same ones. Raises `InputError` for an unknown task,
-    and for files that are missing or not what the task needs.
-    """
+def check_task(spec: str) -> None:
+    """Raise `InputError` for a task that does not exist, and for a path to one that is read from no file."""
     name, _, path = spec.partition(":")
     if name not in TASKS:
         closest = difflib.get_close_matches(name, TASKS, n=1)
@@ -68,7 +75,19 @@ def open_task(spec: str, max_problems: int | None = None) -> Task:
         raise InputError(f"unknown task {name!r}: {remedy}")
     if path and name in PRIMER_TASKS:
         raise InputError(f"task {spec}: {name} is generated and read from no file: leave out the path.")
-    task = TASKS[name](path or None, max_problems)
+
+
+def open_task(spec: str, max_problems: int | None = None, wording: str = PLAIN) -> Task:
+    """The task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
+
+    With `max_problems`, that many of its problems: always the same ones. `wording` is that of multiple choice (see
+    `recipes.data.messages`). Raises `InputError` for an unknown task, and for files that are missing or not what the
+    task needs.
+    """
+    check_task(spec)
+    name, _, path = spec.partition(":")
+    options = {"wording": wording} if name in MULTIPLE_CHOICE else {}
+    task = TASKS[name](path or None, max_problems, **options)
     if not task.problems:
         raise InputError(f"task {spec} holds no problems.")
     return task
@@ -83,7 +102,7 @@ def draw(rows: Sequence[Any], max_problems: int | None) -> list[tuple[int, Any]]
 
 def right_if(holds: Callable[[str], bool]) -> Callable[[str], str]:
     """A problem's `grade` where there is no more to say than right or wrong."""
-    return lambda reply: "right" if holds(reply) else "wrong"
+    return lambda reply: RIGHT if holds(reply) else WRONG
 
 
 # The primer's
@@ -100,17 +119,20 @@ def open_primer_exam(name: str, path: None, max_problems: int | None) -> Task:
 
 
 def open_exam(
-    table: Table, render: Callable[[dict[str, Any]], list[Message]], path: str | None, max_problems: int | None
+    table: Table,
+    render: Callable[..., list[Message]],
+    path: str | None,
+    max_problems: int | None,
+    wording: str = PLAIN,
 ) -> Task:
     """The test split of a table of multiple choice, each question as the conversations to train on put it."""
     problems = []
     for number, row in draw(table.open(path, "test"), max_problems):
         try:
-            question, answer = render(row)
+            question, answer = render(row, wording)
         except InputError as error:
             raise InputError(f"{table.name}, test row {number}: {error}") from None
-        choices = row["choices"]["text"] if isinstance(row["choices"], dict) else row["choices"]
-        problems.append(choice_problem([question], answer["content"], ascii_uppercase[: len(choices)]))
+        problems.append(choice_problem([question], answer["content"], offered_letters(row, wording)))
     return Task(table.name, "letters", 0.25, problems)
 
 
@@ -125,18 +147,26 @@ def choice_problem(messages: list[Message], answer: str, letters: Sequence[str])
 def open_gsm8k(path: str | None, max_problems: int | None) -> Task:
     """GSM8K's test split."""
     rows = draw(gsm8k_problems(path, "test"), max_problems)
-    problems = [number_problem(row["question"], row["answer"]) for _, row in rows]
-    return Task("gsm8k", "generate", 0.0, problems)
+    problems = [
+        Problem([user(row["question"])], row["answer"], partial(grade_gsm8k, row["answer"])) for _, row in rows
+    ]
+    return Task("gsm8k", "generate", 0.0, problems, GSM8K_TOKENS, flexible=True)
+
+
+def grade_gsm8k(answer: str, reply: str) -> str:
+    """`RIGHT` if the first `#### ` is followed by the answer, as nanochat counts; else by the reply's final number.
+
+    Strictly the texts have to be equal, commas aside: 18.00 is not 18.
+    """
+    marked = MARKED.search(reply)
+    if marked is not None and marked[1].replace(",", "") == answer:
+        return RIGHT
+    return UNMARKED if ends_in_number(answer, reply) else WRONG
 
 
 def number_problem(question: str, answer: str) -> Problem:
-    """A question whose answer is a number, such as GSM8K's and the primer's word problems."""
+    """A question whose answer is a number: right is a reply whose final number it is."""
     return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)))
-
-
-def ends_in_number(answer: str, reply: str) -> bool:
-    """Whether the reply's final number, after `####` or else the last of all, equals the answer as a number."""
-    return same_number(gsm8k_answer(reply) or final_answer(reply), answer)
 
 
 # Programs
@@ -155,6 +185,30 @@ def open_humaneval(path: str | None, max_problems: int | None) -> Task:
         for row in rows
     ]
     return Task("humaneval", "generate", 0.0, problems, humaneval.MAX_NEW_TOKENS, note)
+
+
+def notes_on(tasks: Collection[str], wording: str) -> list[str]:
+    """How the figures of `tasks`, by name, compare with nanochat's and others': a sentence each, printed with them."""
+    notes = []
+    if set(MULTIPLE_CHOICE) & set(tasks):
+        notes.append(CHOICE_NOTES[wording])
+    if "gsm8k" in tasks:
+        notes.append(
+            "GSM8K counts the number after `#### ` alone, as nanochat and lm-eval's strict-match do; it enters "
+            "ChatCORE, to compare with nanochat's. GSM8K, flexible also counts a reply that ends in the right number "
+            "without the mark, as lm-eval's flexible-extract does."
+        )
+    if "humaneval" in tasks:
+        notes.append(
+            "HumanEval also runs code that nanochat's extraction misses (amid prose or in other fences, a body alone, "
+            "helpers of the prompt), so its figure can be higher than nanochat's."
+        )
+    if set(CHAT_CORE) <= set(tasks):
+        notes.append(
+            "ChatCORE is the mean over these five tasks; nanochat's of October 2025 to July 2026 had a sixth, "
+            "SpellingBee, and compares with none of five."
+        )
+    return notes
 
 
 PRIMER_TASKS = tuple(EXAMS)

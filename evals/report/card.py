@@ -12,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from evals.chat.tasks import CHAT_CORE
 from evals.report.formats import count, duration, listed, percent, task_name
 from evals.report.gather import STAGES, Run, Stage, commands
 from recipes import atomic
@@ -29,6 +30,7 @@ DATASETS = {  # of a chat task: name for people, id, configuration and split
     "arc_challenge": ("ARC-Challenge", "allenai/ai2_arc", "ARC-Challenge", "test"),
     "mmlu": ("MMLU", "cais/mmlu", "all", "test"),
     "gsm8k": ("GSM8K", "openai/gsm8k", "main", "test"),
+    "gsm8k_flexible": ("GSM8K", "openai/gsm8k", "main", "test"),
     "humaneval": ("HumanEval", "openai/openai_humaneval", None, "test"),
 }
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -123,6 +125,7 @@ def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCa
     if results:
         rows = [[result.name, result.text] for result in results]
         parts += [block.markdown("") for block in (Heading("Figures"), Table(["measured", "value"], rows))]
+        parts += [Text(note).markdown("") for note in stage.chat.notes] if stage.chat is not None else []
     parts += [block.markdown("") for block in (Heading("Training"), *training(stage, run))]
     if given := commands(
         [*run.tokenizer_launches, *(each for one in stages_up_to(stage, run) for each in one.launches)]
@@ -228,7 +231,7 @@ def stage_results(stage: Stage) -> list[Result]:
         results.append(Result(f"accuracy, {task_name(name)}", text, score.accuracy, "accuracy", dataset))
     if stage.chat is not None and stage.chat.chat_core is not None:
         core = stage.chat.chat_core
-        dataset = (f"ChatCORE: {listed([task_name(name) for name in DATASETS])}", "chat_core", None, None)
+        dataset = (f"ChatCORE: {listed([task_name(name) for name in CHAT_CORE])}", "chat_core", None, None)
         results.append(Result("ChatCORE", f"{core:.4f}", core, "chat_core", dataset))
     if stage.judge is not None:
         score, judge = stage.judge.mean_score, stage.judge.judge

@@ -45,6 +45,7 @@ class ChatScores:
     """evals/chat.json."""
 
     tasks: dict[str, TaskScore]
+    notes: list[str]  # how they compare with others' figures
 
     @property
     def chat_core(self) -> float | None:
@@ -169,7 +170,8 @@ def parse_task(task: dict[str, Any]) -> TaskScore:
 def parse_chat(content: dict[str, Any]) -> ChatScores | None:
     """chat.json as evals.chat writes it; None if every task failed."""
     tasks = {str(name): parse_task(task) for name, task in content["tasks"].items()}
-    return ChatScores(tasks) if tasks else None
+    notes = [string(note) for note in content.get("notes") or []]
+    return ChatScores(tasks, notes) if tasks else None
 
 
 def parse_failures(content: dict[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ TASK_NAMES = {
     "arc_challenge": "ARC-Challenge",
     "mmlu": "MMLU",
     "gsm8k": "GSM8K",
+    "gsm8k_flexible": "GSM8K, flexible",
     "humaneval": "HumanEval",
     "facts": "facts",
     "choice": "multiple choice",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from evals.chat.tasks import FLEXIBLE
 from evals.core.bundle import GPT2_CORE
 from evals.report.charts import (
     STAGE_COLORS,
@@ -64,7 +65,7 @@ def chat_tile(stage: Stage) -> tuple[str, str]:
     """ChatCORE, or the mean accuracy where a task of it is missing."""
     if stage.chat.chat_core is not None:
         return f"{stage.chat.chat_core:.4f}", f"ChatCORE, {stage.title}"
-    scores = stage.chat.tasks.values()
+    scores = [score for name, score in stage.chat.tasks.items() if not name.endswith(FLEXIBLE)]
     exams = f"{len(scores)} exam{'s' if len(scores) > 1 else ''}"
     return percent(sum(score.accuracy for score in scores) / len(scores)), f"right in {exams}, {stage.title}"
 
@@ -145,6 +146,7 @@ def chat_section(run: Run) -> list[Block]:
         if fewer:
             remark += f" Only {listed([count(number) for number in sorted(fewer)])} problems a task for {stage.title}."
     remark += " d20: 561M parameters, 11.2B tokens of FineWeb-Edu, after SFT." if reference else ""
+    notes = [Text(note, quiet=True) for note in stages[-1].chat.notes]
     best = listed(
         [f"{task_name(task)} {percent(stages[-1].chat.tasks[task].accuracy)}" for task in stages[-1].chat.tasks]
     )
@@ -158,7 +160,7 @@ def chat_section(run: Run) -> list[Block]:
         for name, value in score.pass_at.items()
     ]
     passes = [Table(["sampled", "solved"], sampled)] if sampled else []
-    return [Heading("Exams"), Pictures([picture]), Table(columns, rows), Text(remark, quiet=True), *passes]
+    return [Heading("Exams"), Pictures([picture]), Table(columns, rows), Text(remark, quiet=True), *notes, *passes]
 
 
 def core_section(run: Run) -> list[Block]:

@@ -15,8 +15,10 @@ from transformers import (
 )
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.data.messages import choice_wording
 from recipes.errors import InputError
 from recipes.training.models import check_source
+from tokenizer.chat import MULTIPLE_CHOICE
 
 OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type
 SHARED = (
@@ -71,6 +73,7 @@ def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         raise InputError(
             f"the weights in {source} are not those of its config.json: {wrong[0]} is missing or too much."
         )
+    tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # which the class alone may have told
     return model.eval(), tokenizer
 
 

@@ -18,6 +18,7 @@ from recipes.convert.encoding import load_encoding
 from recipes.convert.native import check_vocabulary
 from recipes.errors import InputError
 from recipes.training.models import set_special_tokens
+from tokenizer.chat import MULTIPLE_CHOICE, NANOCHAT
 
 WEIGHTS = re.compile(r"model_(\d+)\.pt")
 TOKENIZER = "tokenizer.pkl"
@@ -74,6 +75,7 @@ def load_original(
     model.load_state_dict(in_one_dtype(tensors), strict=True, assign=True)
     model.config.dtype = model.dtype
     set_special_tokens(model, converted)
+    converted.init_kwargs[MULTIPLE_CHOICE] = NANOCHAT  # it is asked as it was trained
     return model.eval(), converted
 
 

@@ -12,42 +12,45 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.data.corpora import VALIDATION_HASH, document_hash
 from recipes.data.files import find_files
-from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation
+from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation, has_answers, tell_empty_answers
 from recipes.data.mixtures import mix, read_mixture, shuffle
-from recipes.data.sources import SOURCES, as_dataset
+from recipes.data.sources import MULTIPLE_CHOICE_SOURCES, SOURCES, as_dataset
 from recipes.data.splits import SplitFiles, hold_out, split_files
 from recipes.errors import InputError
 from recipes.json_lines import is_json_lines, names_of, read_json_rows
-from tokenizer.chat import Message, encode_conversations
+from tokenizer.chat import PLAIN, Message, encode_conversations
 
 MIXTURE = (".yaml", ".yml")
 
 logger = logging.getLogger(__name__)
 
 
-def open_conversations(spec: str, split: str = "train", seed: int = 0) -> datasets.Dataset:
+def open_conversations(spec: str, split: str = "train", seed: int = 0, wording: str = PLAIN) -> datasets.Dataset:
     """Open conversations as a dataset with the single column `messages`, each row checked, shuffled by `seed`.
 
     `spec` is the name of a source (`gsm8k`), with a directory if its files are here (`gsm8k:DIR`); a file of JSON
     lines, each `{"messages": [...]}` or the list alone, or a directory or glob of such files; or a YAML mixture of
     these (see `mixtures.Part`). `split` is `train`, `validation` or `test`. Validation is the source's validation
     split, or its test split where it has no other; of files, what `conversation_files` says; of a single file, the
-    conversations whose hash falls in the last 1%.
+    conversations whose hash falls in the last 1%. `wording` is that of multiple choice in the
+    sources that are exams (see `messages.choice_wording`).
 
-    Raises `InputError` for an unknown source, unreadable data, an unreachable Hub, and the first row that is no sound
-    conversation, naming file and line, or dataset and row.
+    Conversations in which an answer is empty are left out, with a warning that counts them. Raises `InputError` for an
+    unknown source, unreadable data, an unreachable Hub, a source of nothing but empty answers, and the first row that
+    is not a sound conversation, naming file and line, or dataset and row.
     """
     if spec.lower().endswith(MIXTURE):
         parts = read_mixture(spec)
-        sources = [_open_part(part.spec, split) for part in parts]
+        sources = [_open_part(part.spec, split, wording) for part in parts]
         return shuffle(mix(parts, sources, seed, repeat=split == "train"), seed)
-    return shuffle(_open_part(spec, split), seed)
+    return shuffle(_open_part(spec, split, wording), seed)
 
 
-def _open_part(spec: str, split: str) -> datasets.Dataset:
+def _open_part(spec: str, split: str, wording: str) -> datasets.Dataset:
     name, _, path = spec.partition(":")
     if name in SOURCES:
-        return SOURCES[name](path or None, split)
+        options = {"wording": wording} if name in MULTIPLE_CHOICE_SOURCES else {}
+        return SOURCES[name](path or None, split, **options)
     if files := conversation_files(spec):
         return _open_files(files, split)
     closest = difflib.get_close_matches(name, SOURCES, n=1)
@@ -83,14 +86,25 @@ def _open_files(files: SplitFiles, split: str) -> datasets.Dataset:
     if files.by_hash:
         return _split_file(files.train[0], split)
     wanted = files.train if split == "train" else files.validation
-    return as_dataset(messages for file in wanted for messages in read_conversations(file))
+    return as_dataset(messages for file in wanted for messages in _answered_conversations(file))
+
+
+def _answered_conversations(path: str) -> Iterator[list[Message]]:
+    """The conversations of a file that have answers; raises `InputError` if none has."""
+    count = kept = 0
+    for messages in read_conversations(path):
+        count += 1
+        if has_answers(messages):
+            kept += 1
+            yield messages
+    tell_empty_answers(path, count, kept)
 
 
 def _split_file(path: str, split: str) -> datasets.Dataset:
     hashes: list[int] = []
 
     def remembering_hashes() -> Iterator[list[Message]]:
-        for messages in read_conversations(path):
+        for messages in _answered_conversations(path):
             hashes.append(document_hash(json.dumps(messages, sort_keys=True)))
             yield messages
 

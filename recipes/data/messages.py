@@ -8,10 +8,11 @@ from string import ascii_uppercase
 from typing import Any
 
 import datasets
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from recipes.data.readers import warn_once
 from recipes.errors import InputError
-from tokenizer.chat import CALCULATOR, Message, encode_conversation
+from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message, encode_conversation
 
 # As JSON a message comes back exactly as it went in; as an Arrow struct it would grow a None for each key it lacks.
 CONVERSATIONS = datasets.Features({"messages": datasets.List(datasets.Json())})
@@ -38,17 +39,37 @@ def calculator_call(content: str, expression: str, result: str) -> list[Message]
     return [assistant(content) | {"tool_calls": [call]}, {"role": "tool", "name": CALCULATOR, "content": result}]
 
 
-LETTER_ONLY = "Respond only with the letter."
+# What stands before and after the question and its choices. A model answers best in the words it was trained on.
+WORDINGS = {
+    PLAIN: ("", "Respond only with the letter."),
+    NANOCHAT: ("Multiple Choice question: ", "\nRespond only with the letter of the correct answer."),
+}
 
 
-def render_multiple_choice(question: str, choices: Sequence[str], instruction: str = LETTER_ONLY) -> str:
-    """The question as the user puts it, to be answered by one of the letters A, B, C, ...
+def render_multiple_choice(
+    question: str, choices: Sequence[str], wording: str = PLAIN, letters: Sequence[str] = ascii_uppercase
+) -> str:
+    """The question as the user puts it, to be answered by one of the letters.
 
     The letter stands after its choice: once a choice is found, its letter is the next thing to read, which a small
     model learns far sooner than to look back past the text for it.
     """
-    lettered = zip(choices, ascii_uppercase[: len(choices)], strict=True)
-    return "\n".join([question, *(f"- {choice}={letter}" for choice, letter in lettered), instruction])
+    before, after = WORDINGS[wording]
+    lettered = zip(choices, letters[: len(choices)], strict=True)
+    return "\n".join([before + question, *(f"- {choice}={letter}" for choice, letter in lettered), after])
+
+
+def choice_wording(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> str:
+    """Which of `WORDINGS` a model is trained on and asked in: that of its tokenizer's chat format.
+
+    A format that does not say is ours, but that of transformers' NanoChat is nanochat's, where these models come from.
+    Raises `InputError` for words that we do not know.
+    """
+    name = tokenizer.init_kwargs.get(MULTIPLE_CHOICE, NANOCHAT if config.model_type == "nanochat" else PLAIN)
+    if not isinstance(name, str) or name not in WORDINGS:
+        where = f"{tokenizer.name_or_path}: {MULTIPLE_CHOICE} in tokenizer_config.json"
+        raise InputError(f"{where} is {name!r:.50}: choose one of {', '.join(WORDINGS)}.")
+    return name
 
 
 # Checking messages
@@ -172,6 +193,25 @@ def _kind(value: Any) -> str:
         type(None): "null",
     }
     return names.get(type(value), "a number")
+
+
+# Answers with nothing in them
+
+
+def has_answers(messages: Sequence[Message]) -> bool:
+    """Whether each message of the assistant has text or a call: an empty one would teach the model to be silent."""
+    answers = (message for message in messages if message["role"] == "assistant")
+    return all(message["content"].strip() or message.get("tool_calls") for message in answers)
+
+
+def tell_empty_answers(where: str, count: int, kept: int) -> None:
+    """Warn that of `count` conversations only `kept` have answers. Raises `InputError` if none has."""
+    if not kept:
+        raise InputError(
+            f"{where}: there is nothing to learn from: in each of {count:,} conversations an answer is empty."
+        )
+    if kept < count:
+        warn_once(f"{where}: left out {count - kept:,} of {count:,} conversations, in which an answer is empty")
 
 
 # Fitting to the context

@@ -43,7 +43,7 @@ def read_documents(files: list[str], column: str, skip_damaged: bool) -> Iterato
                     f"{path}, {item.place}: {item.reason}. Repair the file, or leave such rows out by --skip_damaged."
                 )
         if first is not None:
-            _warn_once(f"{path}: skipped {skipped:,} damaged, the first at {first.place}: {first.reason}")
+            warn_once(f"{path}: skipped {skipped:,} damaged, the first at {first.place}: {first.reason}")
 
 
 def check_file(path: str, column: str) -> Damaged | None:
@@ -175,6 +175,6 @@ def _missing_column(column: str, columns: Iterable[str]) -> str:
 
 
 @cache
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
     """A file is read again every epoch, but its damage is news once."""
     logger.warning(message)

@@ -8,12 +8,13 @@ import datasets
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evals.chat.evaluate import evaluate_task
-from evals.chat.tasks import Task, ends_in_number, number_problem
+from evals.chat.tasks import Task, number_problem
 from recipes.data.messages import user
 from recipes.data.primer.problems import problems as primer_problems
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.errors import InputError
 from recipes.inference.generate import Sampling
+from recipes.numerals import ends_in_number
 from recipes.training.charts import draw_pass_at_k
 from recipes.training.posttraining import MetricsCallback
 from tokenizer.chat import Message

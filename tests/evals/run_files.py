@@ -44,8 +44,10 @@ def task(accuracy: float, baseline: float = 0.25, count: int = 200) -> dict:
 CHAT = {
     "base": {"arc_easy": task(0.26), "facts": task(0.10, 0.0)},
     "sft": {"arc_easy": task(0.4321), "facts": task(0.91, 0.0)},
-    "grpo": {"arc_easy": task(0.4444), "facts": task(0.9, 0.0), "gsm8k": task(0.05, 0.0) | {"pass@8": 0.2}},
-}
+    "grpo": {"arc_easy": task(0.4444), "facts": task(0.9, 0.0), "gsm8k": task(0.05, 0.0) | {"pass@8": 0.2},
+             "gsm8k_flexible": task(0.0789, 0.0)},
+}  # fmt: skip
+NOTES = ["GSM8K counts the number after `#### ` alone.", "ARC is asked in other words | than others'."]
 CONVERSATION = [
     {"role": "user", "content": "How much is 12*4? <script>alert(1)</script> | a"},
     {"role": "assistant", "content": "Let me see: ", "tool_calls": [
@@ -70,7 +72,7 @@ def write_run(directory: Path) -> Path:
         data = {"base": "primer", "mid": "primer:mid"}.get(stage, "primer:sft")
         write(directory / stage / "launches.json", [LAUNCH | {"command": command, "data": data}])
         if stage in CHAT:
-            write(directory / stage / "evals" / "chat.json", {"model": "x", "tasks": CHAT[stage]})
+            write(directory / stage / "evals" / "chat.json", {"model": "x", "notes": NOTES, "tasks": CHAT[stage]})
     write(directory / "base" / "arguments.json", {"total_batch_size": 64, "dataset": "primer", "max_seq_len": 32})
     write(directory / "mid" / "arguments.json", {"total_batch_size": 64, "conversations": "primer:mid"})
     write(directory / "base" / "metrics.jsonl", lines([*training(40), {"step": 40, "val/bpb": 0.87654321}]))

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,7 +17,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from evals.chat.__main__ import core_line
 from evals.chat.evaluate import TaskResult, chat_core, estimate_pass_at_k, evaluate_task
 from evals.chat.letters import choose_letters, letter_ids
-from evals.chat.tasks import CHAT_CORE, Task, number_problem
+from evals.chat.tasks import CHAT_CORE, RIGHT, UNMARKED, WRONG, Task, grade_gsm8k, notes_on, number_problem
+from recipes.data.messages import WORDINGS
 from recipes.inference.generate import Sampling
 from tests.evals.chains import always, chain_model, choice_task, number_task, said
 from tests.modeling_nanochat.tiny import random_ids, random_model
@@ -130,6 +132,58 @@ def test_pass_at_k_is_the_share_of_k_samples_with_a_right_one(n):
 )
 def test_the_final_number_of_a_reply_counts_and_is_compared_as_a_number(reply, right):
     assert number_problem("?", "1500").is_right(reply) is right
+
+
+def nanochat_counts(reply, answer):
+    """As tasks/gsm8k.py of karpathy/nanochat does."""
+    found = re.search(r"#### (\-?[0-9\.\,]+)", reply)
+    return found is not None and found.group(1).strip().replace(",", "") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        ("So 1500.\n#### 1500", RIGHT),
+        ("#### 1,500 dollars", RIGHT),
+        ("#### 1500\n#### 15", RIGHT),  # the first
+        ("#### 15\n#### 1500", UNMARKED),
+        ("#### 1500.00", UNMARKED),
+        ("#### 1500.", UNMARKED),
+        ("#### $1500", UNMARKED),
+        ("####1500", UNMARKED),
+        ("Each gets 1500.", UNMARKED),
+        ("#### -1500", WRONG),
+        ("1500 #### 15", WRONG),
+        ("", WRONG),
+    ],
+)
+def test_gsm8k_counts_strictly_as_nanochat_does_and_flexibly_by_the_last_number(reply, outcome):
+    assert grade_gsm8k("1500", reply) == outcome
+    assert nanochat_counts(reply, "1500") is (outcome == RIGHT)
+    assert number_problem("?", "1500").is_right(reply) or outcome != UNMARKED
+
+
+def test_the_flexible_figure_counts_what_the_strict_one_does_and_the_unmarked():
+    outcomes = [[RIGHT, WRONG], [UNMARKED, WRONG], [WRONG, WRONG], [RIGHT, UNMARKED]]
+    strict = TaskResult("gsm8k", "generate", 0.0, outcomes, 0, 1.0, [], [])
+    assert (strict.accuracy, strict.flexible().accuracy) == (2 / 8, 4 / 8)
+    assert (strict.pass_at(2), strict.flexible().pass_at(2)) == (0.5, 0.75)
+    assert chat_core([strict, strict.flexible()]) == {"chat_core_partial": strict.centered}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        (CHAT_CORE, ["ARC and MMLU", "GSM8K counts", "HumanEval also", "ChatCORE is the mean over these five"]),
+        (["mmlu"], ["ARC and MMLU"]),
+        (["gsm8k", "gsm8k_flexible", "facts"], ["GSM8K counts"]),
+        (["facts"], []),
+    ],
+)
+def test_how_figures_compare_is_said_of_those_there_are(tasks, told):
+    for wording in WORDINGS:
+        notes = notes_on(tasks, wording)
+        assert len(notes) == len(told) and all(map(str.startswith, notes, told))
 
 
 # What surrounds the answers

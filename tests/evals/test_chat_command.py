@@ -15,10 +15,13 @@ import pytest
 from evals.chat.__main__ import ChatEvalArguments, evaluate
 from evals.chat.tasks import PRIMER_TASKS, open_task
 from recipes.arguments import parse_arguments
+from recipes.convert.__main__ import ConvertArguments, convert, save
 from recipes.data.messages import assistant, render_multiple_choice
 from recipes.errors import InputError
 from tests.evals.chains import chain_model
 from tests.modeling_nanochat.tiny import random_model
+from tests.recipes.originals import make_encoding, write_original
+from tokenizer.samples import DOMAINS
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +73,24 @@ def test_mmlu_is_read_from_files_as_the_conversations_to_train_on_put_it(files):
     assert found == {render_multiple_choice(f"{n}?", "wxyz"): "ABCD"[n % 4] for n in range(5)}
     for problem in task.problems:
         assert [letter for letter in "ABCD" if problem.is_right(letter)] == [problem.answer]
+
+
+NANOCHAT_ASKS = """\
+Multiple Choice question: {question}
+- w={0}
+- x={1}
+- y={2}
+- z={3}
+
+Respond only with the letter of the correct answer."""
+
+
+def test_nanochats_words_are_its_own_and_keep_the_labels_of_the_data(files):
+    mmlu = {p.messages[0]["content"]: p for p in open_task(f"mmlu:{files / 'mmlu'}", wording="nanochat").problems}
+    assert mmlu.keys() == {NANOCHAT_ASKS.format(*"ABCD", question=f"{n}?") for n in range(5)}
+    arc = {p.messages[0]["content"]: p for p in open_task(f"arc_easy:{files / 'arc'}", wording="nanochat").problems}
+    numbered = arc[NANOCHAT_ASKS.format(*"1234", question="2?")]
+    assert (list(numbered.letters), numbered.answer) == ([*"1234"], "2")
 
 
 def test_gsm8k_is_read_from_files_with_its_final_number(files):
@@ -135,6 +156,13 @@ def test_the_command_prints_a_table_and_writes_json(chat_model, files, capsys):
     assert (mmlu["count"], mmlu["accuracy"], mmlu["baseline"]) == (5, 0.2, 0.25)  # one answer is B
     assert mmlu["centered"] == pytest.approx(-0.05 / 0.75)
     assert [gsm8k[key] for key in ("count", "baseline", "too_long")] == [7, 0.0, 0]
+    flexible = results["tasks"]["gsm8k_flexible"]
+    assert (gsm8k["accuracy"], flexible["accuracy"]) == (0.0, 1 / 7), "a 4 without its mark"
+    assert gsm8k["outcomes"] == {"wrong": 6, "right but unmarked": 1}
+    assert "rows" in gsm8k and "rows" not in flexible
+    assert any(line.split()[:4] == ["gsm8k_flexible", "generate", "7", "14.3"] for line in lines)
+    assert len(results["notes"]) == 2 and set(results["notes"]) <= set(lines)
+    assert "in our words" in results["notes"][0] and "it enters ChatCORE" in results["notes"][1]
     assert results["chat_core_partial"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
     assert mmlu["outcomes"] == {"wrong": 4, "right": 1}
     row = next(row for row in mmlu["rows"] if row["messages"][0]["content"].startswith("1?"))
@@ -156,9 +184,26 @@ def test_a_task_that_fails_is_named_and_the_others_are_measured(tokenizer, chat_
     said = capsys.readouterr().out
     assert "mmlu failed: " in said and "cannot be compared" in said
     results = json.loads((tmp_path / "model/evals/chat.json").read_text())
-    assert list(results["failed"]) == ["mmlu"] and list(results["tasks"]) == ["gsm8k"]
+    assert list(results["failed"]) == ["mmlu"] and list(results["tasks"]) == ["gsm8k", "gsm8k_flexible"]
     with pytest.raises(InputError, match="no task could be measured"):
         run(*flags, "--tasks", f"mmlu:{files}/mmlu")
+
+
+@pytest.mark.parametrize("to", ["ours", "nanochat"])
+def test_a_converted_checkpoint_of_nanochats_is_asked_as_it_was_trained(to, files, tmp_path, capsys):
+    write_original(tmp_path / "original", make_encoding([*DOMAINS.values()], 400), sequence_len=256)
+    args = ConvertArguments(source=str(tmp_path / "original"), output_dir=str(tmp_path / "model"), to=to)
+    save(*convert(args), tmp_path / "model")
+    run("--model", tmp_path / "model", "--tasks", f"mmlu:{files}/mmlu,arc_easy:{files}/arc", "--save_replies", "true")
+    results = json.loads((tmp_path / "model/evals/chat.json").read_text())
+    asked = {row["messages"][0]["content"] for row in results["tasks"]["mmlu"]["rows"]}
+    assert asked == {NANOCHAT_ASKS.format(*"ABCD", question=f"{n}?") for n in range(5)}
+    assert "in nanochat's words" in results["notes"][0] and results["notes"][0] in capsys.readouterr().out
+    numbered = next(row for row in results["tasks"]["arc_easy"]["rows"] if row["answer"] == "2")
+    assert numbered["replies"][0][0]["content"] in "1234"
+    other = {"ours": "nanochat", "nanochat": "ours"}[to]
+    _, tokenizer = convert(ConvertArguments(str(tmp_path / "model"), str(tmp_path / "other"), other))
+    assert tokenizer.init_kwargs["multiple_choice"] == "nanochat"
 
 
 def test_replies_are_kept_only_where_asked_for(chat_model, files, tmp_path):

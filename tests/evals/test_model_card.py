@@ -1,12 +1,15 @@
 """A model card holds the report's numbers as the Hub reads them, and never costs anybody their own words."""
 
+import re
+
 import pytest
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from evals.report.card import build_model_card, is_ours, write_model_card
 from evals.report.gather import gather
-from tests.evals.run_files import CORE_22, LAUNCH, core, write, write_run
+from recipes.page import escape_markdown
+from tests.evals.run_files import CORE_22, LAUNCH, NOTES, core, write, write_run
 
 
 @pytest.fixture
@@ -72,6 +75,8 @@ def test_it_says_how_to_load_the_model_how_it_was_made_and_its_limits(run_dir):
     assert "apply_chat_template" in text["grpo"] and "apply_chat_template" not in text["base"]
     assert "recipes/grpo.py" in text["grpo"] and "recipes/grpo.py" not in text["base"]
     assert "44.4% of 200 problems" in text["grpo"]
+    assert "accuracy, GSM8K, flexible | 7.9% of 200 problems" in re.sub(" +", " ", text["grpo"])
+    assert all(escape_markdown(note) in text["grpo"] for note in NOTES)
 
 
 def test_it_tells_what_every_stage_was_trained_on_and_how_calls_are_answered(run_dir):

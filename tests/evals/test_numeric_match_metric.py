@@ -10,7 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evals.chat.tasks import ends_in_number
+from evals.chat.tasks import number_problem
+from recipes.data.messages import assistant
+from recipes.data.primer.exams import ExamItem, grade
+from recipes.training.rollouts import right_answer
 
 ROOT = Path(__file__).parents[2]
 METRIC = str(ROOT / "evals" / "metrics" / "numeric_match")
@@ -48,9 +51,12 @@ def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(REPLIES, NUMBERS), min_size=1, max_size=10))
 @example([("#### 3 or 4", "3"), ("It is 1,400.", "1400.0"), ("-5", "5"), ("12-5", "5"), ("#### 1.2.3", "3")])
-def test_grades_as_our_own_evaluation_does(numeric_match, graded):
+@example([("-$5", "5"), ("\u22125", "-5"), (".5", "0.5"), (".5", "5"), ("3/4", "4"), ("1e3", "1000"), ("٥", "5")])
+def test_metric_reward_and_exams_grade_alike(numeric_match, graded):
     replies, answers = zip(*graded, strict=True)
-    expected = [ends_in_number(answer, reply) for reply, answer in graded]
+    expected = [number_problem("?", answer).is_right(reply) for reply, answer in graded]
+    assert [grade(ExamItem("harder", [], answer), reply) for reply, answer in graded] == expected
+    assert right_answer([[assistant(reply)] for reply in replies], list(answers)) == expected
     result = numeric_match.compute(predictions=replies, references=answers)
     assert result == {"accuracy": sum(expected) / len(expected), "matches": expected}
 
@@ -81,7 +87,7 @@ def test_batches_added_one_by_one_give_the_whole(numeric_match):
     assert numeric_match.compute() == {"accuracy": 2 / 3, "matches": [True, False, True]}
 
 
-@pytest.mark.parametrize("reference", ["", "four", "1/2", "nan", "Infinity", "1.2.3", "####"])
+@pytest.mark.parametrize("reference", ["", "four", "1/2", "5 or 6", "nan", "Infinity", "1.2.3", "####", "1 #### 1/2"])
 def test_a_reference_that_is_no_number_is_refused(numeric_match, reference):
     with pytest.raises(ValueError, match=f"reference 1 is {reference!r}, which is no number"):
         numeric_match.compute(predictions=["1", "2"], references=["1", reference])

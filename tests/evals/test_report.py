@@ -12,7 +12,7 @@ from evals.report.__main__ import ReportArguments, build_page, main, report
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
 from recipes.errors import InputError
-from tests.evals.run_files import CORE_22, core, lines, task, training, write, write_run
+from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
 from tests.recipes.test_page import Reader
 
 SECTIONS = (
@@ -178,6 +178,15 @@ def test_a_part_of_core_is_never_called_core(run_dir):
     # A file that claims more than its tasks is not believed.
     write(run_dir / "base" / "evals" / "core.json", core(nine, whole=True))
     assert gather(run_dir).stages[0].core.core is None
+
+
+def test_gsm8k_is_shown_both_ways_with_how_the_figures_compare(run_dir):
+    for text in written(run_dir):
+        flat, *notes = (re.sub(r"[ |\n\\]+", "", each) for each in (text, *NOTES))
+        assert "GSM8K5.0%" in flat and "GSM8K,flexible7.9%" in flat
+        assert all(note in flat for note in notes)
+    chat = gather(run_dir).stages[-1].chat
+    assert chat.chat_core is None and chat.notes == NOTES
 
 
 def test_chat_core_needs_all_five_tasks(run_dir):

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, NanoChatForCausalLM
 
 from modeling_nanochat import NanochatGPTForCausalLM
+from recipes import midtrain, sft
 from recipes.convert.__main__ import main as convert_main
 from recipes.data.corpora import open_corpus
+from recipes.data.sources import SOURCES
 from recipes.errors import InputError
 from recipes.training.models import set_special_tokens
 from tests.modeling_nanochat.tiny import random_ids, random_model
@@ -364,3 +366,19 @@ def test_nothing_is_overwritten(convert, ours, tmp_path):
     with pytest.raises(InputError, match="is there already and not empty: choose another"):
         convert(ours, tmp_path / "there", "nanochat")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("stage", [midtrain, sft])
+def test_multiple_choice_is_trained_on_in_the_words_that_the_model_knows(
+    stage, convert, ours, original, tmp_path, monkeypatch, fresh_accelerate
+):
+    def source(path, split, wording):
+        raise InputError(f"asked for in the words {wording}")
+
+    monkeypatch.setitem(SOURCES, "mmlu", source)
+    for model, wording in ((convert(original, tmp_path / "from", "ours"), "nanochat"), (ours, "plain")):
+        flags = ["--source", str(model), "--conversations", "mmlu", "--output_dir", str(tmp_path / "to")]
+        flags += ["--total_batch_size", "512"] if stage is midtrain else []
+        monkeypatch.setattr(sys, "argv", [stage.__name__, *flags])
+        with pytest.raises(InputError, match=f"asked for in the words {wording}"):
+            stage.main()

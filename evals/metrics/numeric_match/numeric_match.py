@@ -3,11 +3,12 @@
 `evaluate.load("evals/metrics/numeric_match")`
 """
 
-import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import datasets
 import evaluate
+
+from recipes.numerals import final_number, marked_number, read_number
 
 _DESCRIPTION = """\
 Share of generated texts whose final number is the right one, as GSM8K and other word problems are graded: the number
@@ -37,9 +38,6 @@ _CITATION = """\
 }
 """
 
-MARKED_NUMBER = re.compile(r"####\s*\$?\s*(-?[\d.,]*\d)")
-NUMBER = re.compile(r"(?<!\d)-?\d[\d,]*(?:\.\d+)?")
-
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class NumericMatch(evaluate.Metric):
@@ -60,29 +58,13 @@ class NumericMatch(evaluate.Metric):
             if None in texts:
                 raise ValueError(f"numeric_match: {name} {texts.index(None)} is None and no text.")
         answers = [_read_reference(text, number) for number, text in enumerate(references)]
-        matches = [_final_number(text) == answer for text, answer in zip(predictions, answers, strict=True)]
+        matches = [final_number(text) == answer for text, answer in zip(predictions, answers, strict=True)]
         return {"accuracy": sum(matches) / len(matches), "matches": matches}
-
-
-def _final_number(text: str) -> Decimal | None:
-    """The number after the last `####`, or without one the last number of the text; None if there is none."""
-    found = MARKED_NUMBER.findall(text) or NUMBER.findall(text)
-    return _read_number(found[-1]) if found else None
-
-
-def _read_number(text: str) -> Decimal | None:
-    """The number that `text` is, thousands separators allowed; None if it is none: 1.2.3."""
-    try:
-        number = Decimal(text.replace(",", ""))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
 
 
 def _read_reference(text: str, index: int) -> Decimal:
     """The number of a right answer. Raises ValueError if it is none: every text would be wrong."""
-    marked = MARKED_NUMBER.findall(text)
-    number = _read_number(marked[-1] if marked else text.strip("$% \n"))
+    number = marked_number(text) if "####" in text else read_number(text)
     if number is None:
         raise ValueError(
             f"numeric_match: reference {index} is {text!r:.60}, which is no number. Give one, or an answer that ends "

@@ -7,9 +7,10 @@ from random import Random
 
 from recipes.data.messages import user
 from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
-from recipes.data.primer.problems import draw_problem, final_answer, same_number
+from recipes.data.primer.problems import draw_problem
 from recipes.data.primer.topics import Question
 from recipes.errors import InputError
+from recipes.numerals import ends_in_number
 from tokenizer.chat import Message
 
 SYMBOLS_AND_WORDS = {"I", "He", "As"}  # "I think it is Na." speaks of no iodine
@@ -49,7 +50,7 @@ def grade(item: ExamItem, reply: str) -> bool:
     """Whether the text of the reply (of its last message, where a tool was called) is right."""
     if item.kind in ("facts", "choice"):
         return mentions(reply, item.answer) and not any(mentions(reply, other) for other in item.others)
-    return same_number(final_answer(reply), item.answer)
+    return ends_in_number(item.answer, reply)
 
 
 def mentions(text: str, words: str) -> bool:

@@ -7,7 +7,6 @@ each, so a model can be asked about numbers, and in words, that it has never see
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from random import Random
 
@@ -38,7 +37,6 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a // b,
 }
-NUMBER = re.compile(r"(?<!\d)-?\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -195,17 +193,3 @@ def solution_messages(problem: Problem) -> list[Message]:
 def problem_conversation(problem: Problem) -> list[Message]:
     """The question and its solution."""
     return [user(problem.question), *solution_messages(problem)]
-
-
-def final_answer(text: str) -> str | None:
-    """The last number of a reply, without thousands separators; None if there is none."""
-    found = NUMBER.findall(text)
-    return found[-1].replace(",", "") if found else None
-
-
-def same_number(a: str | None, b: str | None) -> bool:
-    """Whether two texts stand for the same number: 1400, 1,400 and 1400.0 do. What is no number equals nothing."""
-    try:
-        return a is not None and b is not None and Decimal(a.replace(",", "")) == Decimal(b.replace(",", ""))
-    except InvalidOperation:
-        return False

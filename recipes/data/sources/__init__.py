@@ -43,7 +43,9 @@ def _embedded(name: str, conversations: Callable[[str], Iterator[list[Message]]]
     return open_embedded
 
 
-Source = Callable[[str | None, str], datasets.Dataset]  # (path or None for the Hub, split) -> column `messages`
+# (path or None for the Hub, split) -> column `messages`; those of multiple choice also take its wording.
+Source = Callable[..., datasets.Dataset]
+MULTIPLE_CHOICE_SOURCES = ("mmlu", "arc_easy", "arc_challenge")
 SOURCES: dict[str, Source] = {
     "primer": open_primer,
     "smoltalk": open_smoltalk,

@@ -1,5 +1,6 @@
 """Multiple choice: MMLU and ARC, answered by a letter."""
 
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -8,7 +9,7 @@ import datasets
 from recipes.data.messages import assistant, render_multiple_choice, user
 from recipes.data.sources.tables import Table
 from recipes.errors import InputError
-from tokenizer.chat import Message
+from tokenizer.chat import NANOCHAT, PLAIN, Message
 
 MMLU = Table(
     name="mmlu",
@@ -29,39 +30,47 @@ ARC_EASY, ARC_CHALLENGE = (
 )
 
 
-def open_mmlu(path: str | None, split: str) -> datasets.Dataset:
+def open_mmlu(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
     """Conversations of MMLU; those to train on are its 100K auxiliary ones."""
-    return MMLU.conversations(path, split, render_mmlu)
+    return MMLU.conversations(path, split, render_mmlu, wording=wording)
 
 
-def open_arc_easy(path: str | None, split: str) -> datasets.Dataset:
+def open_arc_easy(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
     """Conversations of ARC-Easy."""
-    return ARC_EASY.conversations(path, split, render_arc)
+    return ARC_EASY.conversations(path, split, render_arc, wording=wording)
 
 
-def open_arc_challenge(path: str | None, split: str) -> datasets.Dataset:
+def open_arc_challenge(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
     """Conversations of ARC-Challenge."""
-    return ARC_CHALLENGE.conversations(path, split, render_arc)
+    return ARC_CHALLENGE.conversations(path, split, render_arc, wording=wording)
 
 
-def render_mmlu(row: dict[str, Any]) -> list[Message]:
+def render_mmlu(row: dict[str, Any], wording: str = PLAIN) -> list[Message]:
     """A row of MMLU, whose answer is the position of the right choice."""
-    return _exam(row["question"], row["choices"], row["answer"])
+    return _exam(row["question"], row["choices"], row["answer"], wording, offered_letters(row, wording))
 
 
-def render_arc(row: dict[str, Any]) -> list[Message]:
-    """A row of ARC. Some of its questions label the choices 1, 2, 3, ...; ours are A, B, C, ... always."""
+def render_arc(row: dict[str, Any], wording: str = PLAIN) -> list[Message]:
+    """A row of ARC, whose answer is the label of the right choice."""
     choices, labels = (row["choices"].get(key) for key in ("text", "label"))
     if not (isinstance(choices, list) and isinstance(labels, list) and len(choices) == len(labels)):
         raise InputError("its choices are not a list of texts with a list of as many labels")
     if row["answerKey"] not in labels:
-        raise InputError(f"the answer {row['answerKey']!r} is none of the labels {', '.join(labels)}")
-    return _exam(row["question"], choices, labels.index(row["answerKey"]))
+        raise InputError(f"the answer {row['answerKey']!r} is none of the labels {', '.join(map(str, labels))}")
+    return _exam(row["question"], choices, labels.index(row["answerKey"]), wording, offered_letters(row, wording))
 
 
-def _exam(question: str, choices: list[str], answer: int) -> list[Message]:
-    if not 0 <= answer < len(choices) <= len(ascii_uppercase):
+def offered_letters(row: dict[str, Any], wording: str = PLAIN) -> Sequence[str]:
+    """What the answer to a row is one of: A, B, C, ...; nanochat keeps the 1, 2, 3, ... that some rows of ARC have."""
+    choices = row["choices"]
+    if isinstance(choices, dict) and wording == NANOCHAT:
+        return choices["label"]
+    return ascii_uppercase[: len(choices["text"] if isinstance(choices, dict) else choices)]
+
+
+def _exam(question: str, choices: list[str], answer: int, wording: str, letters: Sequence[str]) -> list[Message]:
+    if not 0 <= answer < len(choices) == len(letters):
         raise InputError(f"the answer {answer} is none of the {len(choices)} choices")
-    if not all(isinstance(choice, str) for choice in choices):
+    if not all(isinstance(text, str) for text in (*choices, *letters)):
         raise InputError("one of its choices is not text")
-    return [user(render_multiple_choice(question, choices)), assistant(ascii_uppercase[answer])]
+    return [user(render_multiple_choice(question, choices, wording, letters)), assistant(letters[answer])]

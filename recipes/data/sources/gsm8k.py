@@ -10,6 +10,7 @@ from recipes.data.messages import assistant, calculator_call, user
 from recipes.data.sources.tables import Table
 from recipes.errors import InputError
 from recipes.inference.calculator import calculator
+from recipes.numerals import marked_number
 from tokenizer.chat import Message
 
 GSM8K = Table(
@@ -20,7 +21,6 @@ GSM8K = Table(
     splits={"train": ("train",), "validation": ("test",), "test": ("test",)},
 )
 ANNOTATION = re.compile(r"<<(.*?)>>", re.DOTALL)  # <<48/2=24>>
-FINAL_ANSWER = re.compile(r"####\s*\$?\s*(-?[\d.,]*\d)")
 
 
 def open_gsm8k(path: str | None, split: str) -> datasets.Dataset:
@@ -39,9 +39,9 @@ def gsm8k_problems(path: str | None = None, split: str = "train") -> datasets.Da
 
 
 def gsm8k_answer(text: str) -> str | None:
-    """The number after the last `####`, without thousands separators; None if there is none."""
-    found = FINAL_ANSWER.findall(text)
-    return found[-1].replace(",", "") if found else None
+    """The number after the last `####`, in digits and a minus alone; None if there is none."""
+    number = marked_number(text)
+    return None if number is None else f"{number:f}"
 
 
 def render_gsm8k(row: dict[str, Any]) -> list[Message]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from datasets.fingerprint import Hasher
 
 from recipes.data import messages
-from recipes.data.messages import CONVERSATIONS, check_messages
+from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, tell_empty_answers
 from recipes.data.readers import what_instead
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
@@ -73,25 +73,34 @@ class Table:
         return rows.select_columns(list(self.columns))
 
     def conversations(
-        self, path: str | None, split: str, render: Callable[[dict[str, Any]], list[Message]]
+        self, path: str | None, split: str, render: Callable[..., list[Message]], **options: Any
     ) -> datasets.Dataset:
-        """The rows of a split as conversations. Raises `InputError` naming the first row that gives no sound one."""
+        """The rows of a split as conversations, each `render(row, **options)`; those with an empty answer left out.
+
+        Raises `InputError` naming the first row that does not give a sound one.
+        """
         rows = self.open(path, split)
 
-        def converse(row: dict[str, Any], number: int) -> dict[str, list[Message]]:
-            try:
-                return {"messages": check_messages(render(row))}
-            except InputError as error:
-                raise InputError(f"{path or self.repository}, {split} row {number}: {error}") from None
+        def converse(batch: dict[str, list], numbers: list[int]) -> dict[str, list[list[Message]]]:
+            talks = []
+            for number, *values in zip(numbers, *batch.values(), strict=True):
+                try:
+                    talks.append(check_messages(render(dict(zip(batch, values, strict=True)), **options)))
+                except InputError as error:
+                    raise InputError(f"{path or self.repository}, {split} row {number}: {error}") from None
+            return {"messages": [messages for messages in talks if has_answers(messages)]}
 
-        return rows.map(
+        conversations = rows.map(
             converse,
+            batched=True,
             with_indices=True,
             remove_columns=rows.column_names,
             features=CONVERSATIONS,
-            new_fingerprint=_fingerprint(rows, render),
+            new_fingerprint=_fingerprint(rows, render, options),
             desc=f"Read {self.name}",
         )
+        tell_empty_answers(f"{path or self.repository}, {split}", len(rows), kept=len(conversations))
+        return conversations
 
     def _find(self, root: Path, split: str) -> list[str]:
         """The file `root`, or the split's sorted files below a directory: in the layout of the Hub or side by side."""
@@ -160,11 +169,11 @@ def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Itera
         yield {column: row[column] for column in columns}
 
 
-def _fingerprint(rows: datasets.Dataset, render: Callable) -> str:
+def _fingerprint(rows: datasets.Dataset, render: Callable, options: dict[str, Any]) -> str:
     """Names the rendered rows in the cache. Left alone, `datasets` would not see a change of what `render` calls."""
     modules = (sys.modules[render.__module__], messages, calculator)
     code = [inspect.getsource(module) for module in modules]
-    return Hasher.hash([rows._fingerprint, render.__qualname__, *code])
+    return Hasher.hash([rows._fingerprint, render.__qualname__, options, *code])
 
 
 def _kind(feature: Any) -> str:

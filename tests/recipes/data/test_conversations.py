@@ -10,6 +10,7 @@ from recipes.data import sources
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import CONVERSATIONS, assistant, calculator_call, user
 from recipes.data.mixtures import MIXTURES, read_mixture
+from recipes.data.readers import warn_once
 from recipes.errors import InputError
 from tokenizer.samples import DOMAINS
 from tokenizer.train import train_tokenizer
@@ -182,6 +183,51 @@ def test_what_does_not_exist_is_told(spec, complaint):
     assert complaint in str(error.value)
 
 
+# Empty answers
+
+
+EMPTY = [[user("?"), assistant(blank)] for blank in ("", " \n", "\u3000")]
+EMPTY += [[*TALKS[0], user("And?"), assistant("")], [*ADDED[:-1], assistant("")]]
+CALL_ALONE = [user("2 + 2?"), *calculator_call("", "2+2", "4"), assistant("4.")]
+
+
+def write_smoltalk(directory, talks):
+    for split in ("train", "test"):
+        write(directory / f"{split}.jsonl", [{"messages": talk} for talk in talks])
+    return f"smoltalk:{directory}"
+
+
+def write_file(directory, talks):
+    return write(directory / "some.jsonl", talks)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    warn_once.cache_clear()
+
+
+@pytest.mark.parametrize("write_talks", [write_file, write_smoltalk])
+def test_conversations_with_an_empty_answer_are_left_out_and_counted(write_talks, tmp_path, caplog, own_cache):
+    spec = write_talks(tmp_path, [*TALKS, *EMPTY, CALL_ALONE])
+    talks = talks_of(spec) + (talks_of(spec, split="validation") if write_talks is write_file else [])
+    assert sorted(talks, key=str) == sorted([*TALKS, CALL_ALONE], key=str)
+    counts = "left out 5 of 406 conversations, in which an answer is empty"
+    assert sum(counts in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("write_talks", [write_file, write_smoltalk])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_nothing_but_empty_answers_is_nothing_to_learn_from(write_talks, split, tmp_path, own_cache, talks):
+    spec = write_talks(tmp_path, EMPTY * 10)
+    (tmp_path / "mix.yaml").write_text(f"[{{source: '{talks}'}}, {{source: '{spec}'}}]")
+    for each in (spec, tmp_path / "mix.yaml"):
+        with pytest.raises(InputError) as error:
+            open_conversations(str(each), split)
+        assert str(error.value).startswith(spec.removeprefix("smoltalk:"))
+        assert "there is nothing to learn from: in each of 50 conversations an answer is empty" in str(error.value)
+
+
 # Mixtures
 
 
@@ -248,6 +294,9 @@ def test_a_part_may_name_its_path_apart(tmp_path):
         ("[{source: many, path: 3}]", "entry 1: path is 3 where text is expected"),
         ("[{source: many, epochs: 1, weight: 1}]", "entry 1 has both epochs and a weight"),
         ("[{source: many, weight: 1}, {source: few}]", "1 of 2 entries have a weight; give one to all"),
+        ("[{source: many, rows: 2024-05-32}]", "is not valid YAML"),
+        (f"[{{source: many, rows: {'1' * 5_000}}}]", "is not valid YAML"),
+        ("[" * 10_000, "is not valid YAML"),
         ("[{source: mny}]", "no conversations called 'mny': did you mean many?"),
         ("[{source: mix.yaml}]", "no conversations called 'mix.yaml'"),
     ],

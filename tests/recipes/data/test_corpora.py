@@ -16,7 +16,7 @@ import pytest
 
 from recipes.data.corpora import document_hash, open_corpus, split_builder
 from recipes.data.primer import primer_documents
-from recipes.data.readers import _warn_once, check_file, read_documents
+from recipes.data.readers import check_file, read_documents, warn_once
 from recipes.errors import InputError
 
 TEXTS = [f"Document number {number}." for number in range(400)]
@@ -63,7 +63,7 @@ def train_texts(path, **options):
 
 @pytest.fixture(autouse=True)
 def warnings_are_news():
-    _warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 # What can be opened

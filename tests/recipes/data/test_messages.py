@@ -6,12 +6,14 @@ import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer, PretrainedConfig
 
 from recipes.data.messages import (
     CONVERSATIONS,
     assistant,
     calculator_call,
     check_messages,
+    choice_wording,
     fit_conversation,
     render_multiple_choice,
     user,
@@ -163,6 +165,36 @@ def test_an_answer_to_another_call_is_told():
 def test_multiple_choice_puts_the_letter_after_its_choice():
     rendered = render_multiple_choice("Which is red?", ["grass", "blood"])
     assert rendered == "Which is red?\n- grass=A\n- blood=B\nRespond only with the letter."
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "model_type", "wording"),
+    [
+        ({}, "gpt2", "plain"),
+        ({}, "nanochat", "nanochat"),  # transformers' own class, whose models come from there
+        ({"multiple_choice": "plain"}, "nanochat", "plain"),
+        ({"multiple_choice": "nanochat"}, "nanochat_gpt", "nanochat"),
+    ],
+)
+def test_multiple_choice_is_worded_as_the_chat_format_says(tokenizer, tmp_path, kwargs, model_type, wording):
+    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config.pop("multiple_choice") == "plain", "written by our training"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | kwargs))
+    loaded, config = AutoTokenizer.from_pretrained(tmp_path), PretrainedConfig()
+    config.model_type = model_type
+    assert choice_wording(loaded, config) == wording
+    loaded.save_pretrained(tmp_path / "again")
+    assert choice_wording(AutoTokenizer.from_pretrained(tmp_path / "again"), config) == wording
+
+
+@pytest.mark.parametrize("words", ["brief", 5, ["plain"], None])
+def test_words_that_nobody_knows_are_told(tokenizer, monkeypatch, words):
+    monkeypatch.setitem(tokenizer.init_kwargs, "multiple_choice", words)
+    with pytest.raises(
+        InputError, match="multiple_choice in tokenizer_config.json is .*: choose one of plain, nanochat"
+    ):
+        choice_wording(tokenizer, PretrainedConfig())
 
 
 # Fitting to the context

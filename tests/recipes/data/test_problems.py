@@ -11,11 +11,9 @@ from recipes.data.primer.problems import (
     STORIES,
     Problem,
     draw_problem,
-    final_answer,
     has_reserved_numbers,
     problem_conversation,
     problems,
-    same_number,
     solution_messages,
 )
 from recipes.errors import InputError
@@ -126,25 +124,3 @@ def test_splits_and_steps_that_do_not_exist_are_input_errors():
         problems("test", 1, 10)
     with pytest.raises(InputError, match="4 steps.*1, 2 or 3"):
         problems("train", 4, 10)
-
-
-@pytest.mark.parametrize(
-    "text, number",
-    [
-        ("The answer is 14.", "14"),
-        ("12 and then 1,234.", "1234"),
-        ("It is -3", "-3"),
-        ("17-3 = 14", "14"),
-        ("That is 2.50 dollars, 7 less", "7"),
-        ("0.5.", "0.5"),
-        ("no number", None),
-        ("", None),
-    ],
-)
-def test_the_final_answer_is_the_last_number(text, number):
-    assert final_answer(text) == number
-
-
-def test_numbers_are_compared_as_numbers():
-    assert same_number("14", "14.0") and same_number("1,400", "1400") and same_number("-3", "-3")
-    assert not same_number("14", "41") and not same_number(None, "14") and not same_number("14", "x")

@@ -51,6 +51,23 @@ def test_mmlu_trains_on_its_auxiliary_set_and_is_answered_by_a_letter(tmp_path):
     assert test == [[user(asked), assistant("A")]]
 
 
+def test_exams_to_train_on_are_put_in_the_words_of_the_models_chat_format(tmp_path):
+    write_parquet(
+        tmp_path / "train.parquet",
+        [{"question": "?", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"}],
+    )
+    write_parquet(tmp_path / "auxiliary_train.parquet", [MMLU_ROW])
+    (tmp_path / "mix.yaml").write_text(f"[{{source: 'mmlu:{tmp_path}'}}, {{source: 'arc_easy:{tmp_path}'}}]")
+    asked = "Multiple Choice question: ?\n- a={}\n- b={}\n\nRespond only with the letter of the correct answer."
+    for _ in range(2):  # neither is taken for the other out of the cache
+        talks = [row["messages"] for row in open_conversations(str(tmp_path / "mix.yaml"), wording="nanochat")]
+        assert sorted(talks, key=str) == [
+            [user(asked.format(*letters)), assistant(letters[1])] for letters in ("12", "AB")
+        ]
+        talks = [row["messages"] for row in open_conversations(str(tmp_path / "mix.yaml"))]
+        assert talks == [[user("?\n- a=A\n- b=B\nRespond only with the letter."), assistant("B")]] * 2
+
+
 @pytest.mark.parametrize("labels", ["ABC", "123"])
 def test_arc_is_answered_by_a_letter_however_its_choices_are_labelled(tmp_path, labels):
     choices = {"text": ["snow", "blood", "coal"], "label": list(labels)}
