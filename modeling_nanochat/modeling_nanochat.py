@@ -87,7 +87,9 @@ def soft_cap(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
     return 2 * cap * torch.sigmoid(logits * (2 / cap)) - cap  # tanh by way of exp: three times as fast on a CPU
 
 
-def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap: float | None):
+def cross_entropy_and_gradient(
+    logits: torch.Tensor, targets: torch.Tensor, cap: float | None, needs_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Summed cross-entropy of soft-capped `logits` (n, V) and its gradient by them (n, V), in the logits' dtype."""
     compute_dtype, logits = logits.dtype, logits.float()
     labelled = (targets != IGNORE_INDEX)[:, None]
@@ -95,7 +97,7 @@ def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap:
     capped, slope = logits, 1.0
     if cap is not None:
         tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # by way of exp: twice as fast on a CPU
-        capped, slope = cap * tanh, 1 - tanh.square()
+        capped = cap * tanh
     if cap is None or cap > LARGEST_SAFE_EXPONENT:
         capped = capped - capped.amax(dim=-1, keepdim=True)
     exponentials = torch.exp(capped)
@@ -107,6 +109,10 @@ def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap:
 
 
 class LinearCrossEntropy(torch.autograd.Function):
+    if not needs_gradient:
+        return loss, None
+    if cap is not None:
+        slope = 1 - tanh.square()
     """Summed cross-entropy of the head's soft-capped logits, a chunk of tokens at a time.
 
     The gradients are computed in the forward pass, while a chunk's logits are there, so backward needs no logits:
@@ -121,30 +127,30 @@ class LinearCrossEntropy(torch.autograd.Function):
         budget = LOSS_CHUNK_BYTES_CPU if device == "cpu" else LOSS_CHUNK_BYTES_ACCELERATOR
         chunk = max(1, budget // (4 * weight.size(0)))
         hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
-        needs_gradient = any(ctx.needs_input_grad)
+        by_hidden, by_weight = ctx.needs_input_grad[:2]
 
         loss = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradients = []
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if by_weight else None
         for h, t in zip(hidden_low.split(chunk), targets.split(chunk), strict=True):
-            chunk_loss, gradient = cross_entropy_and_gradient(h @ weight_low.T, t, cap)
+            chunk_loss, gradient = cross_entropy_and_gradient(h @ weight_low.T, t, cap, by_hidden or by_weight)
             loss = loss + chunk_loss
-            if needs_gradient:
+            if by_hidden:
                 hidden_gradients.append(gradient @ weight_low)
                 weight_gradient += gradient.T @ h
-        if needs_gradient:
-            ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient)
-            ctx.dtypes = hidden.dtype, weight.dtype
+        ctx.save_for_backward(torch.cat(hidden_gradients) if by_hidden else None, weight_gradient)
+        ctx.dtypes = hidden.dtype, weight.dtype
         return loss
 
     @staticmethod
+            if by_weight:
     @once_differentiable
     def backward(ctx, grad_output):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
         return (
-            (hidden_gradient * grad_output).to(hidden_dtype),
-            (weight_gradient * grad_output).to(weight_dtype),
+            None if hidden_gradient is None else (hidden_gradient * grad_output).to(hidden_dtype),
+            None if weight_gradient is None else (weight_gradient * grad_output).to(weight_dtype),
             None,
             None,
         )
