@@ -1,14 +1,41 @@
 """The model alone: all that `from_pretrained` needs, copied into every checkpoint."""
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from .configuration_nanochat import NanochatGPTConfig
-from .modeling_nanochat import NanochatGPTForCausalLM, NanochatGPTModel
+from .modeling_nanochat import (
+    NanochatGPTForCausalLM,
+    NanochatGPTForQuestionAnswering,
+    NanochatGPTForSequenceClassification,
+    NanochatGPTForTokenClassification,
+    NanochatGPTModel,
+)
 
 AutoConfig.register(NanochatGPTConfig.model_type, NanochatGPTConfig)
-AutoModelForCausalLM.register(NanochatGPTConfig, NanochatGPTForCausalLM)
-# save_pretrained then writes these files beside the weights, so that trust_remote_code finds them.
 NanochatGPTConfig.register_for_auto_class()
-NanochatGPTForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+for auto_class, model_class in {
+    AutoModel: NanochatGPTModel,
+    AutoModelForCausalLM: NanochatGPTForCausalLM,
+    AutoModelForSequenceClassification: NanochatGPTForSequenceClassification,
+    AutoModelForTokenClassification: NanochatGPTForTokenClassification,
+    AutoModelForQuestionAnswering: NanochatGPTForQuestionAnswering,
+}.items():
+    auto_class.register(NanochatGPTConfig, model_class)
+    # save_pretrained then writes these files beside the weights, so that trust_remote_code finds them.
+    model_class.register_for_auto_class(auto_class.__name__)
 
-__all__ = ["NanochatGPTConfig", "NanochatGPTForCausalLM", "NanochatGPTModel"]
+__all__ = [
+    "NanochatGPTConfig",
+    "NanochatGPTForCausalLM",
+    "NanochatGPTForQuestionAnswering",
+    "NanochatGPTForSequenceClassification",
+    "NanochatGPTForTokenClassification",
+    "NanochatGPTModel",
+]

@@ -24,6 +24,8 @@ class NanochatGPTConfig(PretrainedConfig):
             karpathy/nanochat's models of 2025 do with "bfloat16"; None: no more than the hidden states are.
         final_logit_softcapping: logits z become cap x tanh(z / cap).
         attention_dropout: probability of dropping an attention weight while training.
+        bos_token_id, eos_token_id, pad_token_id: ids of the special tokens, if there are any. transformers reads them
+            from every config, and its base class does not define them.
     """
 
     model_type = "nanochat_gpt"
@@ -53,6 +55,9 @@ class NanochatGPTConfig(PretrainedConfig):
         attention_dropout: float = 0.0,
         use_cache: bool = True,
         tie_word_embeddings: bool = False,
+        bos_token_id: int | None = None,
+        eos_token_id: int | list[int] | None = None,
+        pad_token_id: int | None = None,
         **kwargs,
     ) -> None:
         self.vocab_size = vocab_size
@@ -69,6 +74,9 @@ class NanochatGPTConfig(PretrainedConfig):
         self.final_logit_softcapping = final_logit_softcapping
         self.attention_dropout = attention_dropout
         self.use_cache = use_cache
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        self.pad_token_id = pad_token_id
         if hidden_size % num_attention_heads or num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"hidden_size {hidden_size} must be a multiple of num_attention_heads {num_attention_heads}, "

@@ -1,12 +1,13 @@
-"""What makes `generate` fast: keys and values with room for more, and little ado about a single new token.
+"""What makes `generate` fast: the state that its steps share, for the short way a single new token takes.
 
-`generate` stays transformers' own, with all its options. It asks `prepare_inputs_for_generation` for the inputs of
-each step. There we give a dynamic cache layers that grow in place; and where a step is of the common kind (one new
-token a row, a model that is its weights and nothing else) we add `linear`, which lets the forward pass take its short
-way. Every other step goes the way of transformers.
+`generate` stays transformers' own, with all its options, and so do its caches and the inputs of each step. While it
+runs, `current_decoding` holds room for the keys and values to come, and on a CPU the weights in the layout that its
+products want. The model's forward pass looks there, and takes its short way (`NanochatGPTModel.decode`) where it can.
+Nothing of this outlives the call: neither weights that change later nor a copied or stored cache can go wrong by it.
 """
 
-from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
 
 import torch
 from torch import nn
@@ -14,81 +15,116 @@ from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import GenerationMixin
 
-SPARE_TOKENS = 256  # that a RoomyLayer allocates beyond those it holds
-# With anything else a step is asked for more than the next token's logits.
-SINGLE_TOKEN_OPTIONS = {"use_cache", "logits_to_keep", "inputs_embeds"}
+SPARE_TOKENS = 256  # to come, that keys and values get room for
+SINGLE_TOKEN_OPTIONS = {"position_ids", "use_cache", "logits_to_keep"}
 
 
-class RoomyLayer(DynamicLayer):
-    """The past of one layer, with room for more; a DynamicLayer copies all of it for every token."""
-
-    room: torch.Tensor | None = None  # (2, B, K, allocated tokens, d): keys and values
-    written: torch.Tensor | None = None  # the keys as the last update left them, a view of `room`
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All keys and values (B, K, S, d), once the new ones (B, K, T, d) are written."""
-        if key_states.requires_grad:  # backward wants what it saved untouched
-            return super().update(key_states, value_states, *args, **kwargs)
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        seen = self.get_seq_length()
-        length = seen + key_states.size(2)
-        # Keys that are not those last written have been cropped, reordered for beams, moved or reset.
-        if self.keys is not self.written or length > self.room.size(3):
-            B, K, _, d = key_states.shape
-            self.room = key_states.new_empty(2, B, K, length + SPARE_TOKENS, d)
-            if seen:
-                self.room[0, :, :, :seen], self.room[1, :, :, :seen] = self.keys, self.values
-        self.room[0, :, :, seen:length] = key_states
-        self.room[1, :, :, seen:length] = value_states
-        self.keys, self.values = self.room[:, :, :, :length].unbind()
-        self.written = self.keys
-        return self.keys, self.values
-
-
-def plain_linear(x: torch.Tensor, matrix: nn.Linear) -> torch.Tensor:
-    """x @ W.T by the weight alone, without the module's call."""
-    return F.linear(x, matrix.weight)
-
-
-class PackedLinear:
-    """x @ W.T on a CPU, with W laid out for oneDNN once; a plain product of a few rows lays it out every time.
-
-    As torch.compile does it, by operators of torch that are not public: `can_pack` looks whether they are there.
-    Lives as long as one call of `generate`'s cache, within which no weight changes; holds a copy of every matrix.
-    """
+class Decoding:
+    """The state that the steps of one call of `generate` share."""
 
     def __init__(self) -> None:
-        self.packed = {}
+        self.rooms: dict[DynamicLayer, Room] = {}
+        self.packed: dict[nn.Module, tuple] = {}  # weight, its version, and its copy
 
-    def __call__(self, x: torch.Tensor, matrix: nn.Linear) -> torch.Tensor:
-        if matrix not in self.packed:
-            self.packed[matrix] = torch.ops.mkldnn._reorder_linear_weight(matrix.weight.detach(), x.size(0))
-        x = x.to(matrix.weight.dtype)  # attention under autocast gives another
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed[matrix], None, "none", [], "")
+    def update(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All keys and values (B, K, S, d) of `layer`, once those of one new token (B, K, 1, d) are added.
 
-    def __getstate__(self) -> dict:
-        """A copied or pickled cache packs anew: the packed weights can be neither copied nor stored."""
-        return {"packed": {}}
+        The same as `layer.update`, which copies all of them for every token.
+        """
+        if key.shape[:2] != layer.keys.shape[:2] or key.dtype != layer.keys.dtype:
+            return layer.update(key, value)  # which says what does not fit
+        room = self.rooms.get(layer)
+        if room is None or not room.continues(layer):
+            room = self.rooms[layer] = Room(layer)
+        return room.append(layer, key, value)
+
+    def linear(self, x: torch.Tensor, matrix: nn.Module) -> torch.Tensor:
+        """`matrix(x)` for x (B, 1, D): by the weight alone where `matrix` is nothing else.
+
+        A product of several rows in fp32 on a CPU is faster by a copy of the weight laid out for oneDNN; a plain one
+        lays it out every time. As torch.compile does it, by operators of torch that are not public.
+        """
+        parameters = matrix._parameters  # quicker than by attributes
+        weight = parameters.get("weight")
+        if (
+            weight is None
+            or parameters.get("bias") is not None
+            or type(matrix).forward is not nn.Linear.forward
+            or not is_bare(matrix)
+        ):
+            return matrix(x)  # adapted, quantized, parametrized, hooked
+        if x.size(0) == 1:  # reads each weight once either way
+            return F.linear(x, weight)
+        known, version, packed = self.packed.get(matrix, (None, None, None))
+        if weight is not known or weight._version != version:
+            packed = pack(weight, rows=x.size(0))
+            self.packed[matrix] = weight, weight._version, packed
+        if packed is None:
+            return F.linear(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
 
-def can_pack(weight: torch.Tensor) -> bool:
-    """Whether products by `weight` may go through PackedLinear: fp32 on a CPU, and nothing to differentiate."""
+class Room:
+    """The keys and values of one cache layer, with room for more to be written behind them."""
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        B, K, S, d = layer.keys.shape
+        self.tokens = S + SPARE_TOKENS
+        self.keys, self.values = layer.keys.new_empty(2, B, K, self.tokens, d).unbind()
+        self.keys[:, :, :S], self.values[:, :, :S] = layer.keys, layer.values
+        self.shown = layer.keys, layer.values
+
+    def continues(self, layer: DynamicLayer) -> bool:
+        """Whether there is room, and `layer` still holds what it was shown last: not cropped, reordered or moved."""
+        keys, values = self.shown
+        return layer.keys is keys and layer.values is values and keys.size(2) < self.tokens
+
+    def append(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one more token, and show `layer` everything up to there."""
+        S = layer.keys.size(2)
+        self.keys.narrow(2, S, 1).copy_(key)
+        self.values.narrow(2, S, 1).copy_(value)
+        layer.keys, layer.values = self.shown = self.keys.narrow(2, 0, S + 1), self.values.narrow(2, 0, S + 1)
+        return self.shown
+
+
+def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
+    """A copy of `weight` laid out for products of `rows` rows; None unless it is a plain one in fp32 on a CPU."""
+    if (
+        weight.device.type != "cpu"
+        or weight.dtype != torch.float32
+        or type(weight) is not nn.Parameter  # torchao has types of its own
+        or torch.is_autocast_enabled("cpu")
+        or not torch.backends.mkldnn.is_available()
+        or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        or not hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
+        return None
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+
+
+def is_bare(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
+    """Whether `module` is a `kind` and calling it does what its class says: no hooks, no `forward` of its own."""
     return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
+        (kind is None or type(module) is kind)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and "forward" not in vars(module)
     )
+
+
+current_decoding: ContextVar[Decoding | None] = ContextVar("current_decoding", default=None)
 
 
 class NanochatGPTGenerationMixin(GenerationMixin):
     """transformers' `generate`, with a short way for the step that takes nearly all of its time."""
+
+    @wraps(GenerationMixin.generate)
+    def generate(self, *args, **kwargs):
+        token = current_decoding.set(Decoding())
+        try:
+            return super().generate(*args, **kwargs)
+        finally:
+            current_decoding.reset(token)
 
     def prepare_inputs_for_generation(
         self,
@@ -96,49 +132,28 @@ class NanochatGPTGenerationMixin(GenerationMixin):
         next_sequence_length: int | None = None,
         past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         is_first_iteration: bool | None = False,
-        position_ids: torch.LongTensor | None = None,
         **kwargs,
     ) -> dict:
-        """Inputs of the next forward pass: as transformers makes them, or of a single token after a dynamic cache."""
-        if type(past_key_values) is DynamicCache and not past_key_values.offloading:
-            if is_first_iteration:
-                make_room(past_key_values)
-                past_key_values.linear = self.linear_for_single_tokens(batch=input_ids.size(0))
-            elif (
-                next_sequence_length == 1
-                and getattr(past_key_values, "linear", None) is not None
-                and position_ids is not None
-                and kwargs.keys() <= SINGLE_TOKEN_OPTIONS
-                and input_ids.device == self.lm_head.weight.device
-            ):
-                return {
-                    "input_ids": input_ids[:, -1:],
-                    "position_ids": position_ids[:, -1:],
-                    "past_key_values": past_key_values,
-                    "attention_mask": attention_mask,
-                    "linear": past_key_values.linear,
-                }
+        """Inputs of the next forward pass as transformers makes them; of a single token without its detours."""
+        if (
+            next_sequence_length == 1
+            and not is_first_iteration
+            and type(past_key_values) is DynamicCache
+            and kwargs.keys() <= SINGLE_TOKEN_OPTIONS
+            and input_ids.device == self.device
+        ):
+            inputs = {"input_ids": input_ids[:, -1:], "past_key_values": past_key_values, **kwargs}
+            if inputs.get("position_ids") is not None:
+                inputs["position_ids"] = inputs["position_ids"][:, -1:]
+            return inputs if attention_mask is None else inputs | {"attention_mask": attention_mask}
         return super().prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,
             attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
             is_first_iteration=is_first_iteration,
-            position_ids=position_ids,
             **kwargs,
         )
-
-    def linear_for_single_tokens(self, batch: int) -> Callable[[torch.Tensor, nn.Linear], torch.Tensor] | None:
-        """The product to decode `batch` rows by, or None where steps must go through the modules."""
-        if not self.is_plain():
-            return None
-        # One row reads each weight once either way.
-        return PackedLinear() if batch > 1 and can_pack(self.lm_head.weight) else plain_linear
-
-
-def make_room(cache: DynamicCache) -> None:
-    """Turn the layers of `cache` that are still empty into layers that grow in place."""
-    cache.layers = [
-        RoomyLayer() if type(layer) is DynamicLayer and not layer.is_initialized else layer for layer in cache.layers
-    ]

@@ -12,10 +12,16 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers import AutoModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_layers import (
+    GenericForQuestionAnswering,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    GradientCheckpointingLayer,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -24,7 +30,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_nanochat import NanochatGPTConfig
-from .generation_nanochat import NanochatGPTGenerationMixin
+from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, current_decoding, is_bare
 
 # Bytes of fp32 logits alive at once while training: what fits a CPU's cache, and what keeps a GPU busy.
 LOSS_CHUNK_BYTES_CPU = 16 * 2**20
@@ -87,7 +93,9 @@ def soft_cap(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
     return 2 * cap * torch.sigmoid(logits * (2 / cap)) - cap  # tanh by way of exp: three times as fast on a CPU
 
 
-def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap: float | None):
+def cross_entropy_and_gradient(
+    logits: torch.Tensor, targets: torch.Tensor, cap: float | None, needs_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Summed cross-entropy of soft-capped `logits` (n, V) and its gradient by them (n, V), in the logits' dtype."""
     compute_dtype, logits = logits.dtype, logits.float()
     labelled = (targets != IGNORE_INDEX)[:, None]
@@ -95,12 +103,16 @@ def cross_entropy_and_gradient(logits: torch.Tensor, targets: torch.Tensor, cap:
     capped, slope = logits, 1.0
     if cap is not None:
         tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # by way of exp: twice as fast on a CPU
-        capped, slope = cap * tanh, 1 - tanh.square()
+        capped = cap * tanh
     if cap is None or cap > LARGEST_SAFE_EXPONENT:
         capped = capped - capped.amax(dim=-1, keepdim=True)
     exponentials = torch.exp(capped)
     sums = exponentials.sum(dim=-1, keepdim=True)
     loss = ((sums.log() - capped.gather(-1, index)) * labelled).sum()
+    if not needs_gradient:
+        return loss, None
+    if cap is not None:
+        slope = 1 - tanh.square()
     one_hot = torch.arange(logits.size(-1), device=logits.device) == index
     gradient = (exponentials / sums - one_hot.float()) * slope
     return loss, gradient.mul(labelled).to(compute_dtype)
@@ -110,7 +122,8 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of the head's soft-capped logits, a chunk of tokens at a time.
 
     The gradients are computed in the forward pass, while a chunk's logits are there, so backward needs no logits:
-    three matrix products in all where recomputation would take four (as in Liger Kernel, arXiv 2410.10989).
+    three matrix products in all where recomputation would take four (as in Liger Kernel, arXiv 2410.10989). Those that
+    nobody wants, in evaluation or by a frozen weight, are left out.
     """
 
     @staticmethod
@@ -121,20 +134,20 @@ class LinearCrossEntropy(torch.autograd.Function):
         budget = LOSS_CHUNK_BYTES_CPU if device == "cpu" else LOSS_CHUNK_BYTES_ACCELERATOR
         chunk = max(1, budget // (4 * weight.size(0)))
         hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
-        needs_gradient = any(ctx.needs_input_grad)
+        by_hidden, by_weight = ctx.needs_input_grad[:2]
 
         loss = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradients = []
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if by_weight else None
         for h, t in zip(hidden_low.split(chunk), targets.split(chunk), strict=True):
-            chunk_loss, gradient = cross_entropy_and_gradient(h @ weight_low.T, t, cap)
+            chunk_loss, gradient = cross_entropy_and_gradient(h @ weight_low.T, t, cap, by_hidden or by_weight)
             loss = loss + chunk_loss
-            if needs_gradient:
+            if by_hidden:
                 hidden_gradients.append(gradient @ weight_low)
+            if by_weight:
                 weight_gradient += gradient.T @ h
-        if needs_gradient:
-            ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient)
-            ctx.dtypes = hidden.dtype, weight.dtype
+        ctx.save_for_backward(torch.cat(hidden_gradients) if by_hidden else None, weight_gradient)
+        ctx.dtypes = hidden.dtype, weight.dtype
         return loss
 
     @staticmethod
@@ -143,8 +156,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
         return (
-            (hidden_gradient * grad_output).to(hidden_dtype),
-            (weight_gradient * grad_output).to(weight_dtype),
+            None if hidden_gradient is None else (hidden_gradient * grad_output).to(hidden_dtype),
+            None if weight_gradient is None else (weight_gradient * grad_output).to(weight_dtype),
             None,
             None,
         )
@@ -286,6 +299,12 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             bound = math.sqrt(3.0 / module.in_features)  # a uniform on [-b, b] has std b / sqrt(3)
             init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:  # in the classifiers alone
+                init.zeros_(module.bias)
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        self.config.auto_map = dict(AUTO_MAP)  # all of it: transformers would enter no more than this class
+        super().save_pretrained(*args, **kwargs)
 
 
 class NanochatGPTModel(NanochatGPTPreTrainedModel):
@@ -315,23 +334,28 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             raise ValueError("give either input_ids or inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        whole_rows = attention_mask is None and position_ids is None and past_key_values is None
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
-        if position_ids is None:
+        causal_mask = None
+        # Rows of one text each, from its start, need no mask in SDPA, and its flash kernels take none. transformers
+        # knows that too, but under torch.compile neither in its version 5.17 nor with torch 2.11.
+        if not (whole_rows and self.config._attn_implementation == "sdpa" and getattr(self.config, "is_causal", True)):
+            causal_mask = create_causal_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                position_ids=position_ids,  # as given: with ours, every compiled row would pass for a packed one
+            )
+        positions = position_ids
+        if positions is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
-
-        causal_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+            positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
         eps = self.config.rms_norm_eps
         hidden_states = rms_norm(inputs_embeds, eps)
-        angles = rotary_angles(position_ids, self.config, hidden_states.dtype)
-        for layer in self.layers:
+        angles = rotary_angles(positions, self.config, hidden_states.dtype)
+        for layer in self.layers[: self.config.num_hidden_layers]:  # fewer where assisted decoding exits early
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=angles,
@@ -344,38 +368,41 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
 
     def decode(
         self,
+        decoding: Decoding,
         input_ids: torch.LongTensor,
-        position_ids: torch.LongTensor,
-        past_key_values: Cache,
         attention_mask: torch.Tensor | None,
-        linear: Callable[[torch.Tensor, nn.Linear], torch.Tensor],
+        position_ids: torch.LongTensor | None,
+        past_key_values: DynamicCache,
     ) -> torch.Tensor:
-        """`forward` of a single token a row (B, 1): the same products in the same order, with nothing around them.
+        """`forward` of a single token a row (B, 1) where `can_decode`: the same products, with little around them.
 
-        For a model that `is_plain`, as no module is called: `linear(x, module)` is x @ weight.T. `attention_mask`
-        (B, S) has zeros where there is padding. Returns hidden states (B, D).
+        The matrices are called as modules: adapters, quantized weights and hooks take part as everywhere. Returns
+        hidden states (B, 1, D).
         """
-        B, H, d, eps = len(input_ids), self.config.num_attention_heads, self.config.head_dim, self.config.rms_norm_eps
-        hidden_states = rms_norm(F.embedding(input_ids[:, 0], self.embed_tokens.weight), eps)  # (B, D)
+        B, eps = len(input_ids), self.config.rms_norm_eps
+        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
+        if position_ids is None:
+            position_ids = input_ids.new_full((1, 1), past_key_values.get_seq_length())
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
         mask = None if attention_mask is None else attention_mask[:, None, None].bool()
+        linear = decoding.linear
         for layer, past in zip(self.layers, past_key_values.layers, strict=True):
-            attention, mlp = layer.self_attn, layer.mlp
+            attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
             normed = rms_norm(hidden_states, eps)
-            query, key, value = (
-                linear(normed, matrix).view(B, -1, d)
-                for matrix in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
+            query = linear(normed, attention.q_proj).view(B, -1, d)
+            key = linear(normed, attention.k_proj).view(B, -1, d)
+            value = linear(normed, attention.v_proj).view(B, -1, 1, d)  # (B, K, 1, d)
+            H, K = query.size(1), key.size(1)
             heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
             heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
             heads = rms_norm(heads, eps).to(value.dtype)
-            key, value = past.update(heads[:, H:, None], value[:, :, None])  # (B, K, S, d)
+            key, value = decoding.update(past, heads[:, H:, None], value)  # (B, K, S, d)
             # The query heads that share a key head stand where several tokens would.
-            query = heads[:, :H].view(B, key.size(1), -1, d)
+            query = heads[:, :H].view(B, K, -1, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
-            hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
-            activated = F.relu(linear(rms_norm(hidden_states, eps), mlp.fc1)).square()
+            hidden_states = hidden_states + linear(mixed.reshape(B, 1, -1), attention.o_proj)
+            activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
             hidden_states = hidden_states + linear(activated, mlp.fc2)
         return rms_norm(hidden_states, eps)
 
@@ -405,7 +432,6 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         skip_logits: bool = False,
-        linear: Callable[[torch.Tensor, nn.Linear], torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V) in fp32, and the loss when `labels` (B, T) are given.
@@ -416,11 +442,17 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             logits_to_keep: compute logits for the last N positions only, or for the positions of a tensor.
             skip_logits: return the loss without logits. It is then computed a chunk of tokens at a time, so the logits
                 of a whole batch never exist at once: less memory and faster. For training loops.
-            linear: take the short way of `NanochatGPTModel.decode`; `prepare_inputs_for_generation` says when.
         """
-        if linear is not None and not torch.compiler.is_compiling():
-            hidden_states = self.model.decode(input_ids, position_ids, past_key_values, attention_mask, linear)
-            logits = soft_cap(linear(hidden_states, self.lm_head), self.config.final_logit_softcapping)[:, None]
+        decoding = None if torch.compiler.is_compiling() else current_decoding.get()  # None outside of `generate`
+        asked_for_more = (
+            labels is not None
+            or not isinstance(logits_to_keep, int)
+            or any(value is not None and value is not False for value in kwargs.values())
+        )
+        inputs = input_ids, attention_mask, position_ids, past_key_values
+        if decoding is not None and inputs_embeds is None and not asked_for_more and self.can_decode(*inputs):
+            hidden_states = self.model.decode(decoding, *inputs)
+            logits = soft_cap(decoding.linear(hidden_states, self.lm_head), self.config.final_logit_softcapping)
             return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
@@ -429,6 +461,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
@@ -448,16 +481,39 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             attentions=outputs.attentions,
         )
 
-    def is_plain(self) -> bool:
-        """Whether the decoder is its weights and nothing else: not adapted, quantized, sharded, hooked or captured."""
-        config, modules = self.config, [*self.model.modules(), self.lm_head]
+    def can_decode(
+        self,
+        input_ids: torch.LongTensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+    ) -> bool:
+        """Whether `NanochatGPTModel.decode` does what its `forward` would do with these inputs.
+
+        It does for one new token a row after a plain cache, and blocks that are what their classes say. Asked at every
+        step: hooks, adapters and options may come and go between two of them.
+        """
+        config, model = self.config, self.model
         return (
-            config._attn_implementation == "sdpa"
-            and not (config.output_attentions or config.output_hidden_states)
-            and not (self.training and (config.attention_dropout or self.model.gradient_checkpointing))
-            and all(type(module) in PLAIN_MODULES and "forward" not in vars(module) for module in modules)
-            and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-            and all(type(parameter) is nn.Parameter for parameter in self.parameters())  # torchao has its own types
+            type(past_key_values) is DynamicCache
+            and not past_key_values.offloading
+            and len(past_key_values.layers) == len(model.layers) == config.num_hidden_layers
+            and all(type(layer) is DynamicLayer and layer.is_initialized for layer in past_key_values.layers)
+            and input_ids is not None
+            and input_ids.shape[1:] == (1,)
+            and (position_ids is None or position_ids.shape[1:] == (1,))
+            and (attention_mask is None or attention_mask.shape[1:] == (past_key_values.get_seq_length() + 1,))
+            and not torch.is_grad_enabled()
+            and config._attn_implementation == "sdpa"  # which excludes output_attentions
+            and not config.output_hidden_states
+            and not (self.training and (config.attention_dropout or model.gradient_checkpointing))
+            and is_bare(model, NanochatGPTModel)
+            and all(
+                is_bare(layer, NanochatGPTDecoderLayer)
+                and is_bare(layer.self_attn, NanochatGPTAttention)
+                and is_bare(layer.mlp, NanochatGPTMLP)
+                for layer in model.layers
+            )
         )
 
     def loss_without_logits(
@@ -486,16 +542,43 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         return total / ((targets != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-# A model of these alone may decode by its weights.
-PLAIN_MODULES = {
-    nn.Embedding,
-    nn.Linear,
-    nn.ModuleList,
-    ZeroInitLinear,
-    NanochatGPTAttention,
-    NanochatGPTMLP,
-    NanochatGPTDecoderLayer,
-    NanochatGPTModel,
+class NanochatGPTClassifier(NanochatGPTPreTrainedModel):
+    """What the heads below share: transformers builds their decoder, by AutoModel."""
+
+    def __init__(self, config: NanochatGPTConfig) -> None:
+        # Not at import: the code of a local directory is loaded twice, for the config's class and for the model's.
+        AutoModel.register(type(config), NanochatGPTModel, exist_ok=True)
+        super().__init__(config)
+
+
+class NanochatGPTForSequenceClassification(GenericForSequenceClassification, NanochatGPTClassifier):
+    """NanochatGPT with a linear head on the last token that is no padding."""
+
+
+class NanochatGPTForTokenClassification(GenericForTokenClassification, NanochatGPTClassifier):
+    """NanochatGPT with a linear head on every token."""
+
+
+class NanochatGPTForQuestionAnswering(GenericForQuestionAnswering, NanochatGPTClassifier):
+    """NanochatGPT with a linear head that marks where an answer starts and ends."""
+
+
+# What the Auto classes load from a directory, by the code in it.
+AUTO_MAP = {
+    "AutoConfig": "configuration_nanochat.NanochatGPTConfig",
+    "AutoModel": "modeling_nanochat.NanochatGPTModel",
+    "AutoModelForCausalLM": "modeling_nanochat.NanochatGPTForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_nanochat.NanochatGPTForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_nanochat.NanochatGPTForTokenClassification",
+    "AutoModelForQuestionAnswering": "modeling_nanochat.NanochatGPTForQuestionAnswering",
 }
 
-__all__ = ["NanochatGPTConfig", "NanochatGPTForCausalLM", "NanochatGPTModel", "NanochatGPTPreTrainedModel"]
+__all__ = [
+    "NanochatGPTConfig",
+    "NanochatGPTForCausalLM",
+    "NanochatGPTForQuestionAnswering",
+    "NanochatGPTForSequenceClassification",
+    "NanochatGPTForTokenClassification",
+    "NanochatGPTModel",
+    "NanochatGPTPreTrainedModel",
+]

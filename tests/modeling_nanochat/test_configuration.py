@@ -1,5 +1,7 @@
 """Sizes, parameters and FLOPs from one dial, and configs that survive the disk."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
@@ -128,6 +130,27 @@ def test_config_survives_the_disk(tmp_path):
     loaded = AutoConfig.from_pretrained(tmp_path)
     assert type(loaded) is NanochatGPTConfig
     assert loaded.to_dict() == config.to_dict() | {"_name_or_path": loaded.name_or_path}
+
+
+def test_config_has_what_transformers_reads_of_its_own():
+    """All that NanoChat's config has, but for what its model alone reads."""
+    theirs = {"attention_bias", "hidden_act", "initializer_range", "rope_parameters", "rope_scaling"}
+    config = NanochatGPTConfig()
+    assert {name for name in dir(NanoChatConfig()) if not hasattr(config, name)} <= theirs
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        assert getattr(config, name) is None
+
+
+def test_a_config_of_an_early_checkpoint_has_no_special_tokens(tmp_path):
+    model = random_model()
+    model.save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    early = {name: value for name, value in fields.items() if not name.endswith("token_id")}
+    (tmp_path / "config.json").write_text(json.dumps(early))
+    loaded = NanochatGPTForCausalLM.from_pretrained(tmp_path)
+    ids = random_ids(1, 5)
+    assert loaded.config.eos_token_id is None
+    assert loaded.generate(ids, max_new_tokens=4).shape == (1, 9)
 
 
 def test_embedding_and_head_stay_untied_through_the_disk(tmp_path):

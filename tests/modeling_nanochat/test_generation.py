@@ -4,12 +4,10 @@ import copy
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import DynamicCache, LogitsProcessor, StoppingCriteria, set_seed
+from transformers import LogitsProcessor, StoppingCriteria, set_seed
 from transformers.generation.streamers import BaseStreamer
 
-from modeling_nanochat import NanochatGPTForCausalLM, NanochatGPTModel
-from modeling_nanochat.generation_nanochat import SPARE_TOKENS, PackedLinear, RoomyLayer, can_pack
+from modeling_nanochat import NanochatGPTForCausalLM
 from tests.modeling_nanochat.tiny import random_ids, random_model, randomized
 
 NEW_TOKENS = 12
@@ -138,71 +136,6 @@ def test_static_cache_works_under_autocast(model):
     assert torch.equal(static, dynamic)
 
 
-# The short way of single tokens
-
-
-@pytest.fixture
-def short_steps(monkeypatch) -> list[str]:
-    """The kind of product of each step that takes the short way, as they come."""
-    kinds = []
-
-    def decode(self, input_ids, position_ids, past_key_values, attention_mask, linear):
-        kinds.append("packed" if isinstance(linear, PackedLinear) else "plain")
-        return whole(self, input_ids, position_ids, past_key_values, attention_mask, linear)
-
-    whole = NanochatGPTModel.decode
-    monkeypatch.setattr(NanochatGPTModel, "decode", decode)
-    return kinds
-
-
-def hook(model):
-    model.model.layers[1].mlp.register_forward_hook(lambda module, inputs, output: output * 2)
-
-
-def adapt(model):
-    adapters = get_peft_model(model, LoraConfig(target_modules=["q_proj", "fc2"], r=4))
-    randomized(adapters, seed=3)
-
-
-def attend_eagerly(model):
-    model.set_attn_implementation("eager")
-
-
-def replace_forward(model):
-    """As accelerate's hooks do for offloaded layers."""
-    layer = model.model.layers[0]
-    forward = layer.forward
-    layer.forward = lambda *args, **kwargs: forward(*args, **kwargs) * 1.5
-
-
-def test_every_token_after_the_first_takes_the_short_way(model, short_steps):
-    generate(model, random_ids(1, 9))
-    generate(model, random_ids(3, 9))
-    assert short_steps == ["plain"] * (NEW_TOKENS - 1) + ["packed"] * (NEW_TOKENS - 1)
-
-
-def test_torch_still_has_the_operators_that_pack_weights():
-    weight, x = torch.randn(7, 5), torch.randn(3, 5)
-    matrix = torch.nn.Linear(5, 7, bias=False)
-    with torch.no_grad():
-        matrix.weight.copy_(weight)
-        assert can_pack(matrix.weight)
-        torch.testing.assert_close(PackedLinear()(x, matrix), x @ weight.T)
-    assert not can_pack(matrix.weight)  # with gradients
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert not can_pack(matrix.weight)
-
-
-@pytest.mark.parametrize("change", [hook, adapt, attend_eagerly, replace_forward])
-def test_a_model_that_is_more_than_its_weights_goes_through_its_modules(model, change, short_steps):
-    ids = random_ids(2, 9)
-    before = greedy(model, ids)
-    change(model)
-    assert torch.equal(generate(model, ids), greedy(model, ids))
-    assert not short_steps
-    assert change is attend_eagerly or not torch.equal(before, greedy(model, ids))
-
-
 def test_weights_changed_between_two_calls_count(model):
     ids = random_ids(2, 9)
     first = generate(model, ids)
@@ -213,7 +146,7 @@ def test_weights_changed_between_two_calls_count(model):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_processors_criteria_and_streamers_see_every_step(model, batch, short_steps):
+def test_processors_criteria_and_streamers_see_every_step(model, batch):
     seen = {"lengths": [], "streamed": []}
 
     class NeverTheLikeliest(LogitsProcessor):
@@ -239,19 +172,9 @@ def test_processors_criteria_and_streamers_see_every_step(model, batch, short_st
     for _ in range(6):
         expected = torch.cat((expected, model(expected).logits[:, -1].topk(2).indices[:, 1:]), dim=1)
     assert torch.equal(written, expected)
-    assert seen["lengths"] == [10, 11, 12, 13, 14, 15] and len(short_steps) == 5
+    assert seen["lengths"] == [10, 11, 12, 13, 14, 15]
     if batch == 1:
         assert seen["streamed"] == [ids[0].tolist(), *([token] for token in written[0, 9:].tolist()), "end"]
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_short_steps_work_under_autocast(model, batch, short_steps):
-    ids = random_ids(batch, 9)
-    with torch.autocast("cpu", torch.bfloat16):
-        options = {"output_logits": True, "return_dict_in_generate": True}
-        short, long = (generate(model, ids, **options, output_hidden_states=slow) for slow in (False, True))
-    assert len(short_steps) == NEW_TOKENS - 1
-    torch.testing.assert_close(torch.stack(short.logits)[:4], torch.stack(long.logits)[:4], atol=0.25, rtol=0.1)
 
 
 def test_attentions_and_hidden_states_of_every_step_come_on_request(model):
@@ -276,39 +199,3 @@ def test_gradients_flow_through_a_cache_that_generate_made(model):
     logits = model(longer[:, 10:], past_key_values=first.past_key_values).logits
     logits.square().sum().backward()
     assert all(parameter.grad.any() for parameter in model.parameters())
-
-
-# The room in the cache
-
-
-def test_a_roomy_layer_holds_what_a_dynamic_layer_holds():
-    """Through growth beyond its room, and whatever else happens to a cache in between."""
-    caches = DynamicCache(), DynamicCache()
-    caches[1].layers, caches[1].layer_class_to_replicate = [RoomyLayer()], None
-    changes = {
-        3: lambda cache: cache.crop(-2),
-        5: lambda cache: cache.reorder_cache(torch.tensor([1, 0])),
-        7: lambda cache: cache.batch_repeat_interleave(2),
-        9: lambda cache: cache.batch_select_indices(torch.tensor([0, 3])),
-        11: lambda cache: cache.reset(),
-    }
-    for step in range(15):
-        batch = 4 if step in (8, 9) else 2
-        new = torch.randn(2, batch, 2, (1, SPARE_TOKENS // 3)[step % 2], 8)
-        for cache in caches:
-            keys, values = cache.update(*new, 0)
-        assert torch.equal(keys, caches[0].layers[0].keys) and torch.equal(values, caches[0].layers[0].values)
-        assert caches[0].get_seq_length() == caches[1].get_seq_length()
-        for cache in caches:
-            changes.get(step, lambda cache: None)(cache)
-
-
-def test_a_token_is_written_in_place_while_there_is_room():
-    layer = RoomyLayer()
-    layer.update(*torch.randn(2, 2, 2, 5, 8))
-    before = layer.keys.data_ptr()
-    for _ in range(SPARE_TOKENS):
-        layer.update(*torch.randn(2, 2, 2, 1, 8))
-    assert layer.keys.data_ptr() == before
-    layer.update(*torch.randn(2, 2, 2, 1, 8))
-    assert layer.keys.data_ptr() != before

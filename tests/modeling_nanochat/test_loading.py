@@ -10,10 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
 
-from modeling_nanochat import NanochatGPTForCausalLM
-from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, random_ids, random_model
+from modeling_nanochat import NanochatGPTForCausalLM, NanochatGPTForSequenceClassification, NanochatGPTModel
+from modeling_nanochat.modeling_nanochat import AUTO_MAP
+from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, random_ids, random_model, tiny_config
 
 PROMPT = "w5 w7 w11"
 
@@ -24,21 +32,35 @@ for name in ("modeling_nanochat", "tokenizer", "recipes", "evals"):
     sys.modules[name] = None
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+import transformers
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
 
 directory, prompt = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)
 ids = torch.arange(1, 21).view(2, 10)
+heads = {}
+for task in ("SequenceClassification", "TokenClassification", "QuestionAnswering"):
+    auto_class = getattr(transformers, f"AutoModelFor{task}")
+    head = auto_class.from_pretrained(directory, trust_remote_code=True, pad_token_id=0)
+    head.save_pretrained(task)
+    again = auto_class.from_pretrained(task, trust_remote_code=True)
+    heads[task] = all(map(torch.equal, head(ids).to_tuple()[:1], again(ids).to_tuple()[:1]))
+
+model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)
 results = {"logits": model(ids).logits}
 results["static"] = model.generate(ids, max_new_tokens=8, do_sample=False, cache_implementation="static")
 
 model.save_pretrained("again")
 results["logits again"] = AutoModelForCausalLM.from_pretrained("again", trust_remote_code=True)(ids).logits
+
+decoder = AutoModel.from_pretrained("again", trust_remote_code=True)
+results["states"] = decoder(ids).last_hidden_state
+extract = pipeline("feature-extraction", directory, trust_remote_code=True)
+results["features"] = torch.tensor(extract(prompt))
 save_file(results, "results.safetensors")
 
 generator = pipeline("text-generation", directory, trust_remote_code=True)
 text = generator(prompt, max_new_tokens=8, do_sample=False)[0]["generated_text"]
-json.dump({"module": type(model).__module__, "text": text}, open("results.json", "w"))
+json.dump({"module": type(model).__module__, "text": text, "heads": heads}, open("results.json", "w"))
 """
 
 
@@ -103,6 +125,34 @@ def test_a_stranger_runs_the_pipeline(strangers_results, original):
     assert words(facts["text"]) == [f"w{i}" for i in ids[0]]
 
 
+def test_a_stranger_extracts_features(strangers_results, original):
+    tensors, _ = strangers_results
+    assert_close(tensors["states"], original.model(torch.arange(1, 21).view(2, 10)).last_hidden_state.detach())
+    assert_close(tensors["features"], original.model(torch.tensor([[5, 7, 11]])).last_hidden_state.detach())
+
+
+def test_a_stranger_saves_and_loads_classifiers(strangers_results):
+    _, facts = strangers_results
+    assert facts["heads"] == dict.fromkeys(
+        ["SequenceClassification", "TokenClassification", "QuestionAnswering"], True
+    )
+
+
+@pytest.mark.parametrize("saved", [NanochatGPTForCausalLM, NanochatGPTModel, NanochatGPTForSequenceClassification])
+def test_every_directory_names_all_classes_of_its_code(tmp_path, saved):
+    saved(tiny_config()).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["auto_map"] == AUTO_MAP
+    assert all((tmp_path / f"{name.split('.')[0]}.py").exists() for name in AUTO_MAP.values())
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification])
+def test_auto_classes_know_the_package(directory, original, auto_class):
+    model = auto_class.from_pretrained(directory)
+    assert type(model).__module__ == "modeling_nanochat.modeling_nanochat"
+    assert torch.equal(model.get_input_embeddings().weight, original.get_input_embeddings().weight)
+
+
 def test_the_directory_carries_the_code(directory):
     assert {"configuration_nanochat.py", "modeling_nanochat.py"} <= {path.name for path in directory.iterdir()}
     config = json.loads((directory / "config.json").read_text())
@@ -110,7 +160,11 @@ def test_the_directory_carries_the_code(directory):
     assert config["architectures"] == ["NanochatGPTForCausalLM"]
     assert config["auto_map"] == {
         "AutoConfig": "configuration_nanochat.NanochatGPTConfig",
+        "AutoModel": "modeling_nanochat.NanochatGPTModel",
         "AutoModelForCausalLM": "modeling_nanochat.NanochatGPTForCausalLM",
+        "AutoModelForSequenceClassification": "modeling_nanochat.NanochatGPTForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_nanochat.NanochatGPTForTokenClassification",
+        "AutoModelForQuestionAnswering": "modeling_nanochat.NanochatGPTForQuestionAnswering",
     }
 
 

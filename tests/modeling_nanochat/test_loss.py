@@ -170,16 +170,53 @@ def test_logits_of_a_whole_batch_never_exist_at_once(model, autocast):
     assert most == {False: 60, True: CHUNK}
 
 
-def test_evaluation_computes_no_gradient(model):
-    ids = random_ids(3, 20)
-    with torch.no_grad():
+class Operations(TorchDispatchMode):
+    """Names the operations whose result is as wide, or as long, as the vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        if any(torch.is_tensor(result) and VOCAB_SIZE in result.shape for result in tree_leaves(results)):
+            self.names.append(function.overloadpacket.__name__)
+        return results
+
+
+GRADIENTS_OWN = {"eq", "div", "arange", "square", "pow"}  # one-hot targets, probabilities, the cap's slope
+
+
+@pytest.mark.parametrize("how", ["no_grad", "inference_mode", "frozen"])
+@pytest.mark.parametrize("cap", [15.0, 80.0, None])
+def test_a_loss_that_nobody_differentiates_computes_no_gradient(how, cap):
+    model, ids = random_model(final_logit_softcapping=cap), random_ids(3, 20)
+    with Operations() as training:
+        expected = model(ids, labels=ids, skip_logits=True).loss
+    if how == "frozen":
+        model.requires_grad_(False)
+    context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode, "frozen": torch.enable_grad}[how]
+    with context(), Operations() as evaluation:
         loss = model(ids, labels=ids, skip_logits=True).loss
-        with FlopCounterMode(display=False) as counter:
-            model(ids, labels=ids, skip_logits=True)
-        with FlopCounterMode(display=False) as ordinary:
-            model(ids, labels=ids)
-    assert not loss.requires_grad
-    assert counter.get_total_flops() == ordinary.get_total_flops()
+    assert torch.equal(loss, expected) and not loss.requires_grad
+    assert set(training.names) & GRADIENTS_OWN and not set(evaluation.names) & GRADIENTS_OWN
+    chunks = -(-60 // CHUNK)
+    assert evaluation.names.count("mm") + evaluation.names.count("matmul") == chunks  # by the mode
+    assert training.names.count("mm") == 2 * chunks
+
+
+@pytest.mark.parametrize(("frozen", "products"), [("lm_head", 2), ("model", 2), (None, 3)])
+def test_gradients_of_frozen_weights_are_not_computed(model, frozen, products):
+    """Products of the logits, by the head's input and by its weight."""
+    ids = random_ids(3, 20)
+    with FlopCounterMode(display=False) as whole, torch.no_grad():
+        model(ids, labels=ids, skip_logits=True)
+    if frozen:
+        getattr(model, frozen).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        model(ids, labels=ids, skip_logits=True)
+    head = 2 * ids.numel() * model.lm_head.weight.numel()
+    assert counter.get_total_flops() - whole.get_total_flops() == (products - 1) * head
 
 
 class DoubledHead(torch.nn.Linear):

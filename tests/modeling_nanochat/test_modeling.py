@@ -121,11 +121,14 @@ def test_no_position_sees_the_future(model):
     assert not torch.allclose(first[:, 11:], second[:, 11:], atol=0.1)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @torch.no_grad()
-def test_documents_packed_by_position_ids_do_not_see_each_other(model):
+def test_documents_packed_by_position_ids_do_not_see_each_other(model, compiled):
     ids = random_ids(1, 20)
     positions = torch.cat((torch.arange(8), torch.arange(12)))[None]
-    packed = model(ids, position_ids=positions, use_cache=False).logits
+    torch._dynamo.reset()
+    forward = torch.compile(model, fullgraph=True, backend="eager") if compiled else model
+    packed = forward(ids, position_ids=positions, use_cache=False).logits
     assert_close(packed[:, :8], model(ids[:, :8]).logits)
     assert_close(packed[:, 8:], model(ids[:, 8:]).logits)
 
@@ -285,6 +288,52 @@ def test_inference_compiles_without_graph_breaks(model):
     past = DynamicCache(config=model.config)
     model(ids[:, :10], past_key_values=past)
     assert_close(forward(ids[:, 10:], attention_mask=mask, past_key_values=past).logits, model(ids).logits[:, 10:])
+
+
+def attention_calls(step, *args, **kwargs) -> list[tuple[bool, bool]]:
+    """Of each call of SDPA in the graph of `step`, compiled: whether it has a mask, and `is_causal`."""
+    torch._dynamo.reset()
+    calls = []
+
+    def backend(graph, example_inputs):
+        for part in graph.modules():  # checkpointed layers are graphs within the graph
+            for node in getattr(getattr(part, "graph", None), "nodes", []):
+                if "scaled_dot_product_attention" in str(node.target):
+                    calls.append((node.kwargs.get("attn_mask") is not None, node.kwargs.get("is_causal")))
+        return graph.forward
+
+    torch.compile(step, fullgraph=True, backend=backend)(*args, **kwargs)
+    return calls
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("inputs", [{}, {"skip_logits": True}, {"inputs_embeds": torch.randn(2, 16, 64)}], ids=str)
+def test_compiled_rows_need_no_mask(model, training, checkpointing, inputs):
+    """A mask would rule flash attention out, and have the whole square computed instead of half of it."""
+    model.train(training)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    ids = random_ids(2, 16)
+    given = {"labels": ids, "use_cache": False, **inputs}
+    if "inputs_embeds" not in given:
+        given["input_ids"] = ids
+    assert attention_calls(model, **given) == [(False, True)] * 2
+
+
+def test_compiled_rows_need_no_mask_with_a_cache_of_their_own(model):
+    assert attention_calls(model, random_ids(2, 16)) == [(False, True)] * 2
+
+
+def test_compiled_rows_that_are_not_plainly_causal_keep_their_mask(model):
+    ids, ones = random_ids(2, 16), torch.ones(2, 16, dtype=torch.long)
+    packed = torch.arange(8).repeat(2, 2)
+    for inputs in ({"position_ids": packed}, {"attention_mask": ones.index_fill(1, torch.tensor([0]), 0)}):
+        assert attention_calls(model, ids, use_cache=False, **inputs) == [(True, False)] * 2
+    model.config.is_causal = False
+    whole = model(ids, use_cache=False).logits
+    model.config.is_causal = True
+    assert not torch.allclose(whole[:, 0], model(ids, use_cache=False).logits[:, 0], atol=0.1)
 
 
 def test_trainer_trains_and_evaluates(tmp_path):

@@ -109,6 +109,27 @@ def test_tokenizer_template_and_generation_config_come_along(convert, ours, tmp_
     assert torch.equal(model.generate(**inputs, max_new_tokens=20, do_sample=False), expected)
 
 
+def test_a_model_without_special_tokens_converts_and_back(convert, tokenizer_dir, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    random_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "ours")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    early = json.loads((tmp_path / "ours" / "config.json").read_text())
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        early.pop(name, None)
+    (tmp_path / "ours" / "config.json").write_text(json.dumps(early))
+    theirs = convert(tmp_path / "ours", tmp_path / "theirs", "nanochat")
+    back = convert(theirs, tmp_path / "back", "ours")
+    for directory in (theirs, back):
+        config = AutoModelForCausalLM.from_pretrained(directory).config
+        assert config.bos_token_id is None and config.eos_token_id is None and config.pad_token_id is None
+    ids = random_ids(1, 9, vocab_size=512)
+    written = [
+        AutoModelForCausalLM.from_pretrained(directory).generate(ids, max_new_tokens=9, do_sample=False)
+        for directory in (tmp_path / "ours", theirs, back)
+    ]
+    assert torch.equal(written[0], written[1]) and torch.equal(written[0], written[2]) and written[0].size(1) == 18
+
+
 def test_weights_in_bf16_stay_in_bf16(convert, ours, tmp_path):
     half = AutoModelForCausalLM.from_pretrained(ours, dtype=torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
