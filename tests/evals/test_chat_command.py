@@ -162,7 +162,7 @@ def test_the_command_prints_a_table_and_writes_json(chat_model, files, capsys):
     assert "rows" in gsm8k and "rows" not in flexible
     assert any(line.split()[:4] == ["gsm8k_flexible", "generate", "7", "14.3"] for line in lines)
     assert len(results["notes"]) == 2 and set(results["notes"]) <= set(lines)
-    assert "in our words" in results["notes"][0] and "it enters ChatCORE" in results["notes"][1]
+    assert "others than nanochat's" in results["notes"][0] and "enters ChatCORE" in results["notes"][1]
     assert results["chat_core_partial"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
     assert mmlu["outcomes"] == {"wrong": 4, "right": 1}
     row = next(row for row in mmlu["rows"] if row["messages"][0]["content"].startswith("1?"))
