@@ -17,7 +17,15 @@ from evals.chat import humaneval
 from evals.execution import ExecutionUnavailable, containment
 from recipes.data.messages import user
 from recipes.data.primer.exams import EXAMS, exam, grade
-from recipes.data.sources.exams import ARC_CHALLENGE, ARC_EASY, MMLU, offered_letters, render_arc, render_mmlu
+from recipes.data.sources.exams import (
+    ARC_CHALLENGE,
+    ARC_EASY,
+    MMLU,
+    MULTIPLE_CHOICE,
+    offered_letters,
+    render_arc,
+    render_mmlu,
+)
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.data.sources.tables import Table
 from recipes.data.sources.talk import HUMANEVAL
@@ -26,15 +34,14 @@ from recipes.numerals import ends_in_number
 from tokenizer.chat import NANOCHAT, PLAIN, Message
 
 SHUFFLE_SEED = 1337  # of the rows, before the first so many are taken
-MULTIPLE_CHOICE = ("arc_easy", "arc_challenge", "mmlu")
 CHAT_CORE = (*MULTIPLE_CHOICE, "gsm8k", "humaneval")
 # What becomes of an answer. The second is one that GSM8K's strict figure does not count, and its flexible one does.
 RIGHT, UNMARKED, WRONG = "right", "right but unmarked", "wrong"
 FLEXIBLE = "_flexible"  # behind a task's name, where such answers count as right
 GSM8K_TOKENS = 512  # of an answer, as many as nanochat's may have
 CHOICE_NOTES = {
-    PLAIN: "ARC and MMLU are asked in our words, which the model was trained on, and not in nanochat's.",
-    NANOCHAT: "ARC and MMLU are asked in nanochat's words, which the model's chat format names.",
+    PLAIN: "ARC and MMLU are asked in the words of nanochat-transformers, which are others than nanochat's.",
+    NANOCHAT: "ARC and MMLU are asked in nanochat's words, as the model's chat format says.",
 }
 MARKED = re.compile(r"#### (-?[0-9.,]+)")  # as in nanochat's tasks/gsm8k.py
 
@@ -194,9 +201,9 @@ def notes_on(tasks: Collection[str], wording: str) -> list[str]:
         notes.append(CHOICE_NOTES[wording])
     if "gsm8k" in tasks:
         notes.append(
-            "GSM8K counts the number after `#### ` alone, as nanochat and lm-eval's strict-match do; it enters "
-            "ChatCORE, to compare with nanochat's. GSM8K, flexible also counts a reply that ends in the right number "
-            "without the mark, as lm-eval's flexible-extract does."
+            "GSM8K counts the number after `#### ` alone, as nanochat and lm-eval's strict-match do. This figure "
+            "enters ChatCORE, so that it compares with nanochat's. GSM8K, flexible also counts a reply that ends in "
+            "the right number without the mark, as lm-eval's flexible-extract does."
         )
     if "humaneval" in tasks:
         notes.append(
@@ -206,7 +213,7 @@ def notes_on(tasks: Collection[str], wording: str) -> list[str]:
     if set(CHAT_CORE) <= set(tasks):
         notes.append(
             "ChatCORE is the mean over these five tasks; nanochat's of October 2025 to July 2026 had a sixth, "
-            "SpellingBee, and compares with none of five."
+            "SpellingBee, so the two do not compare."
         )
     return notes
 

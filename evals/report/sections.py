@@ -145,7 +145,11 @@ def chat_section(run: Run) -> list[Block]:
         fewer = {score.count for task, score in stage.chat.tasks.items() if score.count != known[task].count}
         if fewer:
             remark += f" Only {listed([count(number) for number in sorted(fewer)])} problems a task for {stage.title}."
-    remark += " d20: 561M parameters, 11.2B tokens of FineWeb-Edu, after SFT." if reference else ""
+    remark += (
+        " d20: nanochat's own figures for 561M parameters and 11.2B tokens of FineWeb-Edu, after SFT."
+        if reference
+        else ""
+    )
     notes = [Text(note, quiet=True) for note in stages[-1].chat.notes]
     best = listed(
         [f"{task_name(task)} {percent(stages[-1].chat.tasks[task].accuracy)}" for task in stages[-1].chat.tasks]

@@ -73,7 +73,7 @@ def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         raise InputError(
             f"the weights in {source} are not those of its config.json: {wrong[0]} is missing or too much."
         )
-    tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # which the class alone may have told
+    tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # else lost with the class that told it
     return model.eval(), tokenizer
 
 

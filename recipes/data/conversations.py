@@ -14,7 +14,8 @@ from recipes.data.corpora import VALIDATION_HASH, document_hash
 from recipes.data.files import find_files
 from recipes.data.messages import CONVERSATIONS, check_messages, fit_conversation, has_answers, tell_empty_answers
 from recipes.data.mixtures import mix, read_mixture, shuffle
-from recipes.data.sources import MULTIPLE_CHOICE_SOURCES, SOURCES, as_dataset
+from recipes.data.sources import SOURCES, as_dataset
+from recipes.data.sources.exams import MULTIPLE_CHOICE
 from recipes.data.splits import SplitFiles, hold_out, split_files
 from recipes.errors import InputError
 from recipes.json_lines import is_json_lines, names_of, read_json_rows
@@ -49,7 +50,7 @@ def open_conversations(spec: str, split: str = "train", seed: int = 0, wording: 
 def _open_part(spec: str, split: str, wording: str) -> datasets.Dataset:
     name, _, path = spec.partition(":")
     if name in SOURCES:
-        options = {"wording": wording} if name in MULTIPLE_CHOICE_SOURCES else {}
+        options = {"wording": wording} if name in MULTIPLE_CHOICE else {}
         return SOURCES[name](path or None, split, **options)
     if files := conversation_files(spec):
         return _open_files(files, split)

@@ -224,8 +224,8 @@ def _text_only(stream: datasets.IterableDataset, name: str, column: str) -> data
     return stream.filter(_has_text, input_columns="text")
 
 
-def _has_text(text: str | None) -> bool:
-    return bool(text) and not text.isspace()
+def _has_text(text: object) -> bool:
+    return isinstance(text, str) and bool(text) and not text.isspace()
 
 
 def _hash_between(text: str, low: int, high: int) -> bool:

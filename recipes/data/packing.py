@@ -10,17 +10,21 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets.distributed import split_dataset_by_node
+from datasets.exceptions import DatasetsError
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
 from recipes.errors import InputError
+from recipes.json_lines import one_line
 from tokenizer.encode import encode_documents
 
 READ_DOCUMENTS = 128  # read and tokenized at a time at most,
 READ_CHARACTERS = 4_000_000  # or as many as reach this, where documents are books
+STREAM_ERRORS = (pa.ArrowException, DatasetsError, OSError, UnicodeDecodeError)  # of damaged data, or of the network
 
 
 def token_ids(documents: dict[str, list], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -144,12 +148,20 @@ class PackedRowsIterator:
         """The next few documents, by column, and whether they are the last of the epoch."""
         documents: dict[str, list] = {}
         characters = 0
-        for count, document in enumerate(self.reader, 1):  # each a batch of one
-            for column, values in document.items():
-                documents.setdefault(column, []).extend(values)
-            characters += sum(map(len, document.get("text", ())))
-            if count == READ_DOCUMENTS or characters >= READ_CHARACTERS:
-                return documents, False
+        try:
+            for count, document in enumerate(self.reader, 1):  # each a batch of one
+                for column, values in document.items():
+                    documents.setdefault(column, []).extend(values)
+                characters += sum(map(len, document.get("text", ())))
+                if count == READ_DOCUMENTS or characters >= READ_CHARACTERS:
+                    return documents, False
+        except STREAM_ERRORS as error:  # our own readers have told by then what is wrong with a local file
+            read = self.documents_read + len(next(iter(documents.values()), ()))
+            raise InputError(
+                f"the training data cannot be read beyond document {read:,} of reader {self.unit + 1} of {self.units} "
+                f"({one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the same "
+                "command continues from the newest."
+            ) from error
         return documents, True
 
     def _end_epoch(self) -> None:

@@ -129,7 +129,8 @@ class PassAtK(TrainerCallback):
         if not measured:
             return
         names = [key.removeprefix("val/") for key in self.keys]
-        print(f"\n{len(self.task.problems)} held-out problems, {self.samples} sampled replies each")
+        count = f"{len(self.task.problems)} held-out problems, {self.samples} sampled replies each"
+        print(f"\n{count}; right is a reply that ends in the right number")
         print(f"{'step':>6}" + "".join(f"{name:>10}" for name in names))
         for record in measured:
             print(f"{record['step']:>6}" + "".join(f"{record[key]:>10.1%}" for key in self.keys))

@@ -43,9 +43,8 @@ def _embedded(name: str, conversations: Callable[[str], Iterator[list[Message]]]
     return open_embedded
 
 
-# (path or None for the Hub, split) -> column `messages`; those of multiple choice also take its wording.
+# (path or None for the Hub, split) -> column `messages`; those of `MULTIPLE_CHOICE` also take its wording.
 Source = Callable[..., datasets.Dataset]
-MULTIPLE_CHOICE_SOURCES = ("mmlu", "arc_easy", "arc_challenge")
 SOURCES: dict[str, Source] = {
     "primer": open_primer,
     "smoltalk": open_smoltalk,

@@ -28,6 +28,7 @@ ARC_EASY, ARC_CHALLENGE = (
     )
     for name, config in (("arc_easy", "ARC-Easy"), ("arc_challenge", "ARC-Challenge"))
 )
+MULTIPLE_CHOICE = tuple(table.name for table in (ARC_EASY, ARC_CHALLENGE, MMLU))
 
 
 def open_mmlu(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recipes.data.corpora import document_hash, open_corpus, split_builder
+from recipes.data.packing import PackedRows
 from recipes.data.primer import primer_documents
 from recipes.data.readers import check_file, read_documents, warn_once
 from recipes.errors import InputError
+from tokenizer.train import train_tokenizer
 
 TEXTS = [f"Document number {number}." for number in range(400)]
 
@@ -398,6 +400,17 @@ def test_hub_data_without_the_column_lists_those_there(tmp_path):
         split_builder(builder_of(tmp_path), "name", "content")
     with pytest.raises(InputError, match="name: column 'number' holds int"):
         split_builder(builder_of(tmp_path), "name", "number")
+
+
+def test_hub_data_that_is_damaged_further_on_is_one_line(tmp_path):
+    rows = [json.dumps({"text": f"{text} {'and on ' * 1000}"}) + "\n" for text in TEXTS * 10]
+    (tmp_path / "train.jsonl").write_text("".join(rows) + '{"text": "cut o')
+    write_jsonl(tmp_path / "test.jsonl")
+    corpus = split_builder(builder_of(tmp_path), "name", "text")
+    tokenizer = train_tokenizer(TEXTS, 300)
+    with pytest.raises(InputError, match=r"cannot be read beyond document [\d,]+ of reader 1 of 1 \(.*intact") as told:
+        list(PackedRows(corpus.train, tokenizer, 16, epochs=1))
+    assert "\n" not in str(told.value)
 
 
 OPEN_SCRIPT = """
