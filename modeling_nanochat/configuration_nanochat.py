@@ -1,6 +1,11 @@
 """Configuration of NanochatGPT: every size follows from one dial, the depth."""
 
+import sys
+
 from transformers import PretrainedConfig
+
+if "transformers.pipelines" in sys.modules:  # `pipeline` reads the config before it looks its own class up
+    from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
 
 
 class NanochatGPTConfig(PretrainedConfig):

@@ -4,9 +4,12 @@
 runs, `current_decoding` holds room for the keys and values to come, and on a CPU the weights in the layout that its
 products want. The model's forward pass looks there, and takes its short way (`NanochatGPTModel.decode`) where it can.
 Nothing of this outlives the call: neither weights that change later nor a copied or stored cache can go wrong by it.
+
+Beside it, the pipeline that shows people what was generated.
 """
 
 from contextvars import ContextVar
+from copy import copy
 from functools import wraps
 
 import torch
@@ -14,7 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import GenerationMixin
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.text_generation import ReturnType, TextGenerationPipeline
+from transformers.utils.chat_template_utils import Chat
 
+END_OF_TURN = "<|assistant_end|>"
 SPARE_TOKENS = 256  # to come, that keys and values get room for
 SINGLE_TOKEN_OPTIONS = {"position_ids", "use_cache", "logits_to_keep"}
 
@@ -157,3 +164,28 @@ class NanochatGPTGenerationMixin(GenerationMixin):
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
+
+
+class NanochatGPTTextPipeline(TextGenerationPipeline):
+    """`pipeline("text-generation")`, with clean text where a tokenizer has a `response_template`.
+
+    transformers then keeps the special tokens of all it returns, since replies are parsed by them. We keep them where
+    it parses, into the message that ends a whole conversation, and leave them out of what people read.
+    """
+
+    def postprocess(
+        self, model_outputs: dict, return_type: ReturnType = ReturnType.FULL_TEXT, **options
+    ) -> list[dict]:
+        reader, prompt = self, model_outputs["prompt_text"]
+        goes_on = options.get("continue_final_message")  # with the last message, which the text is then appended to
+        if goes_on is None and isinstance(prompt, Chat):
+            goes_on = prompt.messages[-1]["role"] == "assistant"
+        is_parsed = return_type == ReturnType.FULL_TEXT and isinstance(prompt, Chat) and not goes_on
+        if END_OF_TURN in self.tokenizer.get_added_vocab() and not is_parsed:  # of other formats we know nothing
+            reader = copy(self)
+            reader.tokenizer = copy(self.tokenizer)
+            reader.tokenizer.response_template = None
+        return super(NanochatGPTTextPipeline, reader).postprocess(model_outputs, return_type=return_type, **options)
+
+
+PIPELINE_REGISTRY.supported_tasks["text-generation"]["impl"] = NanochatGPTTextPipeline

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -49,9 +49,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Make sure that all files below `directory`, and their names, are on disk."""
+    """Make sure that all files below `directory`, and their names, are on disk, with the modes of the umask."""
+    follow_umask(directory)
     for path in [*directory.rglob("*"), directory]:
         sync(path)
+
+
+def follow_umask(directory: Path) -> None:
+    """Give `directory` and all in it the modes that the umask says.
+
+    safetensors and tempfile make what they write readable for its owner alone, whoever is to share a run.
+    """
+    umask = os.umask(0o077)  # there is no other way to read it
+    os.umask(umask)
+    for path in [directory, *directory.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            most = 0o777 if path.is_dir() else 0o666 | (mode & 0o111)
+            with suppress(OSError):  # file systems without modes
+                path.chmod((mode & 0o7000) | (most & ~umask))  # what a shared directory passes on stays
 
 
 def sync(path: Path) -> None:

@@ -6,7 +6,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     NanoChatConfig,
     NanoChatForCausalLM,
     PretrainedConfig,
@@ -19,6 +18,7 @@ from recipes.data.messages import choice_wording
 from recipes.errors import InputError
 from recipes.training.models import check_source
 from tokenizer.chat import MULTIPLE_CHOICE
+from tokenizer.loading import load_pretrained
 
 OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type
 SHARED = (
@@ -59,7 +59,7 @@ def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
                 f"{source} is of the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
                 "(transformers' own) convert."
             )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = load_pretrained(source, trust_remote_code=False)
         check_vocabulary(tokenizer, config.vocab_size)
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype="auto", trust_remote_code=False, output_loading_info=True

@@ -7,7 +7,6 @@ from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -18,6 +17,7 @@ from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 from recipes.training.arguments import LoopArguments
 from tokenizer.chat import stop_token_ids
+from tokenizer.loading import load_pretrained
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 
 # On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
@@ -35,7 +35,7 @@ def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
         )
     check_source(name, "tokenizer", "tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = load_pretrained(name)
     except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
         raise InputError(f"tokenizer {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     if not tokenizer.is_fast:

@@ -10,7 +10,6 @@ import torch
 from accelerate import PartialState
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -26,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
+from recipes import atomic
 from recipes.arguments import flag
 from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
@@ -37,6 +37,7 @@ from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import REFERENCE_WIDTH, describe_model
 from recipes.training.tracking import Console, MetricsLog
 from tokenizer.chat import add_chat_template
+from tokenizer.loading import load_pretrained
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # a warning of transformers
@@ -128,7 +129,7 @@ def load_chat_model(
     trust = {"trust_remote_code": True} if trust_remote_code else {}
     quantization = get_quantization_config(model_args)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+        tokenizer = load_pretrained(source, **trust)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=model_args.dtype or torch.float32,
@@ -344,11 +345,21 @@ class StopCallback(TrainerCallback):
             self.stopped = control.should_save = control.should_training_stop = True
 
 
+class SharedCheckpoints(TrainerCallback):
+    """Lets others read a checkpoint where the umask does: safetensors writes weights for their owner alone."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Go over the files of the newest."""
+        if state.is_world_process_zero:
+            atomic.follow_umask(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+
 def train(trainer: Trainer, checkpoint: str | None) -> bool:
     """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved."""
     with StopSignal() as signal:
         callback = StopCallback(trainer, signal)
         trainer.add_callback(callback)
+        trainer.add_callback(SharedCheckpoints)
         trainer.train(resume_from_checkpoint=checkpoint)
     if callback.stopped:
         path = newest_checkpoint(Path(trainer.args.output_dir), "auto")
@@ -379,7 +390,8 @@ def merge_adapters(
     """Save the adapters to `adapter_dir`, and merge them into `source` in fp32 (which may have been quantized)."""
     from peft import PeftModel
 
-    model.save_pretrained(adapter_dir)
+    with atomic.new_directory(adapter_dir) as directory:
+        model.save_pretrained(directory)
     base = type(model.get_base_model()).from_pretrained(source, dtype=torch.float32)
     if len(tokenizer) > base.get_input_embeddings().num_embeddings:
         base.resize_token_embeddings(len(tokenizer))

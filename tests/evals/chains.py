@@ -16,7 +16,8 @@ WORDS = " ".join(DOMAINS.values()).split()
 
 def chain_model(tokenizer, *chains):
     """A model that writes what it is told: after each token of a chain the next; equally likely where two go on."""
-    width = 512  # one dimension a token; the blocks, whose outputs start at zero, add nothing
+    # One dimension a token, or more; the blocks, whose outputs start at zero, add nothing.
+    width = max(512, -(-len(tokenizer) // 8) * 8)
     config = NanochatGPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
