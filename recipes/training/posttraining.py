@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
-from recipes.arguments import flag
+from recipes.arguments import Arguments, flag
 from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.training.export import save_model
@@ -36,6 +36,7 @@ from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import REFERENCE_WIDTH, describe_model
 from recipes.training.tracking import Console, MetricsLog
+from recipes.training.trl_limits import TRL_LIMITS
 from tokenizer.chat import add_chat_template
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
@@ -64,16 +65,23 @@ INSTEAD = {  # of flags of TRL's that would change nothing here
 
 
 @dataclass
-class PosttrainArguments:
+class PosttrainArguments(Arguments):
     """Flags of SFT and GRPO beside those of TRL's own configuration."""
 
-    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id")
-    resume: str = flag("auto", "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path")
+    INHERITED = TRL_LIMITS
+
+    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    resume: str = flag(
+        "auto",
+        "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path",
+        path=True,
+        resumable=True,
+    )
     optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
-    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's")
-    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks")
-    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768")
-    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768")
+    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's", above=0)
+    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks", least=0)
+    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768", least=0)
+    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768", least=0)
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
 
 
@@ -82,16 +90,6 @@ def settle_on_hardware(args: TrainingArguments) -> None:
     args.use_cpu = args.use_cpu or not torch.accelerator.is_available()
     if args.bf16 is None and not args.fp16:
         args.bf16 = has_bf16(torch.device("cpu") if args.use_cpu else torch.accelerator.current_accelerator())
-
-
-def check_rates_and_batch(args: Any) -> None:
-    """Raise `InputError` for learning rates and a batch that cannot be."""
-    for name in ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"):
-        if getattr(args, name) < 0 or (name == "init_lr_frac" and args.init_lr_frac == 0):
-            raise InputError(f"{name} must be positive, not {getattr(args, name):g}.")
-    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        if getattr(args, name) < 1:
-            raise InputError(f"{name} must be at least 1, not {getattr(args, name)}.")
 
 
 def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:

@@ -156,7 +156,7 @@ def test_two_processes_share_the_replies_and_adapters_are_merged(grpo, tmp_path)
         ({"max_problems": 0}, "max_problems must be at least 1, not 0"),
         ({"reward_weights": 1}, "reward_weights has no effect here: use --format_reward"),
         ({"per_device_train_batch_size": 192}, "10 problems are too few for one step of 12: take a smaller batch"),
-        ({"top_k": -1}, "top_k must be at least 1, not -1"),
+        ({"top_k": -1}, "top_k must be at least 0, not -1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(grpo, tmp_path, wrong, expected):
