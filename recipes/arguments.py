@@ -12,6 +12,7 @@ import sys
 from argparse import SUPPRESS, Action, Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import EnumType
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -149,6 +150,14 @@ class Flag:
         kinds = [each for each in self.types if each is not NoneType]
         return _element(kinds[0]) if len(kinds) == 1 else None
 
+    @property
+    def choices(self) -> tuple[Any, ...] | None:
+        """All values there are; None if they are too many to list."""
+        if get_origin(self.kind) is Literal:
+            return get_args(self.kind)
+        of_enum = [each.value for kind in self.types if isinstance(kind, EnumType) for each in kind]
+        return tuple(of_enum) or self.limits.choices
+
     def parse(self, word: Any) -> Any:
         """The value that a word of the command line stands for; of several words, the list of theirs."""
         if isinstance(word, list):
@@ -177,16 +186,23 @@ class Flag:
     def _check_one(self, value: Any) -> Any:
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
-        choices = get_args(self.kind) if get_origin(self.kind) is Literal else self.limits.choices
-        if choices:
-            return _choose(self.name, value, choices)
+        if self.choices is not None:
+            return self._choose(value)
         if not _is(value, self.kind):
-            raise InputError(f"{self.name} must be {TYPE_NAMES[self.kind]}, not {shown(value)}.")
+            wanted = TYPE_NAMES.get(self.kind) or f"a {(get_origin(self.kind) or self.kind).__name__}"
+            raise InputError(f"{self.name} must be {wanted}, not {shown(value)}.")
         if isinstance(value, str):
             return self._check_text(value)
         if isinstance(value, Real) and not isinstance(value, bool):
             self._check_number(value)
         return value
+
+    def _choose(self, value: Any) -> Any:
+        found = {str(each).lower(): each for each in self.choices}
+        text = str(getattr(value, "value", value)).lower()  # of an Enum's member its value
+        if text not in found:
+            raise InputError(f"{self.name} must be one of {', '.join(map(str, self.choices))}, not {shown(value)}.")
+        return found[text]
 
     def _check_text(self, text: str) -> str:
         if not text.strip():
@@ -245,17 +261,10 @@ def _element(kind: Any) -> Any:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type; of types that only a library's flags have, the library judges."""
+    """Whether a value is of a type; where a flag takes several, its class judges."""
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind) if kind in (bool, str) else True
-
-
-def _choose(name: str, value: Any, choices: Collection[Any]) -> Any:
-    found = {str(each).lower(): each for each in choices}
-    if str(value).lower() not in found:
-        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, not {shown(value)}.")
-    return found[str(value).lower()]
+    return kind is None or isinstance(value, get_origin(kind) or kind)
 
 
 # Parsing
@@ -316,8 +325,8 @@ def parse_arguments(*arguments_classes: type, argv: list[str] | None = None) -> 
             each(**{name: value for name, value in values.items() if name in found})
             for each, found in zip(arguments_classes, of_class, strict=True)
         ]
-    except ValueError as error:  # TRL's way to refuse a combination
-        raise InputError(" ".join(str(error).split())) from None
+    except (ValueError, OSError, ImportError) as error:  # TRL's way to refuse a combination, a file or an extra
+        raise InputError(f"{' '.join(str(error).split()):.300}") from None
     return arguments[0] if len(arguments) == 1 else tuple(arguments)
 
 

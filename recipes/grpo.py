@@ -57,7 +57,7 @@ class GRPOArguments(PosttrainArguments, GRPOConfig):
     init_lr_frac: float = flag(0.05, "learning rates of this stage, as a share of pretraining's", above=0)
     num_train_epochs: float = flag(1.0, "passes over the problems", above=0)
     per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time", least=1)
-    num_generations: int | None = flag(16, "replies to each problem, compared with each other", least=2)
+    num_generations: int = flag(16, "replies to each problem, compared with each other", least=2)
     max_completion_length: int = flag(256, "tokens of a reply, calls and results included", least=1)
     top_k: int = flag(50, "replies are sampled from so many likeliest tokens; 0: from all", least=0)
     loss_type: str = flag("dapo", "the loss is averaged over the tokens of all replies")

@@ -56,7 +56,7 @@ class SFTArguments(PosttrainArguments, SFTConfig):
         "non_padding", "what tokens/s counts: non_padding, all or no", choices=("non_padding", "all", "no")
     )
     eval_strategy: str = flag("steps", "when to evaluate: steps, epoch or no", choices=("steps", "epoch", "no"))
-    eval_steps: float | None = flag(100, "steps between evaluations", above=0)
+    eval_steps: float = flag(100, "steps between evaluations", above=0)
     save_steps: float = flag(
         100, "steps between checkpoints; the best is kept only if it is saved: as eval_steps", above=0
     )

@@ -161,6 +161,11 @@ class PretrainArguments(LoopArguments):
 class MidtrainArguments(LoopArguments):
     """Arguments of recipes/midtrain.py. What is left out is as in the run that trained the source."""
 
+    TAKEN_OVER = (  # from the source's run
+        "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
+        "grad_clip", "warmup_ratio", "warmdown_ratio", "final_lr_frac",
+    )  # fmt: skip
+
     source: str = flag(REQUIRED, "the base model: directory of a finished run, or Hub id", path=True)
     conversations: str = flag(
         REQUIRED, "what to train on: a mixture's .yaml, a .jsonl, or the name of a source", path=True
@@ -191,6 +196,10 @@ class MidtrainArguments(LoopArguments):
     embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
     unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
     weight_decay: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
+    grad_clip: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
+    warmup_ratio: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)
+    warmdown_ratio: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)
+    final_lr_frac: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)
     output_dir: str = flag(
         "runs/base/mid", "where checkpoints, metrics and the final model go", path=True, resumable=True
     )

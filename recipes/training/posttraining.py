@@ -34,7 +34,7 @@ from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
 from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.plan import REFERENCE_WIDTH, describe_model
+from recipes.training.plan import describe_model, scale_learning_rates
 from recipes.training.tracking import Console, MetricsLog
 from recipes.training.trl_limits import TRL_LIMITS
 from tokenizer.chat import add_chat_template
@@ -183,13 +183,8 @@ def build_posttraining_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of pretraining at `init_lr_frac` of its learning rates."""
     facts = describe_model(_bare(model), sequence_length=1)
-    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
-    settings = OptimizerSettings(
-        matrix_lr=args.matrix_lr * args.init_lr_frac,
-        embedding_lr=args.embedding_lr * width * facts.embedding_std * args.init_lr_frac,
-        unembedding_lr=args.unembedding_lr * width * args.init_lr_frac,
-        weight_decay=weight_decay,
-    )
+    rates = scale_learning_rates(args, facts, args.init_lr_frac)
+    settings = OptimizerSettings(**rates, weight_decay=weight_decay)
     return build_optimizer(args.optimizer, model, settings)
 
 
