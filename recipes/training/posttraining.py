@@ -32,7 +32,14 @@ from recipes.publish.after_training import HubTarget, hub_target, publish_finish
 from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
-from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special_tokens
+from recipes.training.models import (
+    LONGEST_EAGER_ROW,
+    check_causal,
+    check_decoder,
+    load_config,
+    reason,
+    set_special_tokens,
+)
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import describe_model, scale_learning_rates
 from recipes.training.tracking import Console, MetricsLog
@@ -121,21 +128,20 @@ def load_chat_model(
 
     One without a chat template gets ours, and embeddings for the special tokens it lacks.
     """
-    check_source(source, "model", "config.json")
+    check_decoder(load_config(source, trust_remote_code), source)
     disable_progress_bar()
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
     quantization = get_quantization_config(model_args)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=model_args.dtype or torch.float32,
             quantization_config=quantization,
             device_map={"": PartialState().device} if quantization else None,
-            **trust,
+            trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
+        raise InputError(f"{source} cannot be loaded: {reason(error)}") from None
     if tokenizer.chat_template is None:
         add_chat_template(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -152,6 +158,8 @@ def load_chat_model(
         model.set_attn_implementation(model_args.attn_implementation)
     elif model.device.type == "cpu" and (longest_row or context) <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
+    if not quantization:  # bitsandbytes packs weights for inference as soon as it is asked without gradients
+        check_causal(model, source)
     return add_adapters(model, model_args), tokenizer
 
 
