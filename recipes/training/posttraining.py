@@ -29,7 +29,7 @@ import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers
 from recipes.arguments import Arguments, flag
 from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
-from recipes.training.export import save_model
+from recipes.training.export import has_finite_weights, save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
 from recipes.training.models import (
@@ -89,6 +89,7 @@ class PosttrainArguments(Arguments):
     matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks", least=0)
     embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768", least=0)
     unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768", least=0)
+    logging_nan_inf_filter: bool = flag(False, "leave losses that are not finite out of the logged mean")
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
 
 
@@ -345,11 +346,34 @@ class StopCallback(TrainerCallback):
             self.stopped = control.should_save = control.should_training_stop = True
 
 
+class FiniteCallback(TrainerCallback):
+    """Ends a training whose weights are not finite, before a checkpoint of them pushes a good one out."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs: Any,
+    ) -> None:
+        """Raise `InputError`, naming the last checkpoint, if a weight is not finite."""
+        if has_finite_weights(model):
+            return
+        good = newest_checkpoint(Path(args.output_dir), "auto")
+        where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
+        raise InputError(
+            f"the weights are not finite, or too large to compute with, after step {state.global_step}; {where}. "
+            "Lower the learning rates (--init_lr_frac, in another output_dir; --resume takes a checkpoint's path)."
+        )
+
+
 def train(trainer: Trainer, checkpoint: str | None) -> bool:
     """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved."""
     with StopSignal() as signal:
         callback = StopCallback(trainer, signal)
         trainer.add_callback(callback)
+        trainer.add_callback(FiniteCallback())
         trainer.train(resume_from_checkpoint=checkpoint)
     if callback.stopped:
         path = newest_checkpoint(Path(trainer.args.output_dir), "auto")
