@@ -5,7 +5,7 @@ tokenization included, and every decision is compared. Without `--model` the wei
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,47 +16,48 @@ from evals.core.bundle import available, check_enough, read_examples, read_tasks
 from evals.core.evaluate import evaluate_task
 from evals.core.questions import order_examples
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import train_tokenizer
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure."""
 
-    bundle: str = field(metadata={"help": "directory of CORE's tasks"})
-    model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)")
-    depth: int = flag(4, "of the fresh model")
-    vocab_size: int = flag(4096, "of the fresh model and its tokenizer")
-    max_seq_len: int = flag(2048, "context of the fresh model, in tokens")
-    max_examples: int = flag(100, "examples of each task")
-    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)")
+    bundle: str = flag(REQUIRED, "directory of CORE's tasks", path=True)
+    model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)", path=True)
+    depth: int = flag(4, "of the fresh model", least=1, most=1000)
+    vocab_size: int = flag(4096, "of the fresh model and its tokenizer", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int = flag(2048, "context of the fresh model, in tokens", least=2, most=2**24)
+    max_problems: int = flag(100, "examples of each task", least=1)
+    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)", least=1)
 
 
 def main() -> None:
     args = parse_arguments(BenchmarkArguments)
     bundle = Path(args.bundle)
     tasks = available(read_tasks(bundle), bundle)
-    check_enough(tasks, args.max_examples)
+    check_enough(tasks, args.max_problems)
     model, tokenizer = load_model(args.model) if args.model else build_fresh(args)
     context = context_length(model)
     parameters = sum(each.numel() for each in model.parameters())
     print(
         f"{args.model or 'a fresh model'}, {parameters / 1e6:.1f}M parameters, context {context:,}, {model.dtype}, "
-        f"{model.device.type}, {torch.get_num_threads()} threads, {args.max_examples} examples a task"
+        f"{model.device.type}, {torch.get_num_threads()} threads, {args.max_problems} examples a task"
     )
     print(f"{'task':<34}{'one at a time':>15}{'batched':>10}{'ratio':>8}{'same decisions':>18}")
     totals, same, count = [0.0, 0.0], 0, 0
     for task in tasks:
-        examples = order_examples(read_examples(task, bundle), args.max_examples)
+        examples = order_examples(read_examples(task, bundle), args.max_problems)
         started = time.perf_counter()
         expected = [answer_one(model, tokenizer, task, examples, i, context) for i in range(len(examples))]
         between = time.perf_counter()
-        answers = evaluate_task(model, tokenizer, task, bundle, args.max_examples, args.batch_tokens).answers
+        answers = evaluate_task(model, tokenizer, task, bundle, args.max_problems, args.batch_tokens).answers
         seconds = between - started, time.perf_counter() - between
         totals = [total + each for total, each in zip(totals, seconds, strict=True)]
         equal = sum(a == b for a, b in zip(expected, answers, strict=True))

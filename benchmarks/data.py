@@ -4,29 +4,30 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.data.pools import BestFitPool
 from recipes.errors import exit_on_input_error
 from tokenizer.encode import encode_documents
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import train_tokenizer
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure."""
 
-    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    max_seq_len: int = field(default=512, metadata={"help": "tokens a row"})
-    documents: int = field(default=4096, metadata={"help": "documents to tokenize and pack"})
-    rounds: int = field(default=5, metadata={"help": "repetitions; the median counts"})
+    dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int = flag(512, "tokens a row", least=1, most=2**24)
+    documents: int = flag(4096, "documents to tokenize and pack", least=1)
+    rounds: int = flag(5, "repetitions; the median counts", least=1)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ primer, beside the weights and merged into them. All are measured on the same ro
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, TorchAoConfig
@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 import recipes.quiet  # noqa: F401  (before peft)
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.errors import InputError, exit_on_input_error
@@ -24,21 +24,18 @@ from tokenizer.encode import token_byte_lengths
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a causal LM"})
-    eval_tokens: int = flag(65_536, "tokens of the primer's validation split to measure on")
-    group_size: int = flag(32, "weights that share a scale in int4")
-    lora_rank: int = flag(8, "of the adapter")
-    lora_steps: int = flag(20, "of its training; without any it would add nothing")
+    model: str = flag(REQUIRED, "directory or Hub id of a causal LM", path=True)
+    eval_tokens: int = flag(65_536, "tokens of the primer's validation split to measure on", least=1)
+    group_size: int = flag(32, "weights that share a scale in int4", least=1)
+    lora_rank: int = flag(8, "of the adapter", least=1)
+    lora_steps: int = flag(20, "of its training; without any it would add nothing", least=0)
 
 
 def main() -> None:
     args = parse_arguments(BenchmarkArguments)
-    for name in ("eval_tokens", "group_size", "lora_rank"):
-        if getattr(args, name) < 1:
-            raise InputError(f"{name} is {getattr(args, name)}: give at least 1.")
     logging.set_verbosity_error()
     model, tokenizer = load_model(args.model)
     device, length = model.device, min(512, context_length(model))

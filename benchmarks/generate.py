@@ -9,18 +9,18 @@ early, and no tool is called.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import NanoChatConfig, NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from tokenizer.chat import Message, encode_prompt
-from tokenizer.special_tokens import SPECIAL_TOKENS
+from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
 from tokenizer.train import train_tokenizer
 
 THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
@@ -28,15 +28,15 @@ PROMPT_TOKENS = (24, 48)  # least and most of a prompt
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure; the defaults are the cpu preset's model."""
 
-    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    max_seq_len: int = field(default=256, metadata={"help": "context of the models, in tokens"})
-    batch_sizes: list[int] = field(default_factory=lambda: [1, 16], metadata={"help": "prompts at a time"})
-    new_tokens: int = field(default=96, metadata={"help": "tokens written after each prompt"})
-    repeats: int = field(default=5, metadata={"help": "turns of each side"})
+    depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int = flag(256, "context of the models, in tokens", least=1, most=2**24)
+    batch_sizes: list[int] = flag([1, 16], "prompts at a time", least=1)
+    new_tokens: int = flag(96, "tokens written after each prompt", least=1)
+    repeats: int = flag(5, "turns of each side", least=1)
 
 
 def main() -> None:

@@ -5,28 +5,34 @@ other, Muon's share of the step, and generation. Needs torch, transformers and a
 Runs on a CPU too, with `--depths 1 --max_seq_len 64 --rows 2 --vocab_size 512`, to see that it works.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.arguments import Arguments, flag, parse_arguments
+from recipes.errors import exit_on_input_error
 from recipes.training.hardware import peak_flops, peak_memory
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depths", type=int, nargs="+", default=[12, 20])
-    parser.add_argument("--max_seq_len", type=int, default=2048)
-    parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--vocab_size", type=int, default=65536)
-    parser.add_argument("--attention", nargs="+", default=["sdpa", "flex_attention"])
-    parser.add_argument("--steps", type=int, default=10)
-    args = parser.parse_args()
+@dataclass
+class BenchmarkArguments(Arguments):
+    """What to measure."""
 
+    depths: list[int] = flag([12, 20], "of the models", least=1, most=1000)
+    max_seq_len: int = flag(2048, "tokens a row", least=32, most=2**24)
+    rows: int = flag(32, "rows at a time", least=1)
+    vocab_size: int = flag(65536, "of the models", least=1, most=2**24)
+    attention: list[str] = flag(["sdpa", "flex_attention"], "implementations to compare")
+    steps: int = flag(10, "measured steps", least=1)
+
+
+def main() -> None:
+    args = parse_arguments(BenchmarkArguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -39,7 +45,7 @@ def main() -> None:
 
 
 def measure_training(
-    depth: int, attention: str, args: argparse.Namespace, device: torch.device, peak: float | None
+    depth: int, attention: str, args: BenchmarkArguments, device: torch.device, peak: float | None
 ) -> None:
     """Print tokens/s, MFU, peak memory and the optimizer's share of a compiled training step."""
     model = build(depth, args, device)
@@ -77,7 +83,7 @@ def measure_training(
     )
 
 
-def measure_generation(depth: int, args: argparse.Namespace, device: torch.device) -> None:
+def measure_generation(depth: int, args: BenchmarkArguments, device: torch.device) -> None:
     """Print tokens/s of greedy generation in bf16, batch 1 and 16, with dynamic and static caches."""
     model = build(depth, args, device).to(torch.bfloat16).eval()
     new_tokens = min(128, args.max_seq_len // 2)
@@ -97,7 +103,7 @@ def measure_generation(depth: int, args: argparse.Namespace, device: torch.devic
             )
 
 
-def build(depth: int, args: argparse.Namespace, device: torch.device) -> NanochatGPTForCausalLM:
+def build(depth: int, args: BenchmarkArguments, device: torch.device) -> NanochatGPTForCausalLM:
     """A fresh model of the given depth in fp32."""
     config = NanochatGPTConfig.from_depth(
         depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len, pad_token_id=0
@@ -118,4 +124,4 @@ def timed(function: Callable[[], None], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_input_error("benchmarks.gpu", main)

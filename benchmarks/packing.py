@@ -8,15 +8,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.coverage import measure_coverage
 from recipes.data.pools import POOLS
 from recipes.errors import exit_on_input_error
 from recipes.training.tracking import read_metrics
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -24,16 +25,16 @@ ALL_TOKENS = 10**9
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to train on, and for how long."""
 
-    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    depth: int = field(default=4, metadata={"help": "the dial"})
-    max_seq_len: int = field(default=512, metadata={"help": "tokens a row"})
-    total_batch_size: int = field(default=4096, metadata={"help": "tokens a step"})
-    num_iterations: int = field(default=200, metadata={"help": "steps"})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "a run each, for each packing"})
+    dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    depth: int = flag(4, "the dial", least=1, most=1000)
+    max_seq_len: int = flag(512, "tokens a row", least=1, most=2**24)
+    total_batch_size: int = flag(4096, "tokens a step", least=1)
+    num_iterations: int = flag(200, "steps", least=1)
+    seeds: list[int] = flag([0, 1, 2], "a run each, for each packing", least=0, below=2**32)
 
 
 def main() -> None:

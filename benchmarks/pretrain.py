@@ -12,37 +12,40 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.plain_loop import plain_tokens_per_second
 from modeling_nanochat import NanochatGPTConfig
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
 from recipes.training.hardware import peak_flops
 from recipes.training.tracking import read_metrics
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure; the defaults are a depth-4 model on the embedded corpus."""
 
-    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
-    max_seq_len: int = field(default=512, metadata={"help": "as of recipes/pretrain.py"})
-    device_batch_size: int = field(default=8, metadata={"help": "rows at a time, of both loops"})
-    total_batch_size: int = field(default=8192, metadata={"help": "tokens an optimizer step of the recipe"})
-    steps: int = field(default=20, metadata={"help": "measured steps a turn"})
-    warmup: int = field(default=5, metadata={"help": "steps before them, compilation included"})
-    rounds: int = field(default=3, metadata={"help": "turns of each side"})
-    compile: str = field(default="true", metadata={"help": "as of recipes/pretrain.py; the plain loop is compiled"})
+    dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
+    max_seq_len: int = flag(512, "as of recipes/pretrain.py", least=1, most=2**24)
+    device_batch_size: int = flag(8, "rows at a time, of both loops", least=1)
+    total_batch_size: int = flag(8192, "tokens an optimizer step of the recipe", least=1)
+    steps: int = flag(20, "measured steps a turn", least=1)
+    warmup: int = flag(5, "steps before them, compilation included", least=0)
+    rounds: int = flag(3, "turns of each side", least=1)
+    compile: str = flag(
+        "true", "as of recipes/pretrain.py; the plain loop is compiled", choices=("auto", "true", "false")
+    )
 
 
 @dataclass

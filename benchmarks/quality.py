@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from transformers import AutoTokenizer
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.errors import exit_on_input_error
 from recipes.training.tracking import read_metrics
 from tokenizer.encode import token_byte_lengths
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -31,12 +32,12 @@ TOKENS, LENGTH, EVAL_TOKENS = 819_200, 512, 65_536
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to train on."""
 
-    dataset: str = field(default="primer", metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    batches: list[int] = field(default_factory=lambda: [8192, 2048], metadata={"help": "tokens a step, one run each"})
+    dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    batches: list[int] = flag([8192, 2048], "tokens a step, one run each", least=LENGTH, most=TOKENS)
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import exit_on_input_error
 from recipes.training.tracking import read_metrics
 
@@ -20,15 +20,13 @@ ROOT = Path(__file__).parent.parent
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure."""
 
-    source: str = field(metadata={"help": "the SFT model: directory or Hub id"})
-    recipe_config: str = field(
-        default=str(ROOT / "recipes/configs/grpo/cpu.yaml"), metadata={"help": "of recipes/grpo.py"}
-    )
-    tasks: str = field(default="facts,choice,problems1,harder", metadata={"help": "as of evals.chat"})
-    seeds: int = field(default=3, metadata={"help": "runs of GRPO, with seeds 0, 1, ..."})
+    source: str = flag(REQUIRED, "the SFT model: directory or Hub id", path=True)
+    recipe_config: str = flag(str(ROOT / "recipes/configs/grpo/cpu.yaml"), "of recipes/grpo.py", path=True)
+    tasks: str = flag("facts,choice,problems1,harder", "as of evals.chat", path=True)
+    seeds: int = flag(3, "runs of GRPO, with seeds 0, 1, ...", least=1)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.generate import BenchmarkArguments as ModelArguments
 from benchmarks.generate import build_twins
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.errors import InputError, exit_on_input_error
 from tokenizer.chat import encode_prompt
@@ -56,15 +56,15 @@ FIRST_WORDS = """async () => {
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure."""
 
-    model: str | None = field(default=None, metadata={"help": "directory of a chat model (default: random weights)"})
-    new_tokens: int = field(default=160, metadata={"help": "of a streamed answer, at most"})
-    repeats: int = field(default=9, metadata={"help": "answers measured of each kind"})
-    chats: int = field(default=20, metadata={"help": "of the crowd"})
-    seconds: float = field(default=120, metadata={"help": "how long the crowd asks"})
-    crowd_tokens: int = field(default=32, metadata={"help": "of an answer in the crowd, at most"})
+    model: str | None = flag(None, "directory of a chat model (default: random weights)", path=True)
+    new_tokens: int = flag(160, "of a streamed answer, at most", least=1)
+    repeats: int = flag(9, "answers measured of each kind", least=1)
+    chats: int = flag(20, "of the crowd", least=1, most=1024)
+    seconds: float = flag(120, "how long the crowd asks", above=0)
+    crowd_tokens: int = flag(32, "of an answer in the crowd, at most", least=1)
 
 
 class Chat:

@@ -10,35 +10,36 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.conversations import open_conversations
 from recipes.data.corpora import open_corpus
 from recipes.errors import exit_on_input_error
 from recipes.training.tracking import read_metrics
 from tokenizer.chat import Message, encode_conversation
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass
-class BenchmarkArguments:
+class BenchmarkArguments(Arguments):
     """What to measure; the defaults are the cpu preset's model on the embedded corpus."""
 
-    depth: int = field(default=4, metadata={"help": "as of recipes/pretrain.py"})
-    vocab_size: int = field(default=4096, metadata={"help": "of the tokenizer trained for the benchmark"})
-    max_seq_len: int = field(default=256, metadata={"help": "tokens a row, of all three"})
-    device_batch_size: int = field(default=8, metadata={"help": "rows at a time, of all three"})
-    accumulation: int = field(default=2, metadata={"help": "times so many rows for an optimizer step, of all three"})
-    steps: int = field(default=20, metadata={"help": "measured steps a turn"})
-    warmup: int = field(default=5, metadata={"help": "steps before them"})
-    rounds: int = field(default=3, metadata={"help": "turns of each"})
+    depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
+    vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int = flag(256, "tokens a row, of all three", least=1, most=2**24)
+    device_batch_size: int = flag(8, "rows at a time, of all three", least=1)
+    accumulation: int = flag(2, "times so many rows for an optimizer step, of all three", least=1)
+    steps: int = flag(20, "measured steps a turn", least=1)
+    warmup: int = flag(5, "steps before them", least=0)
+    rounds: int = flag(3, "turns of each", least=1)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Six of the prompts have an answer. All is greedy, so the same model writes the s
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes import atomic
-from recipes.arguments import flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.errors import exit_on_input_error
 from recipes.inference.models import load_model, results_file
 from recipes.json_lines import parse_json
 from recipes.launches import command_line
@@ -40,16 +40,16 @@ COMPLETION_TOKENS, REPLY_TOKENS = 24, 128
 
 
 @dataclass
-class SamplesArguments:
+class SamplesArguments(Arguments):
     """Flags of `python -m evals.samples`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a causal language model"})
-    output: str | None = flag(None, "JSON file of the samples (default: evals/samples.json in the model's directory)")
-    kind: str = flag("auto", "completions, conversation or both; auto: both for a model that has learnt to chat")
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}.")
+    model: str = flag(REQUIRED, "directory or Hub id of a causal language model", path=True)
+    output: str | None = flag(
+        None, "JSON file of the samples (default: evals/samples.json in the model's directory)", path=True
+    )
+    kind: str = flag(
+        "auto", "completions, conversation or both; auto: both for a model that has learnt to chat", choices=KINDS
+    )
 
 
 @torch.no_grad()

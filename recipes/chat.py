@@ -11,12 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import (
@@ -44,19 +44,23 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code of shells for Ctrl-C
 
 
 @dataclass
-class ChatArguments:
+class ChatArguments(Arguments):
     """Flags of `python -m recipes.chat`."""
 
-    model: str | None = flag(None, "directory or Hub id of a chat model; of an endpoint, the name to ask for")
+    model: str | None = flag(
+        None, "directory or Hub id of a chat model; of an endpoint, the name to ask for", path=True
+    )
     endpoint: str | None = flag(None, "URL of an OpenAI-compatible server, as http://localhost:8000")
     api_key_env: str | None = flag(None, "environment variable that holds the endpoint's key (default: no key)")
-    prompt: str | None = field(default=None, metadata={"help": "answer this on stdout, and end"})
-    system: str | None = field(default=None, metadata={"help": "instructions for the model"})
-    temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 takes the likeliest token"})
-    top_k: int | None = field(default=None, metadata={"help": "sample from this many likeliest tokens only"})
-    top_p: float = field(default=1.0, metadata={"help": "sample from the likeliest tokens of this total probability"})
-    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 512; of an endpoint, what it allows)")
-    seed: int = field(default=0, metadata={"help": "of sampling"})
+    prompt: str | None = flag(None, "answer this on stdout, and end")
+    system: str | None = flag(None, "instructions for the model")
+    temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token", least=0)
+    top_k: int | None = flag(None, "sample from this many likeliest tokens only", least=1)
+    top_p: float = flag(1.0, "sample from the likeliest tokens of this total probability", above=0, most=1)
+    max_new_tokens: int | None = flag(
+        None, "tokens of one answer (default: 512; of an endpoint, what it allows)", least=1
+    )
+    seed: int = flag(0, "of sampling", least=0, below=2**32)
 
 
 class Chat:
@@ -239,8 +243,6 @@ def read_key(variable: str | None) -> str | None:
 
 def chat(args: ChatArguments) -> None:
     """Load the model or find its server, then answer once or talk."""
-    if args.prompt is not None and not args.prompt.strip():
-        raise InputError("the prompt is empty: write something after --prompt.")
     logging.set_verbosity_error()
     conversation = open_conversation(args)
     if args.prompt is None:

@@ -22,7 +22,6 @@ from recipes.training.export import is_finished
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
-    check_rates_and_batch,
     context_length,
     find_source,
     load_chat_model,
@@ -42,34 +41,35 @@ from tokenizer.chat import has_chat_format
 class GRPOArguments(PosttrainArguments, GRPOConfig):
     """Flags of recipes/grpo.py; what differs from TRL's defaults is set here, by nanochat's example."""
 
-    source: str = flag("sft", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id")
-    problems: str = flag("primer", "primer, or gsm8k, or gsm8k:PATH for local files")
-    max_problems: int = flag(10_000, "problems to train on at most")
-    format_reward: float = flag(0.0, "reward for calling the calculator without an error, beside 1 for the answer")
-    pass_every: int = flag(60, "steps between measurements of pass@k; 0: only before and after, -1: never")
-    pass_problems: int = flag(200, "held-out problems that pass@k is measured on")
-    pass_samples: int = flag(8, "sampled replies to each of them: the k")
-    pass_batch_size: int = flag(64, "replies that a process works on at a time for pass@k")
-    output_dir: str = flag("runs/base/grpo", "where checkpoints, metrics and the final model go")
-    init_lr_frac: float = flag(0.05, "learning rates of this stage, as a share of pretraining's")
-    num_train_epochs: float = flag(1.0, "passes over the problems")
-    per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time")
-    num_generations: int | None = flag(16, "replies to each problem, compared with each other")
-    max_completion_length: int = flag(256, "tokens of a reply, calls and results included")
-    top_k: int = flag(50, "replies are sampled from so many likeliest tokens")
+    source: str = flag("sft", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    problems: str = flag("primer", "primer, or gsm8k, or gsm8k:PATH for local files", path=True)
+    max_problems: int = flag(10_000, "problems to train on at most", least=1)
+    format_reward: float = flag(
+        0.0, "reward for calling the calculator without an error, beside 1 for the answer", least=0
+    )
+    pass_every: int = flag(60, "steps between measurements of pass@k; 0: only before and after, -1: never", least=-1)
+    pass_problems: int = flag(200, "held-out problems that pass@k is measured on", least=1)
+    pass_samples: int = flag(8, "sampled replies to each of them: the k", least=1)
+    pass_batch_size: int = flag(64, "replies that a process works on at a time for pass@k", least=1)
+    output_dir: str = flag(
+        "runs/base/grpo", "where checkpoints, metrics and the final model go", path=True, resumable=True
+    )
+    init_lr_frac: float = flag(0.05, "learning rates of this stage, as a share of pretraining's", above=0)
+    num_train_epochs: float = flag(1.0, "passes over the problems", above=0)
+    per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time", least=1)
+    num_generations: int = flag(16, "replies to each problem, compared with each other", least=2)
+    max_completion_length: int = flag(256, "tokens of a reply, calls and results included", least=1)
+    top_k: int = flag(50, "replies are sampled from so many likeliest tokens; 0: from all", least=0)
     loss_type: str = flag("dapo", "the loss is averaged over the tokens of all replies")
     scale_rewards: str = flag("none", "advantages are r - mean(r), not divided by the deviation")
-    save_total_limit: int | None = flag(2, "newest checkpoints kept")
-    logging_steps: float = flag(1, "steps between logs")
+    save_total_limit: int | None = flag(2, "newest checkpoints kept", least=1, resumable=True)
+    logging_steps: float = flag(1, "steps between logs", above=0, resumable=True)
     gradient_checkpointing: bool | None = flag(None, "recompute activations in the backward pass: less memory, slower")
 
     def __post_init__(self) -> None:
+        self.check_flags()
         settle_on_hardware(self)
-        check_rates_and_batch(self)
-        super().__post_init__()
-        for name in ("max_problems", "pass_problems", "pass_samples", "pass_batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        GRPOConfig.__post_init__(self)
 
 
 def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:

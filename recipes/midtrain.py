@@ -6,8 +6,10 @@ is not said is as in the run that trained the source, whose optimizer state this
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
+from accelerate import PartialState
 from transformers import PreTrainedTokenizerFast
 
 from recipes.arguments import parse_arguments
@@ -25,21 +27,18 @@ from recipes.training.export import is_finished
 from recipes.training.hardware import choose_precision
 from recipes.training.models import load_config, load_tokenizer
 from recipes.training.plan import Plan, check_batch, largest_divisor
-from recipes.training.run import claim_output_dir, join_processes
+from recipes.training.run import ARGUMENTS_FILE, claim_output_dir, join_processes
 from recipes.training.setup import make_plan, train_and_save
 from recipes.training.warm_start import read_arguments
 from tokenizer.chat import add_chat_template
 
-TAKEN_OVER = (
-    "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
-)  # fmt: skip
 MOST_ROWS = 32  # that a process handles at a time when no number is given
 
 
 def midtrain(args: MidtrainArguments) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
     state = join_processes()
-    args = take_over(args, state.num_processes)
+    args = take_over(args, state)
     tokenizer = load_tokenizer(args)
     if not tokenizer.chat_template:
         add_chat_template(tokenizer)
@@ -75,17 +74,29 @@ def midtrain(args: MidtrainArguments) -> None:
     )
 
 
-def take_over(args: MidtrainArguments, world_size: int) -> MidtrainArguments:
-    """`args` with what was not given as it was in the run that trained the source, or else by default."""
+def take_over(args: MidtrainArguments, state: PartialState) -> MidtrainArguments:
+    """`args` with what was not given as it was in the run that trained the source, or else by default. Prints it."""
     context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
     theirs = {"max_seq_len": context} | read_arguments(args.source)
-    missing = [name for name in TAKEN_OVER if getattr(args, name) is None]
-    args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+    missing = [name for name in args.TAKEN_OVER if getattr(args, name) is None]
+    try:
+        args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+    except InputError as error:
+        raise InputError(f"{Path(args.source, ARGUMENTS_FILE)}: {error}") from None
     if args.total_batch_size is None:
         raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
-    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, world_size)
-    rows = args.total_batch_size // (args.max_seq_len * world_size)
+    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, state.num_processes)
+    taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
+    state.print(f"{'source':<13}{args.source}, which had {', '.join(taken) or 'nothing to take over'}")
+    rows = args.total_batch_size // (args.max_seq_len * state.num_processes)
     return replace(args, device_batch_size=args.device_batch_size or largest_divisor(rows, MOST_ROWS))
+
+
+def source_tokens(source: str) -> int | None:
+    """Tokens of the run that trained `source`, whose settings this stage keeps; None if it is not known."""
+    theirs = read_arguments(source)
+    steps, batch = theirs.get("num_iterations"), theirs.get("total_batch_size")
+    return steps * batch if isinstance(steps, int) and isinstance(batch, int) else None
 
 
 def read_conversations(args: MidtrainArguments, tokenizer: PreTrainedTokenizerFast, split: str) -> datasets.Dataset:
@@ -99,13 +110,15 @@ def plan_midtraining(
     args: MidtrainArguments, vocab_size: int, world_size: int, tokens: datasets.Dataset, one_pass: int
 ) -> Plan:
     """The run in numbers: `one_pass` steps unless told otherwise. Raises `InputError` if these are none."""
-    if args.num_iterations is None and one_pass == 0:
+    by_rule = args.num_iterations is None
+    if by_rule and one_pass == 0:
         raise InputError(
             f"{args.conversations}: {len(tokens):,} conversations ({sum(tokens['length']):,} tokens) are too few for "
             f"one step of {args.total_batch_size:,} tokens. Use more of them, or a smaller total_batch_size."
         )
-    plan = make_plan(replace(args, num_iterations=args.num_iterations or one_pass), vocab_size, world_size)
-    if args.num_iterations is None:
+    args = replace(args, num_iterations=args.num_iterations or one_pass)
+    plan = make_plan(args, vocab_size, world_size, source_tokens(args.source))
+    if by_rule:
         plan = replace(plan, reasons=plan.reasons | {"horizon": f"one pass over {len(tokens):,} conversations"})
     return plan.with_learning_rates_times(args.init_lr_frac)
 

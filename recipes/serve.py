@@ -6,25 +6,25 @@ no more than `transformers serve DIR`.
 """
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.training.models import load_config
 from tokenizer.chat import check_chat_template
 
 
 @dataclass
-class ServeArguments:
+class ServeArguments(Arguments):
     """Flags of `python -m recipes.serve`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a chat model"})
+    model: str = flag(REQUIRED, "directory or Hub id of a chat model", path=True)
     host: str = flag("localhost", "address to listen at; 0.0.0.0 lets other machines in")
-    port: int = flag(8000, "port to listen at")
+    port: int = flag(8000, "port to listen at", least=1, most=65535)
     device: str = flag("auto", "auto, cpu, cuda:0, ...")
 
 

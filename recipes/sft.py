@@ -25,7 +25,6 @@ from recipes.training.export import is_finished
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
-    check_rates_and_batch,
     context_length,
     find_source,
     load_chat_model,
@@ -43,23 +42,32 @@ from recipes.training.posttraining import (
 class SFTArguments(PosttrainArguments, SFTConfig):
     """Flags of recipes/sft.py; what differs from TRL's defaults is set here."""
 
-    conversations: str = flag("primer:sft", "name of a source, a .jsonl file, or a mixture's .yaml")
+    conversations: str = flag("primer:sft", "name of a source, a .jsonl file, or a mixture's .yaml", path=True)
     early_stopping: bool = flag(False, "end when the evaluation loss has not fallen for early_stopping_patience times")
-    early_stopping_patience: int = flag(3, "evaluations without a lower loss that --early_stopping waits")
-    eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most")
-    output_dir: str = flag("runs/base/sft", "where checkpoints, metrics and the final model go")
+    early_stopping_patience: int = flag(3, "evaluations without a lower loss that --early_stopping waits", least=1)
+    eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most", least=1)
+    output_dir: str = flag(
+        "runs/base/sft", "where checkpoints, metrics and the final model go", path=True, resumable=True
+    )
     assistant_only_loss: bool = flag(True, "loss on what the assistant writes only")
-    max_length: int | None = flag(None, "longest conversation in tokens (default: the model's context)")
-    num_train_epochs: float = flag(1.0, "passes over the conversations")
+    max_length: int | None = flag(None, "longest conversation in tokens (default: the model's context)", least=1)
+    num_train_epochs: float = flag(1.0, "passes over the conversations", above=0)
     gradient_checkpointing: bool | None = flag(None, "recompute activations in the backward pass: less memory, slower")
-    include_num_input_tokens_seen: str = flag("non_padding", "what tokens/s counts: non_padding, all or no")
-    eval_strategy: str = flag("steps", "when to evaluate: steps, epoch or no")
-    eval_steps: float | None = flag(100, "steps between evaluations")
-    save_steps: float = flag(100, "steps between checkpoints; the best is kept only if it is saved: as eval_steps")
-    save_total_limit: int | None = flag(2, "checkpoints kept: the best one and the newest others")
+    include_num_input_tokens_seen: str = flag(
+        "non_padding", "what tokens/s counts: non_padding, all or no", choices=("non_padding", "all", "no")
+    )
+    eval_strategy: str = flag("steps", "when to evaluate: steps, epoch or no", choices=("steps", "epoch", "no"))
+    eval_steps: float = flag(100, "steps between evaluations", above=0)
+    save_steps: float = flag(
+        100, "steps between checkpoints; the best is kept only if it is saved: as eval_steps", above=0
+    )
+    save_total_limit: int | None = flag(
+        2, "checkpoints kept: the best one and the newest others", least=1, resumable=True
+    )
     load_best_model_at_end: bool = flag(True, "the final model is that of the lowest evaluation loss, not the last")
 
     def __post_init__(self) -> None:
+        self.check_flags()
         settle_on_hardware(self)
         self.load_best_model_at_end = self.load_best_model_at_end and self.eval_strategy != "no"
         if self.early_stopping and self.eval_strategy == "no":
@@ -71,10 +79,7 @@ class SFTArguments(PosttrainArguments, SFTConfig):
             )
         if self.early_stopping:
             self.metric_for_best_model = self.metric_for_best_model or "loss"
-        if self.eval_rows < 1:
-            raise InputError(f"eval_rows must be at least 1, not {self.eval_rows}.")
-        check_rates_and_batch(self)
-        super().__post_init__()
+        SFTConfig.__post_init__(self)
 
 
 class AssistantTrainer(SFTTrainer):

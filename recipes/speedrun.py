@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from evals.samples import print_completions, print_conversation
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.training.export import FINISHED_BY
 from recipes.training.tracking import clock, read_metrics
@@ -32,13 +32,13 @@ A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model
 
 
 @dataclass
-class SpeedrunArguments:
+class SpeedrunArguments(Arguments):
     """Flags of `python -m recipes.speedrun`."""
 
     preset: str = flag("auto", "one of recipes/configs; auto: by the hardware found")
-    run_dir: str | None = flag(None, "where everything goes (default: runs/PRESET)")
-    core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory")
-    price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report")
+    run_dir: str | None = flag(None, "where everything goes (default: runs/PRESET)", path=True)
+    core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory", path=True)
+    price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report", least=0)
 
 
 def speedrun(args: SpeedrunArguments) -> None:

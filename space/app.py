@@ -1,12 +1,12 @@
 """A chat page for a model: `python space/app.py --model DIR`, or a Space whose variable MODEL_ID names it.
 
-On the Hub there is nothing of the project but this directory and what manifest.py lists.
+On the Hub there is nothing of the project but this directory and the code that it imports.
 """
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace  # recipes.arguments needs TRL, which a Space has no use for
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 with suppress(ImportError):  # on ZeroGPU, before anything that knows of GPUs
@@ -21,23 +21,23 @@ from transformers.utils import logging  # noqa: E402
 
 from chat_page.engine import Engine  # noqa: E402
 from chat_page.page import serve  # noqa: E402
+from recipes.arguments import Arguments, flag, parse_arguments  # noqa: E402
 from recipes.errors import InputError, exit_on_input_error  # noqa: E402
 
 
-def parse_arguments() -> Namespace:
-    parser = ArgumentParser(description="A chat page for a model.")
-    parser.add_argument("--model", default=os.environ.get("MODEL_ID"), help="directory or Hub id of a chat model")
-    parser.add_argument(
-        "--base_model",
-        default=os.environ.get("BASE_MODEL_ID"),
-        help="of the model that continues texts (default: the chat model)",
+@dataclass
+class AppArguments(Arguments):
+    """Flags of `python space/app.py`; on the Hub, variables of the Space name the models."""
+
+    model: str | None = flag(os.environ.get("MODEL_ID"), "directory or Hub id of a chat model", path=True)
+    base_model: str | None = flag(
+        os.environ.get("BASE_MODEL_ID"), "of the model that continues texts (default: the chat model)", path=True
     )
-    parser.add_argument("--port", type=int, default=None, help="of the server (default: 7860 or the next free one)")
-    return parser.parse_args()
+    port: int | None = flag(None, "of the server (default: 7860 or the next free one)", least=1, most=65535)
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse_arguments(AppArguments)
     if not args.model:
         raise InputError("no model: give --model DIR, or set MODEL_ID to a model's name on the Hub.")
     logging.set_verbosity_error()

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from recipes import atomic
-from recipes.arguments import parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.hub import check_hub_reachable
 from recipes.launches import command_line
@@ -34,16 +34,13 @@ LONGEST_LISTED = 12
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(Arguments):
     """Flags of `python -m tokenizer.evaluate`; `--config file.yaml` sets any of them."""
 
-    tokenizer: str = field(metadata={"help": "Directory of the tokenizer."})
-    dataset: str | None = field(default=None, metadata={"help": "Corpus whose validation split is one more domain."})
-    text_column: str = field(default="text", metadata={"help": "Column of the dataset that holds the text."})
-    output_dir: str | None = field(
-        default=None,
-        metadata={"help": "Directory of tokenizer_evaluation.json and tokenizer_report.html."},
-    )
+    tokenizer: str = flag(REQUIRED, "directory of the tokenizer", path=True)
+    dataset: str | None = flag(None, "corpus whose validation split is one more domain", path=True)
+    text_column: str = flag("text", "column of the dataset that holds the text")
+    output_dir: str | None = flag(None, "directory of tokenizer_evaluation.json and tokenizer_report.html", path=True)
 
 
 def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[str, float]:

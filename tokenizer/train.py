@@ -3,19 +3,19 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.atomic import new_directory
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
 from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8, encode_documents
-from tokenizer.special_tokens import ASSISTANT_END, BOS, SPECIAL_TOKENS
+from tokenizer.special_tokens import ASSISTANT_END, BOS, SMALLEST_VOCABULARY, SPECIAL_TOKENS
 
 # GPT-4's pattern with numbers cut after 2 digits instead of 3: a small vocabulary has no room for 1000 numbers.
 SPLIT_PATTERN = (
@@ -44,17 +44,19 @@ TOKENIZER_FILES = {
 
 
 @dataclass
-class TokenizerArguments:
+class TokenizerArguments(Arguments):
     """Flags of `python -m tokenizer.train`; `--config file.yaml` sets any of them."""
 
-    dataset: str = field(metadata={"help": "`primer`, a local file, directory or glob, or a Hub id."})
-    output_dir: str = field(metadata={"help": "Directory of the finished tokenizer."})
-    vocab_size: int = field(default=65536, metadata={"help": "Number of tokens, the nine special ones included."})
-    max_chars: int = field(default=2_000_000_000, metadata={"help": "Characters to train on at most."})
-    doc_cap: int = field(default=10_000, metadata={"help": "Characters of one document to train on at most."})
-    text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
-    skip_damaged: bool = field(default=False, metadata={"help": "Skip damaged files and rows, with a warning."})
-    model_max_length: int = field(default=2048, metadata={"help": "Context length of the model it is meant for."})
+    dataset: str = flag(REQUIRED, "primer, a local file, directory or glob, or a Hub id", path=True)
+    output_dir: str = flag(REQUIRED, "directory of the finished tokenizer", path=True)
+    vocab_size: int = flag(
+        65536, "number of tokens, the nine special ones included", least=SMALLEST_VOCABULARY, most=2**24
+    )
+    max_chars: int = flag(2_000_000_000, "characters to train on at most", least=1)
+    doc_cap: int = flag(10_000, "characters of one document to train on at most", least=1)
+    text_column: str = flag("text", "column that holds the text")
+    skip_damaged: bool = flag(False, "skip damaged files and rows, with a warning")
+    model_max_length: int = flag(2048, "context length of the model it is meant for", least=1)
 
 
 class CappedDocuments:
@@ -97,9 +99,10 @@ def train_tokenizer(
 
 def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
     """Byte-level BPE over all 256 bytes, then the special tokens: no unknown token, no normalizer, nothing lost."""
-    smallest = len(BYTE_ALPHABET) + len(SPECIAL_TOKENS)
-    if vocab_size < smallest:
-        raise InputError(f"vocab_size {vocab_size} is below {smallest}: 256 bytes and {len(SPECIAL_TOKENS)} specials.")
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(
+            f"vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIAL_TOKENS)} specials."
+        )
     if documents.max_chars < 1 or documents.doc_cap < 1:
         raise InputError(
             f"max_chars ({documents.max_chars}) and doc_cap ({documents.doc_cap}) must be at least 1 character."

@@ -5,14 +5,14 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
 from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
 from recipes import atomic
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.messages import choice_wording
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
@@ -22,24 +22,28 @@ from recipes.training.run import join_processes
 
 
 @dataclass
-class ChatEvalArguments:
+class ChatEvalArguments(Arguments):
     """Flags of `python -m evals.chat`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a chat model"})
-    tasks: str = flag(",".join(PRIMER_TASKS), "comma-separated; NAME:PATH takes local files in place of the Hub's")
-    batch_size: int = flag(32, "answers that one process works on at a time")
-    max_problems: int | None = flag(None, "problems of each task, drawn from a fixed seed (default: all)")
-    num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k")
-    temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token")
-    top_k: int | None = flag(None, "sample from this many likeliest tokens only")
-    max_new_tokens: int | None = flag(None, "tokens of one answer (default: 256; 512 for GSM8K and HumanEval)")
-    output: str | None = flag(None, "JSON file of the results (default: evals/chat.json in the model's directory)")
+    model: str = flag(REQUIRED, "directory or Hub id of a chat model", path=True)
+    tasks: str = flag(
+        ",".join(PRIMER_TASKS), "comma-separated; NAME:PATH takes local files in place of the Hub's", path=True
+    )
+    batch_size: int = flag(32, "answers that one process works on at a time", least=1)
+    max_problems: int | None = flag(None, "problems of each task, drawn from a fixed seed (default: all)", least=1)
+    num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k", least=1)
+    temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token", least=0)
+    top_k: int | None = flag(None, "sample from this many likeliest tokens only", least=1)
+    max_new_tokens: int | None = flag(
+        None, "tokens of one answer (default: 256; 512 for GSM8K and HumanEval)", least=1
+    )
+    output: str | None = flag(
+        None, "JSON file of the results (default: evals/chat.json in the model's directory)", path=True
+    )
     save_replies: bool = flag(False, "keep every problem and what was answered in the JSON file")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_problems", "num_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        super().__post_init__()
         if self.num_samples > 1 and self.temperature == 0:
             raise InputError(
                 f"num_samples {self.num_samples} at temperature 0 would be one answer {self.num_samples} times: "

@@ -5,13 +5,13 @@ divides the questions among several processes; the figures stay the same.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evals.core.bundle import GPT2_CORE, available, check_enough, choose_tasks, core_tasks, read_tasks
 from evals.core.evaluate import CoreResult, TaskResult, evaluate_core
 from recipes import atomic
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.models import load_model, results_file
 from recipes.launches import command_line
@@ -19,21 +19,18 @@ from recipes.training.run import join_processes
 
 
 @dataclass
-class CoreArguments:
+class CoreArguments(Arguments):
     """Flags of `python -m evals.core`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of a causal LM"})
-    bundle: str = field(metadata={"help": "directory of the tasks; python -m evals.core.fetch gets one"})
+    model: str = flag(REQUIRED, "directory or Hub id of a causal LM", path=True)
+    bundle: str = flag(REQUIRED, "directory of the tasks; python -m evals.core.fetch gets one", path=True)
     tasks: str | None = flag(None, "comma-separated labels (default: all that the bundle holds)")
-    max_examples: int | None = flag(None, "examples of each task, always the same ones (default: all)")
-    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)")
-    output: str | None = flag(None, "JSON file of the results (default: evals/core.json in the model's directory)")
+    max_problems: int | None = flag(None, "examples of each task, always the same ones (default: all)", least=1)
+    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)", least=1)
+    output: str | None = flag(
+        None, "JSON file of the results (default: evals/core.json in the model's directory)", path=True
+    )
     save_answers: bool = flag(False, "keep the decision on every example in the JSON file, in their shuffled order")
-
-    def __post_init__(self) -> None:
-        for name in ("max_examples", "batch_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 def evaluate(args: CoreArguments) -> None:
@@ -45,7 +42,7 @@ def evaluate(args: CoreArguments) -> None:
         if absent := [task for task in tasks if not (bundle / task.file).exists()]:
             raise InputError(f"{bundle} holds no file of task {absent[0].label}: {absent[0].file} is missing.")
     tasks = available(tasks, bundle)
-    check_enough(tasks, args.max_examples)
+    check_enough(tasks, args.max_problems)
     state = join_processes()
     output = results_file(args.model, "core.json", args.output)
     model, tokenizer = load_model(args.model, state.device)
@@ -58,7 +55,7 @@ def evaluate(args: CoreArguments) -> None:
     def tell(result: TaskResult | str) -> None:
         state.print(result if isinstance(result, str) else task_line(result), flush=True)
 
-    result = evaluate_core(model, tokenizer, tasks, bundle, args.max_examples, args.batch_tokens, tell)
+    result = evaluate_core(model, tokenizer, tasks, bundle, args.max_problems, args.batch_tokens, tell)
     state.print("\n".join(summary(result)))
     if output is not None and state.is_main_process:
         write_results(output, args, result)
@@ -100,7 +97,7 @@ def write_results(path: Path, args: CoreArguments, result: CoreResult) -> None:
         "model": args.model,
         "command": command_line(),
         "arguments": asdict(args),
-        "max_examples": args.max_examples,
+        "max_examples": args.max_problems,
         "core": result.core,
         "core_partial": result.mean_centered if result.core is None else None,
         "missing": result.missing,

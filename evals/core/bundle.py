@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from recipes.errors import InputError
 from recipes.json_lines import read_json_rows
+from recipes.yaml_files import read_yaml
 
 DEFINITIONS = Path(__file__).with_name("core.yaml")
 GPT2_CORE = 0.256525  # CORE of the 1.6B model
@@ -45,10 +44,10 @@ def core_tasks() -> list[CoreTask]:
 
 def read_definitions(path: Path) -> list[CoreTask]:
     """Tasks as a YAML file defines them, baselines there in percent. Raises `InputError` if it does not."""
+    content = read_yaml(path)
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
-        tasks = [read_definition(row) for row in rows]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+        tasks = [read_definition(row) for row in content["tasks"]]
+    except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for what one looks like.") from None
     labels = [task.label for task in tasks]

@@ -10,12 +10,12 @@ import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
 from recipes import atomic
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.hub import check_hub_reachable
 
@@ -24,12 +24,12 @@ TIMEOUT_SECONDS = 30  # without any byte
 
 
 @dataclass
-class FetchArguments:
+class FetchArguments(Arguments):
     """Flags of `python -m evals.core.fetch`."""
 
-    bundle: str = field(metadata={"help": "directory to put the tasks into"})
+    bundle: str = flag(REQUIRED, "directory to put the tasks into", path=True)
     source: str = flag(
-        NANOCHATS, "URL of a .zip or .tar.gz, id of a dataset of the Hub, or a local archive or directory"
+        NANOCHATS, "URL of a .zip or .tar.gz, id of a dataset of the Hub, or a local archive or directory", path=True
     )
 
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from textwrap import shorten
 from typing import Any
 
@@ -20,7 +20,7 @@ from evals.judge.instructions import Row, read_instructions
 from evals.judge.local import LocalJudge, spoken
 from evals.judge.results import resume, write_results
 from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
@@ -31,32 +31,29 @@ SAVE_EVERY = 8  # verdicts
 
 
 @dataclass
-class JudgeArguments:
+class JudgeArguments(Arguments):
     """Flags of `python -m evals.judge`."""
 
-    model: str = field(metadata={"help": "directory or Hub id of the chat model that answers"})
-    instructions: str = field(metadata={"help": "file in the Alpaca layout: JSON or JSON lines"})
-    judge: str = field(
-        metadata={"help": "URL of an OpenAI-compatible endpoint, or directory or Hub id of a chat model"}
+    model: str = flag(REQUIRED, "directory or Hub id of the chat model that answers", path=True)
+    instructions: str = flag(REQUIRED, "file in the Alpaca layout: JSON or JSON lines", path=True)
+    judge: str = flag(
+        REQUIRED, "URL of an OpenAI-compatible endpoint, or directory or Hub id of a chat model", path=True
     )
     judge_model: str | None = flag(None, "model to ask the endpoint for (default: the only one it serves)")
     api_key_env: str | None = flag(None, "environment variable that holds the endpoint's key (default: no key)")
-    concurrency: int = flag(4, "requests to the endpoint at a time")
-    timeout: float = flag(120.0, "seconds without a byte from the endpoint after which a request has failed")
-    judge_max_new_tokens: int = flag(1024, "tokens of one verdict; a judge that thinks first needs more")
-    batch_size: int = flag(32, "answers, and verdicts of a local judge, that are worked on at a time")
-    max_problems: int | None = flag(None, "instructions, drawn from a fixed seed (default: all)")
-    temperature: float = flag(0.0, "of sampling answers; 0 takes the likeliest token")
-    top_k: int | None = flag(None, "sample answers from this many likeliest tokens only")
-    max_new_tokens: int = flag(256, "tokens of one answer")
-    output: str | None = flag(None, "JSON file of the results (default: evals/judge.json in the model's directory)")
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "judge_max_new_tokens", "batch_size", "max_problems"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 < self.timeout < float("inf"):
-            raise InputError(f"timeout must be a number of seconds above 0, not {self.timeout}.")
+    concurrency: int = flag(4, "requests to the endpoint at a time", least=1, most=1024)
+    timeout: float = flag(
+        120.0, "seconds without a byte from the endpoint after which a request has failed", above=0, most=86_400
+    )
+    judge_max_new_tokens: int = flag(1024, "tokens of one verdict; a judge that thinks first needs more", least=1)
+    batch_size: int = flag(32, "answers, and verdicts of a local judge, that are worked on at a time", least=1)
+    max_problems: int | None = flag(None, "instructions, drawn from a fixed seed (default: all)", least=1)
+    temperature: float = flag(0.0, "of sampling answers; 0 takes the likeliest token", least=0)
+    top_k: int | None = flag(None, "sample answers from this many likeliest tokens only", least=1)
+    max_new_tokens: int = flag(256, "tokens of one answer", least=1)
+    output: str | None = flag(
+        None, "JSON file of the results (default: evals/judge.json in the model's directory)", path=True
+    )
 
 
 def evaluate(args: JudgeArguments) -> int:

@@ -4,7 +4,7 @@ Writes report.md with its pictures in report/, the self-contained report.html, a
 finished stage. Only files are read, so it takes seconds; run it again whenever there is something new.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers.utils.logging import set_verbosity_error
@@ -12,26 +12,23 @@ from transformers.utils.logging import set_verbosity_error
 from evals.report import sections
 from evals.report.card import write_model_card
 from evals.report.gather import Run, Stage, gather
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.page import Page
 
 
 @dataclass
-class ReportArguments:
+class ReportArguments(Arguments):
     """Flags of `python -m evals.report`."""
 
-    run: str = field(metadata={"help": "directory of the run, which holds base/, mid/, sft/, grpo/, tokenizer/"})
-    price_per_gpu_hour: float | None = flag(None, "dollars for an hour of one GPU (or one process)")
-    price_per_hour: float | None = flag(None, "dollars for an hour of the whole machine")
+    run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/, tokenizer/", path=True)
+    price_per_gpu_hour: float | None = flag(None, "dollars for an hour of one GPU (or one process)", least=0)
+    price_per_hour: float | None = flag(None, "dollars for an hour of the whole machine", least=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.price_per_gpu_hour is not None and self.price_per_hour is not None:
             raise InputError("price_per_gpu_hour and price_per_hour exclude each other: give one of them.")
-        for name in ("price_per_gpu_hour", "price_per_hour"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"{name} must be 0 or more, not {value}.")
 
     def price(self, stage: Stage) -> float | None:
         """Dollars of a stage's training time."""

@@ -6,9 +6,8 @@ know; `--to ours` writes NanochatGPT. The source is either of the two, or karpat
 brings along is run. Weights keep their values and the vocabulary its tokens.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from safetensors import SafetensorError
 from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -16,21 +15,23 @@ from transformers.utils import logging
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes import atomic
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
 from recipes.convert.original import has_original_weights, load_original
 from recipes.errors import InputError, exit_on_input_error
 
 
 @dataclass
-class ConvertArguments:
+class ConvertArguments(Arguments):
     """Flags of `python -m recipes.convert`."""
 
-    source: str = field(metadata={"help": "directory or Hub id of a checkpoint, or directory of original files"})
-    output_dir: str = field(metadata={"help": "directory of the converted checkpoint, which must not hold anything"})
-    to: Literal["nanochat", "ours"] = field(metadata={"help": "transformers' own NanoChat, or NanochatGPT"})
-    tokenizer: str | None = flag(None, "tokenizer.pkl of original weights, or its directory (default: the source)")
-    step: int | None = flag(None, "which of several original checkpoints (default: the last)")
+    source: str = flag(REQUIRED, "directory or Hub id of a checkpoint, or directory of original files", path=True)
+    output_dir: str = flag(REQUIRED, "directory of the converted checkpoint, which must not hold anything", path=True)
+    to: str = flag(REQUIRED, "nanochat: transformers' own NanoChat; ours: NanochatGPT", choices=("nanochat", "ours"))
+    tokenizer: str | None = flag(
+        None, "tokenizer.pkl of original weights, or its directory (default: the source)", path=True
+    )
+    step: int | None = flag(None, "which of several original checkpoints (default: the last)", least=0)
 
 
 def main() -> None:

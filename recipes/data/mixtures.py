@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import yaml
 
 from recipes.errors import InputError
+from recipes.yaml_files import read_yaml
 
 MIXTURES = Path(__file__).parents[1] / "configs" / "mixtures"  # those that come with the recipes
 
@@ -40,12 +40,7 @@ class Part:
 
 def read_mixture(path: str) -> list[Part]:
     """The entries of a mixture. Raises `InputError` naming the file and the entry that is not as it should be."""
-    try:
-        entries = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a 32nd of May, or brackets thousands deep
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: a mixture is a list of entries such as `- source: gsm8k`.")
     parts = [_read_part(entry, f"{path}, entry {number}") for number, entry in enumerate(entries, 1)]
@@ -68,7 +63,7 @@ def _read_part(entry: Any, place: str) -> Part:
             kind, what = (int, "a whole number") if key == "rows" else (Real, "a number")
             if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise InputError(f"{place}: {key} is {value!r} where {what} above 0 is expected.")
-        elif not isinstance(value, str):
+        elif not isinstance(value, str) or not value.strip():
             raise InputError(f"{place}: {key} is {value!r} where text is expected.")
     if "epochs" in entry and "weight" in entry:
         raise InputError(f"{place} has both epochs and a weight: choose one.")

@@ -5,10 +5,10 @@ brings the model card up to date.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import flag, parse_arguments
+from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.publish.files import find_stage, model_files
 from recipes.publish.space import space_files
@@ -16,11 +16,11 @@ from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
 
 
 @dataclass
-class PublishArguments:
+class PublishArguments(Arguments):
     """Flags of `python -m recipes.publish`."""
 
-    run: str = field(metadata={"help": "directory of the run, which holds base/, mid/, sft/, grpo/"})
-    repo: str = field(metadata={"help": "where the model goes on the Hub: user/name"})
+    run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/", path=True)
+    repo: str = flag(REQUIRED, "where the model goes on the Hub: user/name")
     space: str | None = flag(None, "where a Space goes in which the model can be talked to: user/name")
     stage: str | None = flag(None, "base, mid, sft or grpo (default: the last that is finished)")
     private: bool = flag(False, "create repositories that only you can see")

@@ -4,7 +4,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes import atomic
@@ -16,6 +18,14 @@ FINISHED_BY = "config.json"  # written last: while it is missing, the directory 
 def is_finished(output_dir: Path) -> bool:
     """Whether a run has ended in `output_dir`."""
     return (output_dir / FINISHED_BY).exists()
+
+
+@torch.no_grad()
+def has_finite_weights(model: nn.Module) -> bool:
+    """Whether every weight that is trained is a number, and their squares as well, which norms are made of."""
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    norms = [torch.linalg.vector_norm(parameter, dtype=torch.float32) for parameter in trained]
+    return bool(torch.stack(norms).isfinite().all())
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from recipes.data.packing import RowsLoader
 from recipes.errors import InputError
 from recipes.training.checkpoints import Checkpointer, TrainingState, step_of, unwrap, whole_checkpoints
+from recipes.training.export import has_finite_weights
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 
@@ -124,8 +125,11 @@ class Trainer:
             state.seconds = seconds_before + time.perf_counter() - started
 
             done = state.step == self.plan.num_steps
+            spoilt = done and self._is_spoilt(loss, state)
             if state.step % self.log_every == 0 or done:
                 self._log(state, console, loss, lrm, grad_norm, time.perf_counter() - step_started, epoch)
+            if spoilt or state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+                self._give_up(state)
             # What is saved amid skipped steps may be spoilt, and would push good checkpoints out.
             due = self.save_every.due(state.step, self.plan.num_steps) and not state.skipped_in_a_row
             if stopping or due or done:
@@ -186,19 +190,25 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         state.skipped += not finite
         state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
-        if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            self._give_up(state)
         return grad_norm
 
+    def _is_spoilt(self, loss: float, state: TrainingState) -> bool:
+        """Whether a run that ends here has not come to a model: fp16 alone may leave out a step to lower its scale."""
+        skipped = state.skipped_in_a_row and self.accelerator.scaler is None
+        return bool(skipped) or not math.isfinite(loss) or not has_finite_weights(self.model)
+
     def _give_up(self, state: TrainingState) -> None:
-        last_good_step = state.step - state.skipped_in_a_row  # its weights are known to have made a finite step
+        skipped, step = state.skipped_in_a_row, state.step
         found = whole_checkpoints(self.checkpointer.directory.parent)
-        good = [path for path in found if step_of(path) <= last_good_step]
+        good = [path for path in found if step_of(path) < step - skipped]  # their weights have made a finite step
         where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
+        in_a_row = f"for {skipped} steps in a row, up to step {step}" if skipped > 1 else f"at step {step}"
+        what = (
+            f"loss or gradient was not finite {in_a_row}" if skipped else f"a weight is not finite after step {step}"
+        )
         raise InputError(
-            f"loss or gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row, up to step {state.step + 1}; "
-            f"{where}. Lower the learning rates (in another output_dir; --resume takes a checkpoint's path) or the "
-            "precision's risk (--mixed_precision no)."
+            f"{what}; {where}. Lower the learning rates (in another output_dir; --resume takes a checkpoint's path) "
+            "or the precision's risk (--mixed_precision no)."
         )
 
     def _log(

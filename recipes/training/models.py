@@ -1,6 +1,8 @@
 """The model and the tokenizer that a script works with, from its arguments."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import constants
@@ -23,6 +25,10 @@ from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 # On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
 # compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
 LONGEST_EAGER_ROW = 1024
+LARGEST_SIZES = {  # that were not mistyped, of a configuration
+    "vocab_size": 2**24, "hidden_size": 2**20, "num_hidden_layers": 1000, "num_attention_heads": 2**20,
+    "max_position_embeddings": 2**30, "n_embd": 2**20, "n_layer": 1000, "n_head": 2**20, "n_positions": 2**30,
+}  # fmt: skip
 
 
 def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
@@ -35,22 +41,36 @@ def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
         )
     check_source(name, "tokenizer", "tokenizer.json")
     try:
-        tokenizer = load_pretrained(name)
+        tokenizer = load_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"tokenizer {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"tokenizer {name} cannot be loaded: {reason(error)}") from None
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")
     tokenizer.model_max_length = args.max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 
-def load_config(source: str) -> PretrainedConfig:
-    """Configuration of the model in `source`. Raises `InputError` if there is none."""
+def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Configuration of the model in `source`. Raises `InputError` if there is none, or its code is not to be run."""
     check_source(source, "model", "config.json")
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no model configuration in {source}: {' '.join(str(error).split())[:200]}") from None
+        values, _ = PretrainedConfig.get_config_dict(source)
+        if not isinstance(values, dict):
+            raise ValueError("its JSON is not an object.")
+        check_sizes(values, source)  # first: what a class makes of a wrong type tells nobody what is wrong
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except InputError:
+        raise
+    except Exception as error:  # values of a wrong type raise anything
+        raise InputError(f"no model configuration in {source}: {reason(error)}") from None
+
+
+def check_sizes(values: Mapping[str, Any], source: str) -> None:
+    """Raise `InputError` for a size in a configuration that is not a whole number within reason."""
+    for name, most in LARGEST_SIZES.items():
+        value = values.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            raise InputError(f"{source}: {name} is {value!r:.40}, not a whole number from 1 to {most:,}.")
 
 
 def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
@@ -58,6 +78,7 @@ def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
     if args.model_name_or_path or args.model_config:
         source = args.model_name_or_path or args.model_config
         config = load_config(source)
+        check_decoder(config, source)
         if args.model_config:
             config.vocab_size = vocab_size
         elif config.vocab_size < vocab_size:
@@ -65,25 +86,85 @@ def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
                 f"the tokenizer has {vocab_size:,} tokens, the model {source} only {config.vocab_size:,}: "
                 "give the tokenizer that the model was trained with."
             )
-        longest = getattr(config, "max_position_embeddings", args.max_seq_len)
-        if longest < args.max_seq_len:
+        longest = getattr(config, "max_position_embeddings", None) or args.max_seq_len
+        if 0 < longest < args.max_seq_len:  # -1 where there is none
             raise InputError(f"max_seq_len {args.max_seq_len} is beyond the model's context of {longest} tokens.")
         return config
     return NanochatGPTConfig.from_depth(args.depth, vocab_size=vocab_size, max_position_embeddings=args.max_seq_len)
 
 
+def check_decoder(config: PretrainedConfig, source: str) -> None:
+    """Raise `InputError` for the configuration of a model that cannot be a causal LM."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{source} is an encoder-decoder ({config.model_type}): take a causal LM, such as gpt2 or llama."
+        )
+    for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
+        if getattr(config, name, None) is None:
+            raise InputError(
+                f"{source} is not the configuration of a causal LM ({config.model_type}): it has no {name}."
+            )
+
+
 def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.device | str) -> PreTrainedModel:
-    """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights."""
-    with torch.device(device):
-        if args.model_name_or_path and str(device) != "meta":
-            model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path, dtype=torch.float32)
-        else:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights.
+
+    Raises `InputError` if another architecture cannot be built or is not a causal LM.
+    """
+    source = args.model_name_or_path or args.model_config
+    try:
+        with torch.device(device):
+            if args.model_name_or_path and str(device) != "meta":
+                model = AutoModelForCausalLM.from_pretrained(
+                    args.model_name_or_path, dtype=torch.float32, trust_remote_code=False
+                )
+            else:
+                model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except Exception as error:  # what transformers' classes make of a config that makes no sense
+        if source is None:
+            raise
+        raise InputError(f"{source} gives no causal LM: {reason(error)}") from None
     if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
+    if source is not None and str(device) != "meta":
+        check_causal(model, source)
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+@torch.no_grad()
+def check_causal(model: PreTrainedModel, source: str) -> None:
+    """Raise `InputError` unless what `model` predicts depends on earlier tokens alone.
+
+    An encoder (BERT, XLNet) would see the tokens that it is to predict, and learn to copy them. Of the sixteen tokens
+    of a row the later half is changed: what the model predicts in the earlier half must stay as it was.
+    """
+    length = max(2, min(16, getattr(model.config, "max_position_embeddings", None) or 16))
+    row = (torch.arange(length, device=model.device) * 7 + 5)[None] % model.config.vocab_size  # (1, T)
+    half = length // 2
+    changed = torch.cat([row[:, :half], row[:, half:] // 2], dim=1)
+    was_training = model.training
+    try:
+        model.train()(input_ids=row, use_cache=False)  # dropout of more than all is not noticed before
+        model.eval()
+        before, after = (model(input_ids=each, use_cache=False).logits[:, :half] for each in (row, changed))
+    except Exception as error:  # whatever a model of another kind, or of sizes that do not fit, stumbles over
+        raise InputError(f"{source} cannot be trained as a causal LM: {reason(error)}") from None
+    model.train(was_training)
+    if empty := next((name for name, parameter in model.named_parameters() if parameter.numel() == 0), None):
+        raise InputError(f"{source} gives a model without weights in {empty}: one of its sizes is 0.")
+    if not before.isfinite().all():  # (1, T / 2, V)
+        raise InputError(f"{source} predicts NaN: its weights are damaged, or a number in its configuration.")
+    # Of 127 architectures of transformers, random and in fp32, causal ones differ by 7e-6 at most, others by 4e-4.
+    tolerance = max(1e-4, 4 * torch.finfo(before.dtype).eps)
+    if (before - after).abs().max() > tolerance * before.abs().max():
+        raise InputError(f"{source} is not a causal LM: a {type(model).__name__} reads the tokens it is to predict.")
+
+
+def reason(error: Exception) -> str:
+    """An error of a library's in one short line."""
+    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import nn
 
@@ -16,13 +17,24 @@ REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embeddi
 REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
-# The classic settings were tuned for thousands of steps. A run this short learns more with larger steps that fall over
-# most of it, and with less momentum to lag behind: measured in the same place, "Short runs".
-SHORT_RUN_STEPS = 1000
+# nanochat's settings were tuned for billions of tokens. A run of few learns more with larger steps that fall over most
+# of it, and with less momentum to lag behind: measured in the same place, "Short runs", on 0.8 million tokens in steps
+# of 8,192. Tokens decide and not steps: midtraining on GPUs takes fewer than 1,000 steps for its 400 million tokens.
+# In between nothing was measured: the settings turn from one kind to the other with the logarithm of the tokens.
+SHORT_RUN_TOKENS = 2_000_000  # up to here, all of the short run's: the cpu preset has 1.9 million
+LONG_RUN_TOKENS = 200_000_000  # from here, all of nanochat's
 SHORT_RUN_LEARNING_RATES = 2.0  # times the given ones
-SHORT_RUN_MOMENTUM = 0.7
-SHORT_RUN_WARMDOWN = 0.75
+MOMENTUM_START, MOMENTUM, SHORT_RUN_MOMENTUM = 0.85, 0.95, 0.7
+WARMDOWN, SHORT_RUN_WARMDOWN = 0.2, 0.75
 ASSUMED_MFU = 0.4  # of the peak, for the estimate of a dry run
+
+
+class LearningRates(Protocol):
+    """Arguments with learning rates as they are tuned at a width of 768."""
+
+    matrix_lr: float
+    embedding_lr: float
+    unembedding_lr: float
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,10 @@ class Plan:
             ("", f"= {micro} x {self.accumulation_steps} accumulated"),
             ("steps", f"{self.num_steps:,}"),
             ("matrix lr", f"{self.settings.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
-            ("momentum", f"{self.settings.momentum_start:g} to {self.settings.momentum:g}, Muon's"),
+            (
+                "momentum",
+                f"{self.settings.momentum_start:.3g} to {self.settings.momentum:.3g}: {self.reasons['momentum']}",
+            ),
             ("embedding lr", f"{self.settings.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
             ("head lr", f"{self.settings.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
             ("schedule", self.reasons["schedule"]),
@@ -130,12 +145,15 @@ class Plan:
         return [f"{label:<13}{text}" for label, text in rows]
 
 
-def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int) -> Plan:
-    """Derive the run from the dial. Raises `InputError` if the batch cannot be divided among the processes."""
+def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int, source_tokens: int | None = None) -> Plan:
+    """Derive the run from the dial. Raises `InputError` if the batch cannot be divided among the processes.
+
+    A stage that goes on from a run of `source_tokens` tokens keeps that run's settings, however short it is itself.
+    """
     reasons: dict[str, str] = {}
     total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, reasons)
     num_steps = _plan_steps(args, facts, total_batch_size, reasons)
-    short = num_steps <= SHORT_RUN_STEPS
+    length = RunLength(source_tokens or num_steps * total_batch_size, of_source=source_tokens is not None)
     return Plan(
         facts=facts,
         num_steps=num_steps,
@@ -143,10 +161,28 @@ def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int) -> Pl
         device_batch_size=device_batch_size,
         max_seq_len=args.max_seq_len,
         world_size=world_size,
-        settings=_plan_optimizer(args, facts, total_batch_size, short, reasons),
-        schedule=_plan_schedule(args, num_steps, short, reasons),
+        settings=_plan_optimizer(args, facts, total_batch_size, length, reasons),
+        schedule=_plan_schedule(args, num_steps, length, reasons),
         reasons=reasons,
     )
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """Which settings a run takes: those for few tokens, nanochat's, or some in between."""
+
+    tokens: int
+    of_source: bool = False
+
+    def between(self, short: float, long: float) -> float:
+        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, in between by the tokens' logarithm."""
+        position = math.log(self.tokens / SHORT_RUN_TOKENS) / math.log(LONG_RUN_TOKENS / SHORT_RUN_TOKENS)
+        share = min(1.0, max(0.0, position))
+        return short * (1 - share) + long * share
+
+    def __str__(self) -> str:
+        kind = "short" if self.tokens <= SHORT_RUN_TOKENS else "long" if self.tokens >= LONG_RUN_TOKENS else "medium"
+        return f"for a {kind} run ({self.tokens:,} tokens{', the source' if self.of_source else ''})"
 
 
 def _horizon_tokens(args: PretrainArguments, facts: ModelFacts) -> tuple[float | None, str]:
@@ -216,30 +252,28 @@ def _plan_steps(args: LoopArguments, facts: ModelFacts, total_batch_size: int, r
     return args.num_iterations if tokens is None else max(1, round(tokens / total_batch_size))
 
 
-def _plan_schedule(args: LoopArguments, num_steps: int, short: bool, reasons: dict[str, str]) -> Schedule:
-    by_rule = SHORT_RUN_WARMDOWN if short else 0.2
+def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reasons: dict[str, str]) -> Schedule:
+    by_rule = length.between(SHORT_RUN_WARMDOWN, WARMDOWN)
     schedule = Schedule(
         num_steps=num_steps,
         warmup_ratio=0.0 if args.warmup_ratio is None else args.warmup_ratio,
         warmdown_ratio=by_rule if args.warmdown_ratio is None else args.warmdown_ratio,
         final_fraction=args.final_lr_frac,
     )
-    rule = f"up to {SHORT_RUN_STEPS:,} steps" if short else f"beyond {SHORT_RUN_STEPS:,} steps"
     reasons["schedule"] = (
         f"{schedule.warmup_ratio:.0%} warmup, constant, the last {schedule.warmdown_ratio:.0%} linear to "
-        f"{schedule.final_fraction:.0%}: {rule if args.warmdown_ratio is None else 'as given'}"
+        f"{schedule.final_fraction:.0%}: {length if args.warmdown_ratio is None else 'as given'}"
     )
     return schedule
 
 
 def _plan_optimizer(
-    args: LoopArguments, facts: ModelFacts, total_batch_size: int, short: bool, reasons: dict[str, str]
+    args: LoopArguments, facts: ModelFacts, total_batch_size: int, length: RunLength, reasons: dict[str, str]
 ) -> OptimizerSettings:
-    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
     # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.
     batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
-    scale = batch * (SHORT_RUN_LEARNING_RATES if short else 1.0)
-    by_scale = f" x {SHORT_RUN_LEARNING_RATES:g} for a run of up to {SHORT_RUN_STEPS:,} steps" if short else ""
+    by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
+    by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""
     if batch > 1:
         by_scale += f" x (batch / 2^19)^0.5 = {batch:.3g}"
     by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
@@ -248,14 +282,23 @@ def _plan_optimizer(
     reasons["unembedding_lr"] = f"unembedding_lr {args.unembedding_lr:g} {by_width}"
     if facts.embedding_std != 1.0:
         reasons["embedding_lr"] += f" x {facts.embedding_std:g}, the spread of its embedding"
-    momentum = {"momentum_start": SHORT_RUN_MOMENTUM, "momentum": SHORT_RUN_MOMENTUM} if short else {}
+    reasons["momentum"] = f"Muon's, {length}"
     return OptimizerSettings(
-        matrix_lr=args.matrix_lr * scale,
-        embedding_lr=args.embedding_lr * width * scale * facts.embedding_std,
-        unembedding_lr=args.unembedding_lr * width * scale,
+        **scale_learning_rates(args, facts, batch * by_length),
         weight_decay=args.weight_decay,
-        **momentum,
+        momentum_start=length.between(SHORT_RUN_MOMENTUM, MOMENTUM_START),
+        momentum=length.between(SHORT_RUN_MOMENTUM, MOMENTUM),
     )
+
+
+def scale_learning_rates(args: LearningRates, facts: ModelFacts, factor: float) -> dict[str, float]:
+    """The learning rates of `args` for this model, times `factor`."""
+    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
+    return {
+        "matrix_lr": args.matrix_lr * factor,
+        "embedding_lr": args.embedding_lr * width * factor * facts.embedding_std,
+        "unembedding_lr": args.unembedding_lr * width * factor,
+    }
 
 
 def estimate_memory(plan: Plan, gradient_checkpointing: bool) -> dict[str, float]:

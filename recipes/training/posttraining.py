@@ -26,16 +26,24 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes import atomic
-from recipes.arguments import flag
+from recipes.arguments import Arguments, flag
 from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
-from recipes.training.export import save_model
+from recipes.training.export import has_finite_weights, save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
-from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special_tokens
+from recipes.training.models import (
+    LONGEST_EAGER_ROW,
+    check_causal,
+    check_decoder,
+    load_config,
+    reason,
+    set_special_tokens,
+)
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.plan import REFERENCE_WIDTH, describe_model
+from recipes.training.plan import describe_model, scale_learning_rates
 from recipes.training.tracking import Console, MetricsLog
+from recipes.training.trl_limits import TRL_LIMITS
 from tokenizer.chat import add_chat_template
 from tokenizer.loading import load_pretrained
 
@@ -65,16 +73,24 @@ INSTEAD = {  # of flags of TRL's that would change nothing here
 
 
 @dataclass
-class PosttrainArguments:
+class PosttrainArguments(Arguments):
     """Flags of SFT and GRPO beside those of TRL's own configuration."""
 
-    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id")
-    resume: str = flag("auto", "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path")
+    INHERITED = TRL_LIMITS
+
+    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    resume: str = flag(
+        "auto",
+        "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path",
+        path=True,
+        resumable=True,
+    )
     optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
-    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's")
-    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks")
-    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768")
-    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768")
+    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's", above=0)
+    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks", least=0)
+    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768", least=0)
+    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768", least=0)
+    logging_nan_inf_filter: bool = flag(False, "leave losses that are not finite out of the logged mean")
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
 
 
@@ -83,16 +99,6 @@ def settle_on_hardware(args: TrainingArguments) -> None:
     args.use_cpu = args.use_cpu or not torch.accelerator.is_available()
     if args.bf16 is None and not args.fp16:
         args.bf16 = has_bf16(torch.device("cpu") if args.use_cpu else torch.accelerator.current_accelerator())
-
-
-def check_rates_and_batch(args: Any) -> None:
-    """Raise `InputError` for learning rates and a batch that cannot be."""
-    for name in ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"):
-        if getattr(args, name) < 0 or (name == "init_lr_frac" and args.init_lr_frac == 0):
-            raise InputError(f"{name} must be positive, not {getattr(args, name):g}.")
-    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        if getattr(args, name) < 1:
-            raise InputError(f"{name} must be at least 1, not {getattr(args, name)}.")
 
 
 def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:
@@ -124,21 +130,20 @@ def load_chat_model(
 
     One without a chat template gets ours, and embeddings for the special tokens it lacks.
     """
-    check_source(source, "model", "config.json")
+    check_decoder(load_config(source, trust_remote_code), source)
     disable_progress_bar()
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
     quantization = get_quantization_config(model_args)
     try:
-        tokenizer = load_pretrained(source, **trust)
+        tokenizer = load_pretrained(source, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=model_args.dtype or torch.float32,
             quantization_config=quantization,
             device_map={"": PartialState().device} if quantization else None,
-            **trust,
+            trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
+        raise InputError(f"{source} cannot be loaded: {reason(error)}") from None
     if tokenizer.chat_template is None:
         add_chat_template(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -155,6 +160,8 @@ def load_chat_model(
         model.set_attn_implementation(model_args.attn_implementation)
     elif model.device.type == "cpu" and (longest_row or context) <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
+    if not quantization:  # bitsandbytes packs weights for inference as soon as it is asked without gradients
+        check_causal(model, source)
     return add_adapters(model, model_args), tokenizer
 
 
@@ -186,13 +193,8 @@ def build_posttraining_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of pretraining at `init_lr_frac` of its learning rates."""
     facts = describe_model(_bare(model), sequence_length=1)
-    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
-    settings = OptimizerSettings(
-        matrix_lr=args.matrix_lr * args.init_lr_frac,
-        embedding_lr=args.embedding_lr * width * facts.embedding_std * args.init_lr_frac,
-        unembedding_lr=args.unembedding_lr * width * args.init_lr_frac,
-        weight_decay=weight_decay,
-    )
+    rates = scale_learning_rates(args, facts, args.init_lr_frac)
+    settings = OptimizerSettings(**rates, weight_decay=weight_decay)
     return build_optimizer(args.optimizer, model, settings)
 
 
@@ -354,12 +356,35 @@ class SharedCheckpoints(TrainerCallback):
             atomic.follow_umask(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
+class FiniteCallback(TrainerCallback):
+    """Ends a training whose weights are not finite, before a checkpoint of them pushes a good one out."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs: Any,
+    ) -> None:
+        """Raise `InputError`, naming the last checkpoint, if a weight is not finite."""
+        if has_finite_weights(model):
+            return
+        good = newest_checkpoint(Path(args.output_dir), "auto")
+        where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
+        raise InputError(
+            f"the weights are not finite, or too large to compute with, after step {state.global_step}; {where}. "
+            "Lower the learning rates (--init_lr_frac, in another output_dir; --resume takes a checkpoint's path)."
+        )
+
+
 def train(trainer: Trainer, checkpoint: str | None) -> bool:
     """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved."""
     with StopSignal() as signal:
         callback = StopCallback(trainer, signal)
         trainer.add_callback(callback)
         trainer.add_callback(SharedCheckpoints)
+        trainer.add_callback(FiniteCallback())
         trainer.train(resume_from_checkpoint=checkpoint)
     if callback.stopped:
         path = newest_checkpoint(Path(trainer.args.output_dir), "auto")

@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, Torch
 from transformers.utils.logging import disable_progress_bar
 
 from recipes import atomic
+from recipes.arguments import resumable_flags
 from recipes.errors import InputError
 from recipes.training.arguments import LoopArguments
 from recipes.training.checkpoints import whole_checkpoints
@@ -22,16 +23,6 @@ from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers, read_metrics
 
 ARGUMENTS_FILE = "arguments.json"
-# What may change between a run and its continuation: none of it changes what is trained on what. Precision,
-# compilation and rows at a time do change the last bits.
-FREE_TO_CHANGE = {
-    "resume", "log_every", "log_with", "run", "save_every", "keep_checkpoints", "eval_every", "eval_tokens",
-    "core_metric_every", "core_bundle", "core_metric_max_per_task", "sample_every", "device_batch_size", "dry_run",
-    "gpus", "gpu_name", "price_per_gpu_hour", "output_dir", "compile",
-    "mixed_precision", "gradient_checkpointing", "skip_damaged", "vocab_size", "num_workers",
-    "push_to_hub", "hub_model_id", "hub_private_repo",
-}  # fmt: skip
-
 
 # FLOPs a process from which torch.compile repays its own time: some three minutes of training on two CPU cores, where
 # it takes half a minute, and by estimate some five minutes on an H100.
@@ -98,7 +89,8 @@ def claim_output_dir(args: LoopArguments, plan: Plan, state: PartialState) -> Pa
     Raises `InputError` naming every argument that differs.
     """
     output_dir = Path(args.output_dir)
-    mine = {name: value for name, value in asdict(args).items() if name not in FREE_TO_CHANGE}
+    free_to_change = resumable_flags(type(args))
+    mine = {name: value for name, value in asdict(args).items() if name not in free_to_change}
     # As planned: by rule, the batch follows from the machine as well.
     mine |= {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     if state.is_main_process:

@@ -34,10 +34,10 @@ from recipes.training.warm_start import warm_start
 from tokenizer.encode import token_byte_lengths
 
 
-def make_plan(args: LoopArguments, vocab_size: int, world_size: int) -> Plan:
-    """The run in numbers; needs shapes only, no weights."""
+def make_plan(args: LoopArguments, vocab_size: int, world_size: int, source_tokens: int | None = None) -> Plan:
+    """The run in numbers, as `plan_training` derives it; needs shapes only, no weights."""
     model = build_model(args, build_config(args, vocab_size), device="meta")
-    return plan_training(args, describe_model(model, args.max_seq_len), world_size)
+    return plan_training(args, describe_model(model, args.max_seq_len), world_size, source_tokens)
 
 
 def train_and_save(

@@ -92,7 +92,9 @@ class Console:
             return
         if self.bar is not None:
             self.bar.update(record["step"] - self.bar.n)
-            self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {record['train/tok_per_sec']:,.0f} tok/s")
+            skipped = f"{record['train/skipped']} skipped, " if record.get("train/skipped") else ""
+            speed = f"{record['train/tok_per_sec']:,.0f} tok/s"
+            self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {skipped}{speed}")
         else:
             print(step_line(record, self.num_steps), flush=True)
 
@@ -105,17 +107,18 @@ class Console:
 def step_line(record: dict[str, Any], num_steps: int) -> str:
     """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go.
 
-    Of a step of reinforcement also the mean reward, and completions/s.
+    Of a step of reinforcement also the mean reward, and completions/s; where any were, steps skipped so far.
     """
     step, seconds = record["step"], record["total_training_time"]
     mfu = f"{record['train/mfu']:.1%}" if record["train/mfu"] is not None else "unknown"
     to_go = record["train/dt"] * (num_steps - step)
+    skipped = f"| {record['train/skipped']} skipped " if record.get("train/skipped") else ""
     rollouts = ""
     if "train/reward" in record:
         rollouts = f"| reward {record['train/reward']:.3f} | {record['train/completions_per_sec']:.1f} completions/s "
     return (
         f"step {step:06d}/{num_steps:06d} ({step / num_steps:.1%}) | loss {record['train/loss']:.4f} "
-        f"{rollouts}| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
+        f"{skipped}{rollouts}| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
         f"| tok/sec {record['train/tok_per_sec']:,.0f} | mfu {mfu} | total {clock(seconds)} | eta {clock(to_go)}"
     )
 

@@ -19,9 +19,12 @@ def read_arguments(source: str) -> dict[str, Any]:
     """Arguments of the run that trained `source`; none if it is not a run's directory."""
     path = Path(source) / ARGUMENTS_FILE
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
+        arguments = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}.") from None
+    if not isinstance(arguments, dict):
+        raise InputError(f"{path} is damaged: it holds no arguments.")
+    return arguments
 
 
 def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:

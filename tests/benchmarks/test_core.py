@@ -8,7 +8,7 @@ from tests.evals.core_bundle import TASKS, write_bundle
 
 
 def test_both_sides_decide_alike_on_every_example(tmp_path, monkeypatch, capsys):
-    flags = ["--depth", "1", "--vocab_size", "300", "--max_seq_len", "512", "--max_examples", "12"]
+    flags = ["--depth", "1", "--vocab_size", "300", "--max_seq_len", "512", "--max_problems", "12"]
     monkeypatch.setattr(sys, "argv", ["core", "--bundle", str(write_bundle(tmp_path, 20)), *flags])
     run_benchmark()
     said = capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_weights_that_were_left_as_they_are_do_not_pass_for_int4(run):
 
 @pytest.mark.parametrize("flag", ["--eval_tokens", "--group_size", "--lora_rank"])
 def test_nothing_of_something_is_an_input_error(run, flag):
-    with pytest.raises(InputError, match="give at least 1"):
+    with pytest.raises(InputError, match="must be at least 1, not 0"):
         run(flag, "0")
 
 

@@ -246,7 +246,7 @@ def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
         (["--tasks", "mmlu:nowhere"], "nowhere"),
         (["--tasks", "mmlu"], "the Hub is switched off"),
         (["--num_samples", "4"], "num_samples 4 at temperature 0"),
-        (["--temperature", "-1"], "temperature must be 0 (greedy) or more"),
+        (["--temperature", "-1"], "temperature must be at least 0, not -1.0"),
         (["--batch_size", "0"], "batch_size must be at least 1, not 0"),
         (["--model", "no/such/model"], "no/such/model: no such directory"),
         (["--output", "/dev/null/chat.json"], "cannot write to /dev/null/chat.json"),

@@ -55,7 +55,7 @@ def without_seconds(path):
 
 
 def test_the_command_prints_a_table_and_writes_json(model, bundle, capsys):
-    run("--model", model, "--bundle", bundle, "--max_examples", 12)
+    run("--model", model, "--bundle", bundle, "--max_problems", 12)
     said = capsys.readouterr().out
     results = json.loads((model / "evals/core.json").read_text())
     assert list(results["tasks"]) == [task.label for task in read_tasks(bundle)]
@@ -141,9 +141,9 @@ def test_a_damaged_line_costs_its_task_and_no_other(model, tmp_path, capsys):
         (["--tasks", "arc_eazy"], "unknown task 'arc_eazy': did you mean arc_easy?"),
         (["--tasks", "poetry"], "unknown task 'poetry': known are arc_easy"),
         (["--bundle", "nowhere"], "no CORE bundle in nowhere: no such directory; python -m evals.core.fetch"),
-        (["--max_examples", "10"], "10 examples of arc_easy are too few: 10 others stand before each question."),
-        (["--max_examples", "0"], "max_examples must be at least 1, not 0."),
-        (["--batch_tokens", "0"], "batch_tokens must be at least 1, not 0."),
+        (["--max_problems", "10"], "10 examples of arc_easy are too few: 10 others stand before each question."),
+        (["--max_problems", "0"], "max_problems must be at least 1, not 0: leave it out for the default."),
+        (["--batch_tokens", "0"], "batch_tokens must be at least 1, not 0: leave it out for the default."),
         (["--model", "no/such/model"], "no/such/model: no such directory"),
         (["--output", "/dev/null/core.json"], "cannot write to /dev/null/core.json"),
     ],
@@ -161,7 +161,7 @@ SCHEMA = "{label: a, file: b, type: schema, shots: 1, baseline: 0}"
     ("content", "expected"),
     [
         ("tasks: 7", "defines no tasks"),
-        ("[", "defines no tasks"),
+        ("[", "line 1: not valid YAML"),
         ("tasks: []", "defines no tasks"),
         ("tasks: [{label: a, file: b, type: riddle, shots: 0, baseline: 0}]", "task a: type 'riddle'"),
         ("tasks: [{label: a, file: b, type: schema, shots: '1', baseline: 0}]", "task a: shots '1'"),

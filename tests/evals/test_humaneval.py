@@ -201,9 +201,9 @@ def test_a_program_that_cannot_be_graded_has_failed_and_the_others_count(files, 
 
 def test_the_task_says_how_long_answers_may_be_unless_told_otherwise(files, tokenizer):
     task = open_task(f"humaneval:{files}", max_problems=1)
-    assert choose_sampling(ChatEvalArguments(model=""), task).max_new_tokens == 512
-    assert choose_sampling(ChatEvalArguments(model="", max_new_tokens=7), task).max_new_tokens == 7
-    assert choose_sampling(ChatEvalArguments(model=""), open_task("facts", 1)).max_new_tokens == 256
+    assert choose_sampling(ChatEvalArguments(model="x"), task).max_new_tokens == 512
+    assert choose_sampling(ChatEvalArguments(model="x", max_new_tokens=7), task).max_new_tokens == 7
+    assert choose_sampling(ChatEvalArguments(model="x"), open_task("facts", 1)).max_new_tokens == 256
     result = evaluate_task(babbler("4", tokenizer), tokenizer, replace(task, max_new_tokens=5))
     assert [reply[-1]["content"] for reply in result.replies[0]] == ["44444"]
 

@@ -10,6 +10,7 @@ from recipes.errors import InputError
 from recipes.grpo import GRPOArguments
 from recipes.sft import SFTArguments
 from recipes.training.arguments import PretrainArguments
+from tests.recipes.programs import classes_of
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
@@ -24,6 +25,12 @@ def preset(tmp_path):
         return ["--config", str(path)]
 
     return write
+
+
+@pytest.fixture
+def on_cpu(fresh_accelerate) -> list[str]:
+    """What an SFT is started with at least: TRL's configurations look at the hardware as they are made."""
+    return ["--use_cpu", "true", "--output_dir", "runs/a/sft"]
 
 
 def parse(*argv: str) -> PretrainArguments:
@@ -75,7 +82,9 @@ def test_an_unknown_name_is_answered_by_the_closest_known(preset, wrong, closest
     ):
         with pytest.raises(InputError) as error:
             parse(*argv)
-        assert one_line(error) == f"unknown argument {wrong}: did you mean {closest}?"
+        message = f"unknown argument {wrong}: did you mean {closest}?"
+        line = 2 if argv[0] == "--config" and "depth" in Path(argv[1]).read_text() else 1
+        assert one_line(error) == (f"{argv[1]}, line {line}: {message}" if argv[0] == "--config" else message)
 
 
 def test_a_name_like_no_other_is_answered_by_all_there_are():
@@ -96,7 +105,7 @@ def test_a_file_may_be_joined_to_its_flag_and_must_be_there(preset):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(InputError, match=r"No such file or directory: '/nowhere/preset\.yaml'"):
+    with pytest.raises(InputError, match=r"^/nowhere/preset\.yaml cannot be read: No such file or directory\.$"):
         parse("--config", "/nowhere/preset.yaml")
 
 
@@ -108,13 +117,105 @@ def test_a_file_that_is_not_yaml_of_names_and_values_is_one_clear_line(preset, t
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ('depth: "20"', "depth", 20),
+        ("matrix_lr: 1e-3", "matrix_lr", 0.001),  # in YAML a text, for want of a point
+        ("eval_tokens: 65_536", "eval_tokens", 65_536),
+        ("dry_run: yes", "dry_run", True),
+        ("mixed_precision: no", "mixed_precision", "no"),  # in YAML a truth value
+        ("compile: True", "compile", "true"),
+        ("run: 2026-11-20", "run", "2026-11-20"),  # in YAML a date
+        ("run: 007", "run", "007"),  # in YAML a number
+        ("total_batch_size:", "total_batch_size", None),
+        ("target_param_data_ratio: null", "target_param_data_ratio", None),
+    ],
+)
+def test_a_value_in_a_file_is_what_it_would_be_on_the_command_line(preset, text, name, value):
+    assert getattr(parse(*preset(text + "\n")), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("depth:", "depth is left blank: give a value, or remove the line."),
+        ("depth: ~", "depth is left blank: give a value, or remove the line."),
+        ("depth: 1.5", "depth must be a whole number, not '1.5'."),
+        ('depth: "deep"', "depth must be a whole number, not 'deep'."),
+        ("depth: true", "depth must be a whole number, not 'true'."),
+        ("depth: 2026-11-20", "depth must be a whole number, not '2026-11-20'."),
+        ("depth: [20]", "depth takes one value, not a list."),
+        ("depth: {a: 20}", "depth must be a whole number, not {'a': 20}."),
+        ("dataset: [a, b]", "dataset takes one value, not a list."),
+        ('dataset: ""', "dataset is empty (an unset variable?): give a value, or leave out --dataset."),
+        ("dry_run: perhaps", "dry_run must be true or false, not 'perhaps'."),
+        ("matrix_lr: .inf", "matrix_lr must be a number, not '.inf'."),
+        ("matrix_lr: -1", "matrix_lr must be at least 0, not -1.0."),
+        ("packing: worst", "packing must be one of best_fit, concatenated, not 'worst'."),
+        ("seed: 1\n  # a comment\nseed: 2", "seed is given twice: remove one of the two."),
+    ],
+)
+def test_a_wrong_value_in_a_file_is_named_with_its_line(preset, text, message):
+    flag, file = preset(f"# a preset\neval_every: 1\n{text}\n")
+    line = 5 if "comment" in text else 3
+    with pytest.raises(InputError) as error:
+        parse(flag, file)
+    assert one_line(error) == f"{file}, line {line}: {message}"
+
+
+def test_a_flag_may_be_given_once_more_but_a_file_not(preset):
+    assert parse("--depth", "2", "--depth", "3").depth == 3
+    with pytest.raises(InputError, match=r"^--config is given twice: "):
+        parse(*preset("depth: 2\n"), *preset("depth: 2\n"))
+    for empty in (["--config", ""], ["--config= "], ["--config"]):
+        with pytest.raises(InputError, match=r"^--config names no file: "):
+            parse("--depth", "2", *empty)
+
+
+def test_a_name_is_written_out():
+    with pytest.raises(InputError, match=r"^unknown argument max_seq: did you mean max_seq_len\?$"):
+        parse("--max_seq", "128")
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "hint"),
+    [
+        ("evals.core", "max_examples", "max_problems"),
+        ("evals.core", "source", "model"),
+        ("evals.core", "core_bundle", "bundle"),
+        ("evals.chat", "output_dir", "output"),
+        ("evals.judge", "max_examples", "max_problems"),
+        ("evals.report", "run_dir", "run"),
+        ("recipes.convert", "model", "source"),
+        ("recipes.pretrain", "run_dir", "output_dir"),
+        ("recipes.pretrain", "batch-size", "device_batch_size"),
+        ("recipes.midtrain", "dataset", "conversations"),
+        ("recipes.midtrain", "model", "source"),
+        ("recipes.sft", "device_batch_size", "per_device_train_batch_size"),
+        ("recipes.sft", "num_iterations", "max_steps"),
+        ("recipes.sft", "max_seq_len", "max_length"),
+        ("recipes.grpo", "max_new_tokens", "max_completion_length"),
+        ("recipes.chat", "max_tokens", "max_new_tokens"),
+        ("recipes.speedrun", "output_dir", "run_dir"),
+        ("recipes.speedrun", "price_per_gpu_hour", "price_per_hour"),
+        ("tokenizer.train", "max_seq_len", "model_max_length"),
+        ("recipes.serve", "prot", "port"),
+    ],
+)
+def test_the_name_that_another_program_has_for_it_leads_to_the_one_here(on_cpu, program, name, hint):
+    with pytest.raises(InputError) as error:
+        parse_arguments(*classes_of(program), argv=[f"--{name}", "1"])
+    assert one_line(error) == f"unknown argument {name}: did you mean {hint}?"
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--depth", "six"], "argument --depth: invalid int value: 'six'."),
+        (["--depth", "six"], "depth must be a whole number, not 'six'."),
         (["--dataset"], "argument --dataset: expected one argument."),
-        (["--depth", "0"], "depth must be at least 1, not 0."),
-        (["--num_iterations", "-5"], "num_iterations must be positive, not -5: leave it out for the default."),
-        (["--target_flops", "0"], "target_flops must be positive, not 0.0: leave it out for the default."),
+        (["--depth", "0"], "depth must be at least 1 and at most 1,000, not 0."),
+        (["--num_iterations", "-5"], "num_iterations must be at least 1, not -5: leave it out for the default."),
+        (["--target_flops", "0"], "target_flops must be above 0, not 0.0: leave it out for the default."),
         (["--packing", "worst"], "packing must be one of auto, best_fit, best_fit_split, concatenated, not 'worst'."),
         (["--compile", "maybe"], "compile must be one of auto, true, false, not 'maybe'."),
         (["--mixed_precision", "fp8"], "mixed_precision must be one of auto, bf16, fp16, no, not 'fp8'."),
@@ -129,12 +230,6 @@ def test_an_impossible_value_is_one_clear_line_and_no_usage(argv, message, capsy
 
 
 # Several dataclasses, those of TRL among them
-
-
-@pytest.fixture
-def on_cpu(fresh_accelerate) -> list[str]:
-    """What an SFT is started with at least: TRL's configurations look at the hardware as they are made."""
-    return ["--use_cpu", "true", "--output_dir", "runs/a/sft"]
 
 
 def test_flags_go_to_the_dataclass_that_knows_them(on_cpu, preset):
@@ -161,8 +256,8 @@ def test_among_hundreds_of_names_a_strange_one_is_not_answered_by_all(on_cpu):
     ("argv", "message"),
     [
         (["--load_in_4bit", "true", "--load_in_8bit", "true"], "can't use 8 bit and 4 bit precision at the same time"),
-        (["--lora_r", "many"], "--lora-r: invalid int value: 'many'."),
-        (["--packing_strategy", "tight"], "--packing-strategy: invalid choice: 'tight' (choose from 'bfd'"),
+        (["--lora_r", "many"], "lora_r must be a whole number, not 'many'."),
+        (["--packing_strategy", "tight"], "packing_strategy must be one of bfd, "),
         (["--eval_strategy", "sometimes"], "sometimes"),
         (["--eval_steps", "30"], "save_steps 100 must equal eval_steps 30"),
     ],

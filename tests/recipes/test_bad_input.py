@@ -175,7 +175,7 @@ def test_the_corrected_command_trains_in_the_same_directory(mine, tmp_path):
         ({"total_batch_siez": 128}, "did you mean total_batch_size?"),
         ({"depth": 0}, "depth must be at least 1"),
         ({"depth": "deep"}, "depth"),
-        ({"num_iterations": -3}, "num_iterations must be positive"),
+        ({"num_iterations": -3}, "num_iterations must be at least 1, not -3"),
         ({"compile": "maybe"}, "compile must be one of auto, true, false"),
         ({"optimizer": "sgdd"}, "unknown optimizer 'sgdd': registered are adamw, muon"),
         ({"log_with": "paper"}, "unknown tracker 'paper'"),
@@ -226,4 +226,4 @@ def test_two_launched_processes_say_it_once():
     command = [*launch, "recipes/pretrain.py", "--depth", "1", "--total_batch_size", "0"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode != 0
-    assert done.stderr.count("pretrain: total_batch_size must be positive") == 1
+    assert done.stderr.count("pretrain: total_batch_size must be at least 1") == 1

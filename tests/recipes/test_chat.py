@@ -225,7 +225,7 @@ def test_a_mistake_is_one_line_on_stderr(talker_dir, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"prompt": " "}, "the prompt is empty"),
+        ({"prompt": " "}, "prompt is empty"),
         ({"prompt": "Hi", "temperature": -1.0}, "temperature must be"),
         ({"prompt": "Hi", "model": "/no/such/model"}, "no such directory"),
     ],

@@ -8,6 +8,7 @@ from statistics import mean
 import pytest
 import torch
 from matplotlib import image
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from recipes.data.messages import user
@@ -140,6 +141,19 @@ def test_two_processes_share_the_replies_and_adapters_are_merged(grpo, tmp_path)
     assert AutoModelForCausalLM.from_pretrained(tmp_path) and (tmp_path / "adapter").is_dir()
 
 
+def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(grpo, tmp_path):
+    more = {"output_dir": tmp_path, "init_lr_frac": 1e38, "save_steps": 1}
+    end = run(flags(grpo | more))
+    assert end.code == 2 and "finished" not in end.stdout, end.stderr
+    *_, line = end.stderr.splitlines()
+    assert line.startswith("grpo: the weights are not finite, or too large to compute with, after step ")
+    good = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert (f"the last good checkpoint is {good[-1]}. " if good else "there is no good checkpoint. ") in line
+    for path in good:
+        assert all(weight.isfinite().all() for weight in load_file(path / "model.safetensors").values())
+    assert not (tmp_path / "config.json").exists()
+
+
 # Bad input
 
 
@@ -156,7 +170,7 @@ def test_two_processes_share_the_replies_and_adapters_are_merged(grpo, tmp_path)
         ({"max_problems": 0}, "max_problems must be at least 1, not 0"),
         ({"reward_weights": 1}, "reward_weights has no effect here: use --format_reward"),
         ({"per_device_train_batch_size": 192}, "10 problems are too few for one step of 12: take a smaller batch"),
-        ({"top_k": -1}, "top_k must be at least 1, not -1"),
+        ({"top_k": -1}, "top_k must be at least 0, not -1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(grpo, tmp_path, wrong, expected):

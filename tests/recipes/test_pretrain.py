@@ -266,6 +266,23 @@ def test_ten_skipped_steps_in_a_row_end_the_run_and_name_the_last_good_checkpoin
     assert f"resuming from {path}" in run(flags(rescue), before=register_optimizers).stdout
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (5, "a weight is not finite after step 5; the last good checkpoint is {}/step_000004."),
+        (6, "loss or gradient was not finite at step 6; the last good checkpoint is {}/step_000004."),
+        (9, "loss or gradient was not finite for 4 steps in a row, up to step 9; the last good checkpoint is {}/"),
+    ],
+)
+def test_a_run_that_ends_not_finite_is_not_called_finished(tiny, tmp_path, steps, expected):
+    more = {"output_dir": tmp_path, "num_iterations": steps, "optimizer": "exploding", "save_every": 1}
+    end = run(flags(tiny | more), before=register_optimizers)
+    assert_one_line(end, expected.format(tmp_path / "checkpoints"))
+    assert "finished" not in end.stdout and not (tmp_path / "config.json").exists()
+    for number, line in enumerate(re.findall(r"^step .*lrm.*$", end.stdout, re.MULTILINE), 1):
+        assert (f"| {number - 5} skipped |" in line) == (number > 5), line
+
+
 def fail_without_gradients() -> None:
     """In the training process: inference finds no memory."""
     embed = torch.nn.Embedding.forward

@@ -306,6 +306,19 @@ def test_gpt2_gets_the_template_and_its_embeddings_grow(sft, gpt2, tmp_path, ada
     assert chat(tmp_path)
 
 
+def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(sft, tmp_path):
+    more = {"output_dir": tmp_path, "init_lr_frac": 1e38, "save_steps": 1, "eval_steps": 1}
+    end = run(flags(sft | more))
+    assert end.code == 2 and "finished" not in end.stdout, end.stderr
+    *_, line = end.stderr.splitlines()
+    assert line.startswith("sft: the weights are not finite, or too large to compute with, after step ")
+    good = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert (f"the last good checkpoint is {good[-1]}. " if good else "there is no good checkpoint. ") in line
+    for path in good:
+        assert all(weight.isfinite().all() for weight in load_file(path / "model.safetensors").values())
+    assert not (tmp_path / "config.json").exists()
+
+
 # Bad input
 
 

@@ -266,9 +266,9 @@ def test_what_exceeds_a_local_judges_context_is_told(tokenizer, model_dir, instr
         ({"judge": "no/such/judge"}, "no/such/judge: no such directory"),
         ({"judge": "a/b", "judge_model": "c"}, "judge_model and api_key_env are for an endpoint"),
         ({"output": "/dev/null/judge.json"}, "cannot write to /dev/null/judge.json"),
-        ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
-        ({"timeout": 0}, "timeout must be a number of seconds above 0"),
-        ({"temperature": -1}, "temperature must be 0 (greedy) or more"),
+        ({"concurrency": 0}, "concurrency must be at least 1 and at most 1,024, not 0"),
+        ({"timeout": 0}, "timeout must be above 0 and at most 86,400, not 0"),
+        ({"temperature": -1}, "temperature must be at least 0, not -1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(model_dir, instructions, tmp_path, changed, told):

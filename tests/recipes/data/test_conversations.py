@@ -279,9 +279,9 @@ def test_a_part_may_name_its_path_apart(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "a mixture is a list of entries"),
+        ("", "mix.yaml is empty"),
         ("source: gsm8k", "a mixture is a list of entries"),
-        ("[{source: many", "is not valid YAML"),
+        ("[{source: many", "line 1: not valid YAML"),
         ("[many]", "entry 1 names no source"),
         ("[{source: many}, {epochs: 2}]", "entry 2 names no source"),
         ("[{source: many, wieght: 2}]", "entry 1: unknown key wieght: did you mean weight?"),
@@ -292,6 +292,8 @@ def test_a_part_may_name_its_path_apart(tmp_path):
         ("[{source: many, weight: '2'}]", "entry 1: weight is '2' where a number above 0 is expected"),
         ("[{source: many, rows: 1.5}]", "entry 1: rows is 1.5 where a whole number above 0 is expected"),
         ("[{source: many, path: 3}]", "entry 1: path is 3 where text is expected"),
+        ("[{source: many, path: ' '}]", "entry 1: path is ' ' where text is expected"),
+        ("[{source: ''}]", "entry 1: source is '' where text is expected"),
         ("[{source: many, epochs: 1, weight: 1}]", "entry 1 has both epochs and a weight"),
         ("[{source: many, weight: 1}, {source: few}]", "1 of 2 entries have a weight; give one to all"),
         ("[{source: many, rows: 2024-05-32}]", "is not valid YAML"),

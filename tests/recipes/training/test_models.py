@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from huggingface_hub import constants
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.errors import InputError
@@ -112,8 +112,104 @@ def test_rows_longer_than_the_context_are_one_clear_line(gpt2_dir):
         build_config(PretrainArguments(model_config=str(gpt2_dir), max_seq_len=65), vocab_size=300)
 
 
+# Sizes of all architectures that have flags of these names
+SMALL = {
+    "hidden_size": 32, "d_model": 32, "n_embd": 32, "dim": 32, "embedding_size": 32, "num_hidden_layers": 1,
+    "n_layer": 1, "num_layers": 1, "n_layers": 1, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2,
+    "n_head": 2, "n_heads": 2, "num_heads": 2, "num_key_value_heads": 2, "intermediate_size": 64, "d_ff": 64,
+    "d_kv": 16, "hidden_dim": 64, "max_position_embeddings": 64, "n_positions": 64,
+}  # fmt: skip
+
+
+def built(directory, model_type: str, **settings) -> torch.nn.Module:
+    """A fresh model of another architecture, by its config.json."""
+    known = AutoConfig.for_model(model_type).to_dict()
+    config = AutoConfig.for_model(model_type, **{k: v for k, v in SMALL.items() if k in known})
+    (directory / "config.json").write_text(json.dumps(config.to_dict() | {"model_type": model_type} | settings))
+    args = PretrainArguments(model_config=str(directory / "config.json"), max_seq_len=16)
+    return build_model(args, build_config(args, vocab_size=300), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [("gpt2", {}), ("llama", {}), ("mamba", {}), ("bloom", {}), ("mixtral", {}), ("bert", {"is_decoder": True})],
+)
+def test_whatever_reads_from_left_to_right_is_trained(model_type, settings, tmp_path):
+    model = built(tmp_path, model_type, **settings)
+    assert model.training and model.config.model_type == model_type
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "message"),
+    [
+        ("bert", {}, "is not a causal LM: a BertLMHeadModel reads the tokens it is to predict."),
+        ("roberta", {}, "is not a causal LM: a RobertaForCausalLM reads the tokens it is to predict."),
+        ("electra", {}, "is not a causal LM: a ElectraForCausalLM reads the tokens it is to predict."),
+        ("xlnet", {}, "is not a causal LM: a XLNetLMHeadModel reads the tokens it is to predict."),
+        ("distilbert", {}, "gives no causal LM: Unrecognized configuration class"),
+        ("t5", {}, "is an encoder-decoder (t5): take a causal LM"),
+        ("bart", {}, "is an encoder-decoder (bart): take a causal LM"),
+        ("whisper", {}, "is an encoder-decoder (whisper): take a causal LM"),
+        ("vit", {}, "is not the configuration of a causal LM (vit): it has no vocab_size."),
+        ("llava", {}, "is not the configuration of a causal LM (llava): it has no vocab_size."),
+        ("gpt2", {"n_embd": "64"}, ": n_embd is '64', not a whole number from 1 to 1,048,576."),
+        ("gpt2", {"n_layer": -1}, ": n_layer is -1, not a whole number from 1 to 1,000."),
+        ("gpt2", {"n_layer": 2**70}, ": n_layer is 1180591620717411303424, not a whole number"),
+        ("llama", {"hidden_size": 0}, ": hidden_size is 0, not a whole number"),
+        ("llama", {"hidden_size": 1.5}, ": hidden_size is 1.5, not a whole number"),
+        ("llama", {"hidden_size": [64]}, ": hidden_size is [64], not a whole number"),
+        ("llama", {"hidden_size": None}, "'hidden_size' expected int, got NoneType"),
+        ("llama", {"num_attention_heads": 3}, "The hidden size (32) is not a multiple"),
+        (
+            "llama",
+            {"intermediate_size": 0},
+            "without weights in model.layers.0.mlp.gate_proj.weight: one of its sizes",
+        ),
+        ("llama", {"attention_dropout": 2}, "dropout probability has to be between 0 and 1"),
+        ("llama", {"rms_norm_eps": float("nan")}, "predicts NaN: its weights are damaged, or a number"),
+        ("gpt2", {"n_head": 3}, "`embed_dim` must be divisible by num_heads"),
+        ("gpt2", {"activation_function": "magic"}, "gives no causal LM: "),
+        ("nanochat_gpt", {"hidden_size": "64"}, ": hidden_size is '64', not a whole number"),
+        ("nanochat_gpt", {"num_attention_heads": 3}, "must be a multiple of num_attention_heads"),
+    ],
+)
+def test_what_cannot_be_trained_as_a_causal_lm_is_one_clear_line(model_type, settings, message, tmp_path):
+    with pytest.raises(InputError) as error:
+        built(tmp_path, model_type, **settings)
+    assert one_line(error).startswith((str(tmp_path), f"no model configuration in {tmp_path}"))
+    assert message in one_line(error)
+
+
+def test_trained_weights_of_an_encoder_are_no_causal_lm_either(tmp_path):
+    built(tmp_path, "bert", is_decoder=True).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"is_decoder": False}))
+    args = PretrainArguments(model_name_or_path=str(tmp_path), max_seq_len=16)
+    with pytest.raises(InputError, match="is not a causal LM: a BertLMHeadModel reads the tokens it is to predict"):
+        build_model(args, build_config(args, vocab_size=300), "cpu")
+
+
+def test_spoilt_weights_are_told_before_they_are_trained_onward(gpt2_dir):
+    model = GPT2LMHeadModel.from_pretrained(gpt2_dir)
+    model.transformer.h[0].mlp.c_fc.weight.data[0, 0] = float("nan")
+    model.save_pretrained(gpt2_dir)
+    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=16)
+    with pytest.raises(InputError, match="predicts NaN: its weights are damaged"):
+        build_model(args, build_config(args, vocab_size=300), "cpu")
+
+
 @pytest.mark.parametrize("flag", ["model_config", "model_name_or_path"])
-@pytest.mark.parametrize("content", ["{", "{}", '{"model_type": "abacus"}'])
+def test_code_that_a_checkpoint_brings_along_is_not_run(flag, tmp_path):
+    config = {"model_type": "theirs", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "code.py").write_text("raise SystemExit('run')\n")
+    with pytest.raises(InputError, match=r"^no model configuration in .* contains custom code"):
+        build_config(PretrainArguments(**{flag: str(tmp_path)}), vocab_size=300)
+
+
+@pytest.mark.parametrize("flag", ["model_config", "model_name_or_path"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[1]", "null", '{"model_type": "abacus"}', '{"model_type": [1]}'])
 def test_a_damaged_configuration_is_one_clear_line(flag, content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError) as error:

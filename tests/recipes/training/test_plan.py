@@ -14,9 +14,11 @@ from recipes.training.arguments import PretrainArguments
 from recipes.training.hardware import gpu_figures
 from recipes.training.plan import (
     ASSUMED_MFU,
+    LONG_RUN_TOKENS,
     MIN_STEPS,
-    SHORT_RUN_STEPS,
+    SHORT_RUN_TOKENS,
     ModelFacts,
+    RunLength,
     check_batch,
     estimate_memory,
     next_smaller,
@@ -189,14 +191,41 @@ def test_halving_the_rows_keeps_the_batch_and_ends_at_one_row(rows, accumulated)
 
 
 def test_short_runs_take_larger_steps_cool_down_for_longer_and_lag_less():
-    short, long = (plan_of(num_iterations=n) for n in (SHORT_RUN_STEPS, SHORT_RUN_STEPS + 1))
-    assert short.settings.matrix_lr > long.settings.matrix_lr
-    assert short.settings.embedding_lr > long.settings.embedding_lr
-    assert short.settings.momentum < long.settings.momentum
-    assert short.schedule.warmdown_ratio > long.schedule.warmdown_ratio
+    batch = 2**15
+    short, long = (
+        plan_of(depth=12, num_iterations=tokens // batch, total_batch_size=batch, device_batch_size=16)
+        for tokens in (SHORT_RUN_TOKENS, LONG_RUN_TOKENS + batch)
+    )
+    assert (short.settings.matrix_lr, long.settings.matrix_lr) == (0.04, 0.02)
+    assert (short.settings.embedding_lr, long.settings.embedding_lr) == (0.4, 0.2)  # at width 768
+    assert (short.settings.momentum_start, short.settings.momentum) == (0.7, 0.7)
+    assert (long.settings.momentum_start, long.settings.momentum) == (0.85, 0.95)
+    assert (short.schedule.warmdown_ratio, long.schedule.warmdown_ratio) == (0.75, 0.2)
     assert plan_of(num_iterations=50, warmdown_ratio=0.1, warmup_ratio=0.3, final_lr_frac=0.05).schedule(
         49
     ) == pytest.approx(0.05 + 0.95 / 5)
+
+
+@given(tokens=st.integers(10**4, 10**10), factor=st.floats(1, 1.1))
+def test_a_few_more_tokens_never_turn_the_settings_over(tokens, factor):
+    def settings(run: RunLength) -> tuple[float, ...]:
+        return run.between(2.0, 1.0), run.between(0.7, 0.95), run.between(0.75, 0.2)
+
+    before, after = settings(RunLength(tokens)), settings(RunLength(round(tokens * factor)))
+    for one, other, spread in zip(before, after, (1.0, 0.25, 0.55), strict=True):
+        assert abs(one - other) <= 0.021 * spread  # two decades apart, a tenth more tokens is a fiftieth of the way
+
+
+def test_a_stage_keeps_the_settings_of_the_run_it_goes_on_from():
+    alone = {"depth": 20, "num_iterations": 765, "total_batch_size": 2**19}
+    args = PretrainArguments(**alone)
+    mid = plan_training(args, facts_of(20), 8, source_tokens=11_219_763_200)
+    assert (mid.settings.matrix_lr, mid.settings.momentum_start, mid.settings.momentum) == (0.02, 0.85, 0.95)
+    assert mid.settings.embedding_lr == pytest.approx(0.155, abs=1e-4)
+    assert mid.schedule.warmdown_ratio == 0.2
+    assert "(11,219,763,200 tokens, the source)" in mid.reasons["schedule"]
+    short = plan_training(args, facts_of(20), 8, source_tokens=1_884_160)
+    assert (short.settings.matrix_lr, short.settings.momentum, short.schedule.warmdown_ratio) == (0.04, 0.7, 0.75)
 
 
 def test_a_share_of_the_learning_rates_is_printed_with_its_reason():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertLMHeadModel, T5Config
 from trl import ModelConfig, SFTTrainer
 
 from modeling_nanochat import NanochatGPTForCausalLM
@@ -128,3 +129,18 @@ def test_beginning_afresh_among_checkpoints_is_refused(tmp_path):
     checkpoint(tmp_path, 5)
     with pytest.raises(InputError, match="holds checkpoints: choose another output_dir, or --resume auto"):
         newest_checkpoint(tmp_path, "none")
+
+
+def test_a_source_that_is_no_causal_lm_is_refused(tokenizer, tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    BertLMHeadModel(BertConfig(vocab_size=len(tokenizer), **sizes, is_decoder=False)).save_pretrained(
+        tmp_path / "bert"
+    )
+    T5Config(d_model=32, num_layers=1).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(
+        InputError, match="bert is not a causal LM: a BertLMHeadModel reads the tokens it is to predict"
+    ):
+        load_chat_model(str(tmp_path / "bert"), ModelConfig(), 96)
+    with pytest.raises(InputError, match=r"t5 is an encoder-decoder \(t5\): take a causal LM"):
+        load_chat_model(str(tmp_path / "t5"), ModelConfig(), 96)

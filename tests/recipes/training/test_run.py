@@ -1,7 +1,6 @@
 """A run joins its directory, its trackers and its precision, or says in one line why it cannot."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from accelerate import PartialState
 from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
 from recipes.training.run import (
-    FREE_TO_CHANGE,
     claim_output_dir,
     compute_dtype,
     has_compiler,
@@ -67,10 +65,6 @@ def test_a_batch_that_follows_from_the_machine_is_part_of_the_claim(tmp_path, st
     (claim(tmp_path, state) / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(InputError, match=r"total_batch_size 64 there, 128 now"):
         claim(tmp_path, state, total_batch_size=128)
-
-
-def test_every_argument_that_is_free_to_change_exists():
-    assert set(asdict(PretrainArguments())) >= FREE_TO_CHANGE
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path, state):

@@ -1,0 +1,57 @@
+"""Every program of ours and the classes of its flags."""
+
+import sys
+from importlib import import_module
+
+from recipes.arguments import REQUIRED, Flag, Limits, find_flags
+from recipes.launches import ROOT
+
+PROGRAMS = {
+    "recipes.pretrain": ("recipes.training.arguments.PretrainArguments",),
+    "recipes.midtrain": ("recipes.training.arguments.MidtrainArguments",),
+    "recipes.sft": ("recipes.sft.SFTArguments", "trl.ModelConfig"),
+    "recipes.grpo": ("recipes.grpo.GRPOArguments", "trl.ModelConfig"),
+    "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
+    "recipes.chat": ("recipes.chat.ChatArguments",),
+    "recipes.serve": ("recipes.serve.ServeArguments",),
+    "recipes.publish": ("recipes.publish.__main__.PublishArguments",),
+    "recipes.convert": ("recipes.convert.__main__.ConvertArguments",),
+    "tokenizer.train": ("tokenizer.train.TokenizerArguments",),
+    "tokenizer.evaluate": ("tokenizer.evaluate.EvaluateArguments",),
+    "evals.core": ("evals.core.__main__.CoreArguments",),
+    "evals.core.fetch": ("evals.core.fetch.FetchArguments",),
+    "evals.chat": ("evals.chat.__main__.ChatEvalArguments",),
+    "evals.judge": ("evals.judge.__main__.JudgeArguments",),
+    "evals.report": ("evals.report.__main__.ReportArguments",),
+    "evals.samples": ("evals.samples.SamplesArguments",),
+    "space/app.py": ("space.app.AppArguments",),
+    **{
+        f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
+        for name in (
+            "core", "data", "formats", "generate", "gpu", "pretrain", "quality", "reinforcement", "space", "stages",
+        )
+    },
+}  # fmt: skip
+
+
+def classes_of(program: str) -> tuple[type, ...]:
+    """The classes that a program parses its command line into."""
+    if str(ROOT / "space") not in sys.path:
+        sys.path.append(str(ROOT / "space"))  # as for a script there
+    return tuple(
+        getattr(import_module(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in PROGRAMS[program]
+    )
+
+
+def flags_of(program: str) -> dict[str, Flag]:
+    """Its flags."""
+    inherited: dict[str, Limits] = {}
+    for each in classes_of(program):
+        inherited |= getattr(each, "INHERITED", {})
+    return {name: each for one in classes_of(program) for name, each in find_flags(one, inherited).items()}
+
+
+def needed(program: str) -> list[str]:
+    """What it has to be given, as a command line."""
+    missing = [each for each in flags_of(program).values() if each.default is REQUIRED]
+    return [f"--{each.name}={each.limits.choices[0] if each.limits.choices else 'x'}" for each in missing]
