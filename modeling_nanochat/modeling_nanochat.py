@@ -275,6 +275,7 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ("NanochatGPTDecoderLayer",)
     _skip_keys_device_placement = ("past_key_values",)
+    _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)  # where another head is wanted, or none
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -376,8 +377,8 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
     ) -> torch.Tensor:
         """`forward` of a single token a row (B, 1) where `can_decode`: the same products, with little around them.
 
-        The matrices are called as modules: adapters, quantized weights and hooks take part as everywhere. Returns
-        hidden states (B, 1, D).
+        A matrix that is more than its weight (adapted, quantized, hooked) is called as everywhere. Returns hidden
+        states (B, 1, D).
         """
         B, eps = len(input_ids), self.config.rms_norm_eps
         hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)

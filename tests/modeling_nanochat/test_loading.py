@@ -99,7 +99,8 @@ def strangers_results(directory, tmp_path_factory):
     command = [sys.executable, "-I", "-c", STRANGER, str(directory), PROMPT]
     run = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    return load_file(elsewhere / "results.safetensors"), json.loads((elsewhere / "results.json").read_text())
+    facts = json.loads((elsewhere / "results.json").read_text())
+    return load_file(elsewhere / "results.safetensors"), facts | {"stderr": run.stderr}
 
 
 def test_a_stranger_gets_the_same_logits(strangers_results, original):
@@ -133,6 +134,8 @@ def test_a_stranger_extracts_features(strangers_results, original):
 
 def test_a_stranger_saves_and_loads_classifiers(strangers_results):
     _, facts = strangers_results
+    assert "score.weight" in facts["stderr"]  # which are new
+    assert "lm_head" not in facts["stderr"]  # which are there and not needed
     assert facts["heads"] == dict.fromkeys(
         ["SequenceClassification", "TokenClassification", "QuestionAnswering"], True
     )
