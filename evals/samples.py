@@ -6,7 +6,6 @@ Six of the prompts have an answer. All is greedy, so the same model writes the s
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from recipes import atomic
 from recipes.arguments import flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.inference.generate import Sampling, context_length, generate_replies
 from recipes.inference.models import load_model, results_file
 from recipes.launches import command_line
+from recipes.run_directory import read_documents_only
 from tokenizer.chat import Message, call_expression
 
 PROMPTS = {  # with the words that a right completion begins with; None where any will do
@@ -61,10 +62,14 @@ def complete(
     completions = []
     for prompt in prompts:  # one by one: the figures then do not depend on padding
         ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
+        room = context_length(model) - ids.size(1)
+        if room < 1:
+            completions.append("")
+            continue
         output = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         )
@@ -93,8 +98,6 @@ def sample_completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def converse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Message]:
     """`QUESTIONS` and the replies, turn by turn, calls of the calculator and their results included."""
-    from recipes.inference.generate import Sampling, generate_replies
-
     messages: list[Message] = []
     for question in QUESTIONS:
         messages.append({"role": "user", "content": question})
@@ -161,16 +164,8 @@ def write_samples(args: SamplesArguments) -> None:
 
 
 def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone.
-
-    Our base models carry the template as well; that theirs was pretraining is known by its arguments.json.
-    """
-    try:
-        arguments = json.loads(Path(name, "arguments.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        arguments = {}
-    only_documents = isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments
-    return bool(tokenizer.chat_template) and not only_documents
+    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone."""
+    return bool(tokenizer.chat_template) and not read_documents_only(name)
 
 
 def main() -> None:

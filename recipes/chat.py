@@ -31,6 +31,7 @@ from recipes.inference.generate import (
     stream_reply,
 )
 from recipes.inference.models import load_chat_model
+from recipes.run_directory import check_learnt_to_chat
 from tokenizer.chat import Message
 from tokenizer.encode import check_utf8
 
@@ -219,6 +220,7 @@ def open_conversation(args: ChatArguments) -> Chat:
             raise InputError("nobody to talk to: name a chat model by --model, or a server by --endpoint.")
         if args.api_key_env is not None:
             raise InputError("api_key_env is for an endpoint: give --endpoint as well, or leave it out.")
+        check_learnt_to_chat(args.model)
         return Chat(*load_chat_model(args.model), sampling, args.system)
     if args.top_k is not None:
         raise InputError("top_k is not part of the OpenAI API: sample by --top_p from an endpoint.")

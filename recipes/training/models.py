@@ -1,21 +1,11 @@
 """The model and the tokenizer that a script works with, from its arguments."""
 
-from pathlib import Path
-
 import torch
-from huggingface_hub import constants
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
+from recipes import loading
 from recipes.errors import InputError
-from recipes.hub import check_hub_reachable
 from recipes.training.arguments import LoopArguments
 from tokenizer.chat import stop_token_ids
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
@@ -33,31 +23,19 @@ def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
             "no tokenizer: train one by `python -m tokenizer.train --dataset ... --output_dir DIR`, "
             "then give --tokenizer DIR."
         )
-    check_source(name, "tokenizer", "tokenizer.json")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"tokenizer {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    loading.check_source(name, "model" if args.tokenizer is None else "tokenizer")
+    tokenizer = loading.load_tokenizer(name)
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")
     tokenizer.model_max_length = args.max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 
-def load_config(source: str) -> PretrainedConfig:
-    """Configuration of the model in `source`. Raises `InputError` if there is none."""
-    check_source(source, "model", "config.json")
-    try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no model configuration in {source}: {' '.join(str(error).split())[:200]}") from None
-
-
 def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
     """Configuration of the model to train: by the dial, from `model_config`, or of `model_name_or_path`."""
     if args.model_name_or_path or args.model_config:
         source = args.model_name_or_path or args.model_config
-        config = load_config(source)
+        config = loading.load_config(source)
         if args.model_config:
             config.vocab_size = vocab_size
         elif config.vocab_size < vocab_size:
@@ -76,7 +54,7 @@ def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.dev
     """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights."""
     with torch.device(device):
         if args.model_name_or_path and str(device) != "meta":
-            model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path, dtype=torch.float32)
+            model = loading.load_weights(args.model_name_or_path, None, dtype=torch.float32)  # checked with its config
         else:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
@@ -97,20 +75,3 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
         setattr(model.generation_config, name, value)
     if {ASSISTANT_END, PYTHON_END} <= tokenizer.get_vocab().keys():
         model.generation_config.eos_token_id = stop_token_ids(tokenizer)
-
-
-def check_source(name: str, what: str, file: str) -> None:
-    """Raise `InputError` early if `name` is a path to nothing, or a Hub id while the Hub cannot be reached."""
-    path = Path(name)
-    if path.is_file() and what == "model":
-        return
-    if path.is_dir():
-        if not (path / file).exists():
-            raise InputError(f"{what} directory {name} holds no {file}.")
-        return
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
-        raise InputError(f"{what} {name}: no such directory.")
-    if not constants.HF_HUB_OFFLINE:  # offline, what the cache holds is found at once
-        check_hub_reachable(
-            f"{what} {name} is no directory here. Give a local one, or set HF_HUB_OFFLINE=1 to use the cache."
-        )

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -22,17 +20,17 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.arguments import flag
 from recipes.errors import InputError
+from recipes.loading import check_source, load_tokenizer, load_weights
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
+from recipes.run_directory import STAGES
 from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
-from recipes.training.models import LONGEST_EAGER_ROW, check_source, set_special_tokens
+from recipes.training.models import LONGEST_EAGER_ROW, set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import REFERENCE_WIDTH, describe_model
 from recipes.training.tracking import Console, MetricsLog
@@ -40,7 +38,6 @@ from tokenizer.chat import add_chat_template
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # a warning of transformers
-STAGES = ("base", "mid", "sft", "grpo")  # names of the directories of one run
 
 
 INSTEAD = {  # of flags of TRL's that would change nothing here
@@ -123,21 +120,17 @@ def load_chat_model(
 
     One without a chat template gets ours, and embeddings for the special tokens it lacks.
     """
-    check_source(source, "model", "config.json")
-    disable_progress_bar()
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
+    check_source(source)
     quantization = get_quantization_config(model_args)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=model_args.dtype or torch.float32,
-            quantization_config=quantization,
-            device_map={"": PartialState().device} if quantization else None,
-            **trust,
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    model = load_weights(
+        source,
+        tokenizer,
+        dtype=model_args.dtype or torch.float32,
+        quantization_config=quantization,
+        device_map={"": PartialState().device} if quantization else None,
+        trust_remote_code=trust_remote_code,
+    )
     if tokenizer.chat_template is None:
         add_chat_template(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:

@@ -37,6 +37,7 @@ def one_line(error) -> str:
 
 def test_a_tokenizer_is_loaded_from_its_directory_or_from_the_models(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
+    GPT2Config().save_pretrained(tmp_path)
     for arguments in ({"tokenizer": str(tmp_path)}, {"model_name_or_path": str(tmp_path)}):
         assert load_tokenizer(PretrainArguments(**arguments)).get_vocab() == tokenizer.get_vocab()
 
