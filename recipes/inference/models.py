@@ -41,8 +41,10 @@ def results_file(model: str, name: str, output: str | None) -> Path | None:
     Nowhere by default for a model of the Hub. Raises `InputError` before the work is lost, if they cannot go there or
     the directory holds no model.
     """
-    check_source(model)
-    if output is None and not Path(model).is_dir():
+    is_here = Path(model).is_dir()
+    if is_here:
+        check_source(model)
+    if output is None and not is_here:
         return None
     path = Path(output or Path(model, "evals", name))
     try:
