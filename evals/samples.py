@@ -17,6 +17,7 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from recipes.inference.models import load_model, results_file
 from recipes.launches import command_line
+from recipes.plain_text import plain_text
 from recipes.run_directory import read_documents_only
 from tokenizer.chat import Message, call_expression
 
@@ -110,7 +111,7 @@ def print_completions(samples: list[dict[str, Any]]) -> None:
     print()
     for sample in samples:
         mark = {True: "right", False: "wrong", None: "free "}[sample["right"]]
-        print(f"  {mark}  {sample['prompt']}{first_line(sample['completion'])}")
+        print(plain_text(f"  {mark}  {sample['prompt']}{first_line(sample['completion'])}"))
     verdicts = [sample["right"] for sample in samples]
     print(f"\n{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)} prompts completed right")
 
@@ -125,7 +126,7 @@ def print_conversation(messages: list[Message]) -> None:
     names = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}
     print()
     for speaker, text in turns(messages):
-        print(f"  {names[speaker]}{text}")
+        print(plain_text(f"  {names[speaker]}{text}"))
 
 
 def turns(messages: list[Message]) -> list[tuple[str, str]]:

@@ -19,10 +19,11 @@ import gradio as gr
 
 from recipes.errors import InputError
 from recipes.inference.generate import Reply, Sampling, Text
+from recipes.plain_text import plain_text
 
 from .conversation import Answer, Shown, as_messages, fitting, last_question, shown_text, text_of, tidy, typed
 from .engine import Engine
-from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message, clean
+from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message
 from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
@@ -175,7 +176,7 @@ class Talk:
             sampling = sampling_of(*controls)
             messages = as_messages(shown)
             room = min(sampling.max_new_tokens, self.engine.context // 4)
-            read, prompt = fitting(self.engine.tokenizer, clean(system), messages, self.engine.context - room)
+            read, prompt = fitting(self.engine.tokenizer, plain_text(system), messages, self.engine.context - room)
             left_out = sum(each["role"] == "user" for each in messages) - sum(each["role"] == "user" for each in read)
             started, reply = time.perf_counter(), None
             for event in limited(self.engine.stream(read, sampling, stop), stop):
@@ -238,7 +239,7 @@ class Continue:
         try:
             check_ready(self.engine)
             check_length("text", text, MAX_MESSAGE)
-            text = clean(text)
+            text = plain_text(text)
             sampling = sampling_of(*controls)
             prompt = len(self.engine.tokenizer.encode(text, add_special_tokens=False)) + 1
             started, reply = time.perf_counter(), None

@@ -12,7 +12,8 @@ from matplotlib import image
 
 from recipes.errors import InputError
 from recipes.figures import draw_bars
-from recipes.page import Chat, Code, Details, Heading, Page, Picture, Pictures, Table, Text, Tiles, printable
+from recipes.page import Chat, Code, Details, Heading, Page, Picture, Pictures, Table, Text, Tiles
+from recipes.plain_text import plain_text
 
 NASTY = "<script>alert(1)</script> | `code` *b* [x](http://a.b) $x$ </td></table> &amp; \\| <!--"
 VOID = {"meta", "br", "img", "link"}
@@ -134,7 +135,7 @@ def test_html_says_exactly_what_it_was_given(text):
     for block in (Text(text), Code(text.rstrip() or "x"), Table(["a"], [[text]])):
         said = Reader(block.html())
         assert said.ok and not said.tags & {"script", "b"}
-    assert Reader(Text(text).html()).text == printable(text)
+    assert Reader(Text(text).html()).text == plain_text(text)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=4))
