@@ -192,6 +192,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal, endless_dir):
     chat.wait_for_sleep()
     chat.type("half a question")
     chat.wait_for("half a question")
+    chat.wait_for_sleep()
     chat.type("\x03")  # discards it, and is no step towards leaving
     chat.wait_for("\n> ")
     for _ in range(2):
