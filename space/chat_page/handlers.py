@@ -7,6 +7,7 @@ They return values, never `gr.update`, and `gr.skip` only where nobody waits any
 a component anew and keeps it for as long as the session. What else changes, as the buttons, changes in the browser.
 """
 
+import math
 import re
 import secrets
 import threading
@@ -41,21 +42,33 @@ def warn(error: Exception) -> None:
         gr.Warning("Something went wrong here. What you wrote is still there: try again.")
 
 
-def sampling_of(temperature: float, top_k: float, top_p: float, max_tokens: float, seed: str) -> Sampling:
-    """What the controls say. An empty seed draws anew each time. Raises `InputError` for impossible values."""
-    for name, value in {"temperature": temperature, "top-k": top_k, "top-p": top_p, "tokens": max_tokens}.items():
-        if not isinstance(value, int | float):
-            raise InputError(f"{name} must be a number.")
-    if seed.strip() and not re.fullmatch(r"[0-9]{1,18}", seed.strip()):
-        raise InputError("The seed must be a whole number, or nothing.")
+def sampling_of(temperature: Any, top_k: Any, top_p: Any, max_tokens: Any, seed: Any) -> Sampling:
+    """What the controls say, as it came from a browser. An empty seed draws anew each time.
+
+    Raises `InputError` for impossible values.
+    """
+    temperature, top_p = number("temperature", temperature), number("top-p", top_p)
+    top_k, max_tokens = number("top-k", top_k), number("number of tokens", max_tokens)
+    seed = "" if seed is None else str(seed).strip()
+    if not re.fullmatch(r"[0-9]{0,18}", seed):
+        raise InputError("The seed must be a whole number of at most 18 digits, or nothing.")
+    if top_k < 0:
+        raise InputError("The top-k must be 0 or more.")
     greedy = temperature == 0
     return Sampling(
-        max_new_tokens=min(int(max_tokens), MAX_NEW_TOKENS),
+        max_new_tokens=int(min(max_tokens, MAX_NEW_TOKENS)),
         temperature=temperature,
         top_k=None if greedy or top_k < 1 else int(top_k),
         top_p=1.0 if greedy else top_p,
-        seed=int(seed) if seed.strip() else secrets.randbelow(2**31),
+        seed=int(seed) if seed else secrets.randbelow(2**31),
     )
+
+
+def number(name: str, value: Any) -> float:
+    """The value of a control. Raises `InputError` if it is none, as where its box was emptied."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise InputError(f"The {name} must be a number.")
+    return float(value)
 
 
 def figures(

@@ -1,5 +1,7 @@
 """What one visitor may ask for, so that there is something left for the others."""
 
+from typing import Any
+
 from recipes.errors import InputError
 from recipes.plain_text import plain_text
 
@@ -22,7 +24,9 @@ def check_message(text: str) -> str:
     return text
 
 
-def check_length(what: str, text: str, most: int) -> None:
-    """Raise `InputError` for a text of more than `most` characters."""
+def check_length(what: str, text: Any, most: int) -> None:
+    """Raise `InputError` for what is no text, or one of more than `most` characters."""
+    if not isinstance(text, str):
+        raise InputError(f"The {what} must be text.")
     if len(text) > most:
         raise InputError(f"The {what} has {len(text):,} characters, and {most:,} are allowed: shorten it.")
