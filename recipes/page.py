@@ -19,6 +19,9 @@ from recipes.figures import as_png, as_svg
 from recipes.page_style import CSS
 from recipes.plain_text import plain_text
 
+LONG_WORD = re.compile(r"\S{16,}")  # a path, or a name made of others,
+BREAK = re.compile(r"(?<=\S)[/.:](?=[^\W\d]|\*)")  # which a narrow column may break behind these
+
 
 @dataclass(frozen=True)
 class Heading:
@@ -84,7 +87,8 @@ class Table:
         return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
     def _cell(self, tag: str, index: int, text: str) -> str:
-        return f"<{tag}{' class=n' if index >= self.left else ''}>{escape_html(str(text))}</{tag}>"
+        text = LONG_WORD.sub(lambda word: BREAK.sub(r"\g<0><wbr>", word[0]), escape_html(str(text)))
+        return f"<{tag}{' class=n' if index >= self.left else ''}>{text}</{tag}>"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def train_and_save(
         finally:
             trainer.checkpointer.close()
         if accelerator.is_main_process:
-            finish(trainer, tokenizer, output_dir, target)
+            finish(trainer, tokenizer, output_dir, "base" if source is None else "mid", target)
 
     try:
         train()
@@ -229,12 +229,19 @@ def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def finish(
-    trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path, target: HubTarget | None = None
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerFast,
+    output_dir: Path,
+    stage: str,
+    target: HubTarget | None = None,
 ) -> None:
-    """Draw the run, then save the model: the directory counts as finished from then on, and goes to `target`."""
+    """Draw the run, then save the model: the directory counts as finished from then on, and goes to `target`.
+
+    `stage` is base or mid.
+    """
     chart = output_dir / "loss.png"
     try:
-        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name)
+        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name, stage)
     except Exception as error:  # a model is not lost for want of a picture
         print(f"could not draw {chart}: {error}")
     else:

@@ -2,20 +2,22 @@
 
 import gradio as gr
 
+from recipes.palette import DARK, LIGHT, css_variables
+
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
-CSS = """
-:root { --ink: #1f2430; --muted: #5f6775; --line: #d8dce3; --page: #f6f7f9; --card: #fff; --accent: #2f66c4;
-        --soft: #e3ecfb; }
-.dark { --ink: #e4e7ec; --muted: #9aa3b2; --line: #353b46; --page: #14171c; --card: #1c2027; --accent: #86b0f5;
-        --soft: #24334d; }
+COLORS = f"""
+:root {{ {css_variables(LIGHT)} }}
+.dark {{ {css_variables(DARK)} }}
+"""
+RULES = """
 .gradio-container { --body-background-fill: var(--page); --background-fill-primary: var(--card);
   --body-text-color: var(--ink); --body-text-color-subdued: var(--muted); --block-info-text-color: var(--muted);
   --border-color-primary: var(--line); --block-background-fill: var(--card); --block-border-color: var(--line);
   --input-background-fill: var(--card); --input-border-color: var(--line); --color-accent: var(--accent);
   --input-placeholder-color: var(--muted); --button-secondary-background-fill: var(--soft);
-  --button-primary-background-fill: #2f66c4; --button-primary-background-fill-hover: #285ab0;
+  --button-primary-background-fill: var(--button); --button-primary-background-fill-hover: var(--button-hover);
   --button-primary-text-color: #fff; --slider-color: var(--accent); --block-label-text-color: var(--muted); }
 body, .gradio-container { background: var(--page) !important; color: var(--ink); }
 .gradio-container main.contain { width: 100%; max-width: 50rem; margin: 0 auto !important; padding: 0; }
@@ -33,7 +35,7 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #top { flex-wrap: nowrap; align-items: flex-start; }
 #head h1 { font-size: 1.3rem; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
 .quiet { margin: .15rem 0 0; font-size: .9rem; color: var(--muted); }
-.trouble { color: #b3541e; } .dark .trouble { color: #f0a873; }
+.trouble { color: var(--trouble); }
 #colours { flex: none; width: 2.25rem; min-width: 2.25rem; height: 2.25rem; padding: 0; border-radius: 50%;
   background: none; color: var(--muted); font-size: 1.1rem; box-shadow: none; }
 #colours:hover { background: var(--soft); }
@@ -85,7 +87,7 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #message .input-container { align-items: flex-end; background: none; padding-right: .4rem; }
 body[data-answering] #message .submit-button, body:not([data-answering]) #message .stop-button,
 body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
-#message .submit-button, #message .stop-button { background: #2f66c4; color: #fff; border: 0; width: 2.1rem;
+#message .submit-button, #message .stop-button { background: var(--button); color: #fff; border: 0; width: 2.1rem;
   height: 2.1rem; margin-bottom: .35rem; }
 #text { border: 0; background: none; }
 #text textarea { font-size: 1rem; line-height: 1.55; border-radius: 14px; border: 1px solid var(--line);
@@ -118,6 +120,7 @@ body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
   #settings input[type=range]::-moz-range-thumb { width: 1.5rem; height: 1.5rem; }
 }
 """
+CSS = COLORS + RULES
 
 # Copies without what conversation.shown_text puts behind the beginnings of tags; names the buttons that show only
 # a sign, whenever gradio makes them; keeps the end of the conversation in view where its window shrinks; and goes on
