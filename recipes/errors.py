@@ -21,3 +21,5 @@ def exit_on_input_error(script: str, main: Callable[[], None]) -> None:
             time.sleep(5)  # most mistakes are every process's: the first one speaks, and its end ends the others
         print(plain_text(f"{script}: {error}"), file=sys.stderr)  # it may quote a file or a server
         sys.exit(2)
+    except BrokenPipeError:  # whoever read what is printed, as `head`, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,6 +28,8 @@ from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 from recipes.run_directory import CONFIG, FILES, TOKENIZER, beside, meant, offer, parent
 
+# A warning of transformers, counted as said already: what does not fit into the context is seen to where it matters.
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 VOCABULARIES = {TOKENIZER, "vocab.json", "vocab.txt"}  # a tokenizer of transformers has one of these,
 VOCABULARY_SUFFIXES = {".model", ".tiktoken"}  # or a file that ends so
 
@@ -75,7 +77,9 @@ def load_tokenizer(name: str, called: str | None = None, **options: Any) -> PreT
     if not (path.is_dir() and has_vocabulary(path)):
         check_source(name, "tokenizer", called)
     with told_in_one_line(f"tokenizer {called or name}"):
-        return AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
+        tokenizer = AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
+    tokenizer.deprecation_warnings[TOO_LONG] = True
+    return tokenizer
 
 
 def load_weights(

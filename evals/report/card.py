@@ -202,7 +202,7 @@ def training(stage: Stage, run: Run) -> Iterator[Block]:
             count(each.tokens),
             duration(each.seconds),
             count(each.processes),
-            str(each.launched("precision") or ""),
+            each.precision,
         ]
         for each in stages_up_to(stage, run)
     ]

@@ -31,6 +31,7 @@ from recipes.launches import LAUNCHES_FILE, portable, read_launches
 from recipes.run_directory import STAGES, check_run
 from recipes.training.charts import Records, series
 from recipes.training.export import is_finished
+from recipes.training.hardware import precision_name
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class Stage:
         """Of the last launch."""
         processes = self.launched("processes")
         return int(processes) if is_number(processes) and processes > 0 else None
+
+    @property
+    def precision(self) -> str:
+        """Of the last launch; empty where it is not known."""
+        return precision_name(str(self.launched("precision") or ""))
 
     @property
     def commands(self) -> list[str]:

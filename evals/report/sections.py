@@ -325,7 +325,7 @@ def system_section(run: Run, price: Price, priced_by: str | None) -> list[Block]
     rows = []
     for stage, cost in zip(stages, costs, strict=True):
         speed, mfu = stage.median("train/tok_per_sec"), stage.median("train/mfu")
-        facts = [stage.title, count(stage.processes), str(stage.launched("precision") or "")]
+        facts = [stage.title, count(stage.processes), stage.precision]
         facts += [duration(stage.seconds), count(speed), percent(mfu)]
         rows.append(facts + ([dollars(cost)] if priced_by else []))
     if len(rows) > 1:

@@ -57,10 +57,13 @@ def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.dev
             model = loading.load_weights(args.model_name_or_path, None, dtype=torch.float32)  # checked with its config
         else:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.loss_type = model.loss_type or "ForCausalLM"  # of GPT-2, whose class is not called so
     if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Which the older versions of transformers that we allow call by its old name only.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return model
 
 

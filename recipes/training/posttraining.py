@@ -37,7 +37,6 @@ from recipes.training.tracking import Console, MetricsLog
 from tokenizer.chat import add_chat_template
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
-TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # a warning of transformers
 
 
 INSTEAD = {  # of flags of TRL's that would change nothing here
@@ -135,6 +134,7 @@ def load_chat_model(
         add_chat_template(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
+    model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)  # or Trainer warns that a tied head is missing
     if not quantization:
         model.to(PartialState().device)  # before the optimizer is built, which goes by where the weights are
     set_special_tokens(model, tokenizer)
@@ -142,7 +142,6 @@ def load_chat_model(
     if longest_row is not None and longest_row > context:
         raise InputError(f"max_length {longest_row:,} is beyond the model's context of {context:,} tokens.")
     tokenizer.model_max_length = context
-    tokenizer.deprecation_warnings[TOO_LONG] = True  # said already: we count what does not fit ourselves
     if model_args.attn_implementation:
         model.set_attn_implementation(model_args.attn_implementation)
     elif model.device.type == "cpu" and (longest_row or context) <= LONGEST_EAGER_ROW:
@@ -243,6 +242,7 @@ class MetricsCallback(TrainerCallback):
     ) -> None:
         """Count the seconds of the step, its batch included."""
         self.seconds += time.perf_counter() - self.started
+        self.console.advance(state.global_step)
         self.restart_clock()
 
     def restart_clock(self) -> None:

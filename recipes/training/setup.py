@@ -22,7 +22,7 @@ from recipes.training.arguments import LoopArguments
 from recipes.training.charts import draw_loss
 from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
 from recipes.training.export import save_model
-from recipes.training.hardware import choose_precision, peak_flops
+from recipes.training.hardware import choose_precision, peak_flops, precision_name
 from recipes.training.loop import Cadence, Evaluation, Stopped, Trainer
 from recipes.training.models import build_config, build_model, set_special_tokens
 from recipes.training.optimizers import build_optimizer
@@ -65,8 +65,9 @@ def train_and_save(
     accelerator = start_accelerator(args, compile_model)
     accelerator.print("\n".join(plan.lines()))
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
+    precision = precision_name(accelerator.mixed_precision)
     accelerator.print(
-        f"machine      {accelerator.num_processes} x {state.device.type}, {accelerator.mixed_precision} precision, "
+        f"machine      {accelerator.num_processes} x {state.device.type}, {precision} precision, "
         f"{'compiled' if compile_model else 'not compiled'}, {speed}"
     )
 

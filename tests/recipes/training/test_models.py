@@ -152,6 +152,14 @@ def test_a_fresh_model_is_ours_in_fp32_and_the_seed_decides():
     assert torch.equal(embeddings[0], embeddings[1]) and not torch.equal(embeddings[0], embeddings[2])
 
 
+def test_a_class_of_any_name_is_trained_as_a_causal_lm(gpt2_dir, caplog):
+    args = PretrainArguments(model_config=str(gpt2_dir), max_seq_len=64)
+    model = build_model(args, build_config(args, 300), "cpu")
+    ids = torch.arange(8)[None]
+    assert model(input_ids=ids, labels=ids).loss.isfinite()
+    assert model.loss_type == "ForCausalLM" and "unrecognized" not in caplog.text
+
+
 def test_training_onward_starts_from_the_weights_in_fp32(gpt2_dir):
     saved = AutoModelForCausalLM.from_pretrained(gpt2_dir)
     saved.to(torch.bfloat16).save_pretrained(gpt2_dir)
