@@ -6,7 +6,6 @@ Six of the prompts have an answer. All is greedy, so the same model writes the s
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from recipes import atomic
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import exit_on_input_error
+from recipes.inference.generate import Sampling, context_length, generate_replies
 from recipes.inference.models import load_model, results_file
-from recipes.json_lines import parse_json
 from recipes.launches import command_line
+from recipes.plain_text import plain_text
+from recipes.run_directory import read_documents_only
 from tokenizer.chat import Message, call_expression
 
 PROMPTS = {  # with the words that a right completion begins with; None where any will do
@@ -62,10 +63,14 @@ def complete(
     completions = []
     for prompt in prompts:  # one by one: the figures then do not depend on padding
         ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
+        room = context_length(model) - ids.size(1)
+        if room < 1:
+            completions.append("")
+            continue
         output = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         )
@@ -94,8 +99,6 @@ def sample_completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def converse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Message]:
     """`QUESTIONS` and the replies, turn by turn, calls of the calculator and their results included."""
-    from recipes.inference.generate import Sampling, generate_replies
-
     messages: list[Message] = []
     for question in QUESTIONS:
         messages.append({"role": "user", "content": question})
@@ -108,7 +111,7 @@ def print_completions(samples: list[dict[str, Any]]) -> None:
     print()
     for sample in samples:
         mark = {True: "right", False: "wrong", None: "free "}[sample["right"]]
-        print(f"  {mark}  {sample['prompt']}{first_line(sample['completion'])}")
+        print(plain_text(f"  {mark}  {sample['prompt']}{first_line(sample['completion'])}"))
     verdicts = [sample["right"] for sample in samples]
     print(f"\n{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)} prompts completed right")
 
@@ -123,7 +126,7 @@ def print_conversation(messages: list[Message]) -> None:
     names = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}
     print()
     for speaker, text in turns(messages):
-        print(f"  {names[speaker]}{text}")
+        print(plain_text(f"  {names[speaker]}{text}"))
 
 
 def turns(messages: list[Message]) -> list[tuple[str, str]]:
@@ -162,16 +165,8 @@ def write_samples(args: SamplesArguments) -> None:
 
 
 def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone.
-
-    Our base models carry the template as well; that theirs was pretraining is known by its arguments.json.
-    """
-    try:
-        arguments = parse_json(Path(name, "arguments.json").read_bytes())
-    except (OSError, ValueError):
-        arguments = {}
-    only_documents = isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments
-    return bool(tokenizer.chat_template) and not only_documents
+    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone."""
+    return bool(tokenizer.chat_template) and not read_documents_only(name)
 
 
 def main() -> None:

@@ -2,15 +2,18 @@
 
 With `--endpoint http://localhost:8000` the model is one that is served there, over the OpenAI API.
 
-Ctrl-C stops the answer, which is kept as far as it came; at an empty prompt it ends the program, as Ctrl-D does.
+Ctrl-C stops the answer, which is kept as far as it came; twice at an empty prompt, it ends the program, as Ctrl-D
+does. A pasted text of several lines is one question; from a pipe, each line is one.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +34,8 @@ from recipes.inference.generate import (
     stream_reply,
 )
 from recipes.inference.models import load_chat_model
+from recipes.plain_text import plain_text
+from recipes.run_directory import check_learnt_to_chat
 from tokenizer.chat import Message
 from tokenizer.encode import check_utf8
 
@@ -38,8 +43,12 @@ HELP = """\
 /clear         forget the conversation
 /system TEXT   instructions for the model, from now on (without TEXT: none)
 /help          this list
-/quit          end; so do Ctrl-D, and Ctrl-C at an empty prompt
+/quit          end; so do Ctrl-D, and Ctrl-C twice at an empty prompt
 Ctrl-C stops an answer; what came so far stays in the conversation."""
+LEAVING = "(press Ctrl-C again, or /quit, to leave)"
+MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # what asks a terminal for it
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+PATIENT_PRESSES = 2  # of Ctrl-C while an answer is being stopped
 INTERRUPTED = 128 + signal.SIGINT  # the exit code of shells for Ctrl-C
 
 
@@ -84,10 +93,13 @@ class Chat:
     def answer(self, text: str, show_calls: bool) -> Reply:
         """Print the answer to `text` as it comes, and keep both in the history.
 
-        Raises `InputError`, and forgets `text`, if it is empty or fills the context.
+        Raises `InputError` if it is empty or fills the context, and whatever breaks the answer off; `text` is then
+        forgotten.
         """
         check_utf8([text, self.system or ""])
-        self.history.append({"role": "user", "content": text})
+        question = {"role": "user", "content": text}
+        self.history.append(question)
+        begun = False
         try:
             self.forget_what_no_longer_fits()
             sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)  # other draws each time
@@ -97,16 +109,20 @@ class Chat:
                 for event in self.stream(sampling, stop):
                     match event:
                         case Text(piece):
-                            print(piece, end="", flush=True)
+                            show(piece)
                         case Call(expression) if show_calls:
-                            print(f"[{expression}", end="", flush=True)
+                            show(f"[{expression}")
                         case Result(result) if show_calls:
-                            print(f" = {result}]", end="", flush=True)
+                            show(f" = {result}]")
                         case Reply() as reply:
                             self.history += reply.messages
                             return reply
-        except InputError:
-            self.history.pop()
+                    begun = True
+        except BaseException:
+            while self.history.pop() is not question:
+                pass
+            if begun:
+                print(flush=True)  # what follows is no part of the answer
             raise
 
     def stream(self, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
@@ -145,22 +161,37 @@ class Chat:
             case "/help":
                 print(HELP)
             case _:
-                print(f"{name} is not known:\n{HELP}")
+                print(f"{name} is not known; a question may begin so with a space in front:\n{HELP}")
         return True
 
     def run(self) -> None:
         """Questions and answers until the user ends it."""
-        while (line := read_line("> ")) is not None:
-            if line.startswith("/"):
-                if not self.obey(line.strip()):
+        leaving = False  # Ctrl-C was pressed where it stopped nothing
+        while True:
+            try:
+                line = read_line("> ")
+                leaving = False
+                if line is None or (line.startswith("/") and not self.obey(line.strip())):
                     break
-            elif line.strip():
-                try:
-                    reply = self.answer(line, show_calls=True)
-                    print(" (stopped)" if reply.stopped else "", flush=True)
-                except InputError as error:
-                    print(f"({error})", flush=True)
+                if line.strip() and not line.startswith("/"):
+                    self.answer_or_say_why_not(line)
+            except KeyboardInterrupt:  # also between an answer and the prompt
+                if leaving:
+                    break
+                print(LEAVING, flush=True)
+                leaving = True
         print("Bye.")
+
+    def answer_or_say_why_not(self, text: str) -> None:
+        """Print the answer, or the mistake in one line. For a mistake of ours a traceback comes first."""
+        try:
+            reply = self.answer(text, show_calls=True)
+            print(" (stopped)" if reply.stopped else "", flush=True)
+        except InputError as error:
+            show(f"({error})\n")
+        except Exception as error:
+            traceback.print_exc()
+            show(f"(the answer broke off by {type(error).__name__}; the conversation before it is kept)\n")
 
 
 class EndpointChat(Chat):
@@ -178,18 +209,54 @@ class EndpointChat(Chat):
         """Nothing: what the context is, the server knows, and it says so where a conversation is too long."""
 
 
+def show(text: str) -> None:
+    """Print what a model or a server has said, at once; it does nothing to the terminal."""
+    print(plain_text(text), end="", flush=True)
+
+
+@contextmanager
+def pastes_marked() -> Iterator[None]:
+    """Have the terminal mark what is pasted ("bracketed paste"): then several lines of it are one question.
+
+    readline, which also gives input() arrow keys and a history, reads the marks itself; without it `read_line` does.
+    """
+    by_hand = False
+    try:
+        import readline
+    except ImportError:
+        by_hand = sys.stdin.isatty()
+    else:  # Python switches it off, because its own prompt wants line after line
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    print(MARK_PASTES if by_hand else "", end="", flush=True)
+    try:
+        yield
+    finally:
+        print(MARK_NO_PASTES if by_hand else "", end="", flush=True)
+
+
 def read_line(prompt: str) -> str | None:
-    """The next line, or None at the end. Ctrl-C discards what has been typed, and is the end if nothing has."""
+    """The next question or command, or None at the end. On a terminal, lines that come at once belong together.
+
+    Ctrl-C discards what has been typed; raises `KeyboardInterrupt` if nothing has.
+    """
     while True:
         try:
-            return input(prompt)
+            text = input(prompt)
+            while text.count(PASTE_BEGINS) > text.count(PASTE_ENDS) or (more_has_come() and not text.startswith("/")):
+                text += "\n" + input()
+            return text.replace(PASTE_BEGINS, "").replace(PASTE_ENDS, "").strip("\n")
         except EOFError:
             print()
             return None
         except KeyboardInterrupt:
             print()
             if not typed_so_far():
-                return None
+                raise
+
+
+def more_has_come() -> bool:
+    """Whether more is to be read from the terminal already: a paste, where the terminal does not mark it as one."""
+    return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def typed_so_far() -> str:
@@ -200,12 +267,15 @@ def typed_so_far() -> str:
 
 @contextmanager
 def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop`; once more, and it ends the program."""
+    """Ctrl-C sets `stop`. A second one adds nothing, as keys are easily pressed twice; a third does not wait."""
+    presses = 0
 
     def on_interrupt(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
+        nonlocal presses
+        presses += 1
         stop.set()
+        if presses > PATIENT_PRESSES:
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
@@ -223,6 +293,7 @@ def open_conversation(args: ChatArguments) -> Chat:
             raise InputError("nobody to talk to: name a chat model by --model, or a server by --endpoint.")
         if args.api_key_env is not None:
             raise InputError("api_key_env is for an endpoint: give --endpoint as well, or leave it out.")
+        check_learnt_to_chat(args.model)
         return Chat(*load_chat_model(args.model), sampling, args.system)
     if args.top_k is not None:
         raise InputError("top_k is not part of the OpenAI API: sample by --top_p from an endpoint.")
@@ -246,10 +317,9 @@ def chat(args: ChatArguments) -> None:
     logging.set_verbosity_error()
     conversation = open_conversation(args)
     if args.prompt is None:
-        with suppress(ImportError):
-            import readline  # noqa: F401  (input() then has arrow keys and a history)
         print(f"Talking to {args.endpoint or args.model}. /help lists the commands.")
-        conversation.run()
+        with pastes_marked():
+            conversation.run()
         return
     reply = conversation.answer(args.prompt, show_calls=False)
     print(flush=True)
@@ -265,8 +335,6 @@ def main() -> None:
         chat(parse_arguments(ChatArguments))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # whoever read the answer has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

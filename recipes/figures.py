@@ -14,9 +14,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, LINE = "#1f2430", "#6b7280", "#d8dce3"
-BLUE, ORANGE, GREEN, VIOLET, GRAY = "#4a80d8", "#dd8435", "#38a37c", "#a96bd0", "#868e9b"
-COLORS = (BLUE, ORANGE, GREEN, VIOLET, GRAY)
+from recipes.palette import LIGHT
+
+INK, MUTED, LINE = LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 WIDTH, HEIGHT = 5.6, 3.15  # inches: with this font still readable at the width of a phone
 DPI = 1200 / WIDTH
 STYLE: dict[str, Any] = {
@@ -112,15 +112,16 @@ def draw_bars(
     labels: Sequence[str],
     series: Mapping[str, Sequence[float | None]],
     title: str,
+    colors: Sequence[str],
     *,
     write: Callable[[float], str] = "{:.2f}".format,
-    colors: Sequence[str] = COLORS,
     marks: Mapping[str, Sequence[float | None]] | None = None,
     overlaid: bool = False,
 ) -> Figure:
     """Horizontal bars, one group a label and one bar a series; None leaves a bar out. The first label is on top.
 
     Args:
+        colors: one for each series.
         write: how a value stands beside its bar.
         marks: values to be drawn as a dotted stroke across their group, by their name; None where there is none.
         overlaid: no group has a bar of more than one series, so all bars may have the full height.
@@ -133,9 +134,7 @@ def draw_bars(
     for row, (name, numbers) in enumerate(series.items()):
         known = [(place, value) for place, value in enumerate(numbers) if value is not None]
         offsets = [place - 0.4 + (row % beside + 0.5) * thickness for place, _ in known]
-        axes.barh(
-            offsets, [value for _, value in known], 0.86 * thickness, color=colors[row % len(colors)], label=name
-        )
+        axes.barh(offsets, [value for _, value in known], 0.86 * thickness, color=colors[row], label=name)
         for y, (_, value) in zip(offsets, known, strict=True):  # right of the axis also where the bar goes left
             place, beside_it = (max(value, 0.0), y), {"textcoords": "offset points", "va": "center", "color": MUTED}
             axes.annotate(write(value), place, (4, -0.5), fontsize=10, **beside_it)

@@ -20,12 +20,13 @@ from recipes.data.messages import choice_wording
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
+from recipes.loading import load_config
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoints import find_checkpoint
 from recipes.training.export import is_finished
 from recipes.training.hardware import choose_precision
-from recipes.training.models import load_config, load_tokenizer
+from recipes.training.models import load_tokenizer
 from recipes.training.plan import Plan, check_batch, largest_divisor
 from recipes.training.run import ARGUMENTS_FILE, claim_output_dir, join_processes
 from recipes.training.setup import make_plan, train_and_save

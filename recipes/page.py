@@ -17,6 +17,10 @@ from recipes import atomic
 from recipes.errors import InputError
 from recipes.figures import as_png, as_svg
 from recipes.page_style import CSS
+from recipes.plain_text import plain_text
+
+LONG_WORD = re.compile(r"\S{16,}")  # a path, or a name made of others,
+BREAK = re.compile(r"(?<=\S)[/.:](?=[^\W\d]|\*)")  # which a narrow column may break behind these
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Table:
         return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
     def _cell(self, tag: str, index: int, text: str) -> str:
-        return f"<{tag}{' class=n' if index >= self.left else ''}>{escape_html(str(text))}</{tag}>"
+        text = LONG_WORD.sub(lambda word: BREAK.sub(r"\g<0><wbr>", word[0]), escape_html(str(text)))
+        return f"<{tag}{' class=n' if index >= self.left else ''}>{text}</{tag}>"
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class Code:
     def markdown(self, pictures: str) -> str:
         """A block whose fence is longer than any in the text."""
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", self.text)), default=0))
-        return f"{fence}\n{printable(self.text).rstrip()}\n{fence}"
+        return f"{fence}\n{plain_text(self.text).rstrip()}\n{fence}"
 
     def html(self) -> str:
         """A block that wraps its long lines."""
@@ -257,7 +262,7 @@ class Page:
 
 def escape_html(text: str) -> str:
     """`text` as HTML, in an element or in quotes."""
-    return html.escape(printable(text))
+    return html.escape(plain_text(text))
 
 
 def escape_markdown(text: str) -> str:
@@ -267,19 +272,13 @@ def escape_markdown(text: str) -> str:
 
 def escape_cell(text: str) -> str:
     """The same for a cell of a table, where a new line is kept as a break."""
-    return "<br>".join(escape_inline(line) for line in printable(text).split("\n"))
+    return "<br>".join(escape_inline(line) for line in plain_text(text).split("\n"))
 
 
 def escape_inline(text: str) -> str:
     """What has a meaning within a line, as text."""
-    text = html.escape(" ".join(printable(text).split()), quote=False)
+    text = html.escape(" ".join(plain_text(text).split()), quote=False)
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
-
-
-def printable(text: str) -> str:
-    """Without the control characters (and lone surrogates) that no file of text should hold; new lines stay."""
-    kept = (" " if unicodedata.category(each) in ("Cc", "Cs") and each not in "\n\t" else each for each in text)
-    return "".join(kept)
 
 
 def display_width(text: str) -> int:

@@ -1,11 +1,12 @@
 """How a page looks: one style sheet, for light and dark, from a phone to a desk."""
 
-CSS = """
-:root { --ink: #1f2430; --muted: #5f6775; --line: #d8dce3; --page: #f6f7f9; --card: #fff; --accent: #2f66c4;
-        --soft: #eaf0fb; --model: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ec; --muted: #9aa3b2; --line: #353b46; --page: #14171c; --card: #1c2027; --accent: #86b0f5;
-          --soft: #24334d; --model: #1c2027; } }
+from recipes.palette import DARK, LIGHT, css_variables
+
+COLORS = f"""
+:root {{ {css_variables(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {css_variables(DARK)} }} }}
+"""
+RULES = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.55;
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -29,7 +30,8 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; vertical-align: top; padding: .42rem 1rem; }
 th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 tbody tr + tr td { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }
-td { white-space: pre-line; overflow-wrap: anywhere; min-width: 4rem; }
+/* A word is broken only where it alone is wider than a column may be. */
+td { white-space: pre-line; overflow-wrap: break-word; max-width: 34rem; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
             margin: 1rem 0; align-items: start; }
@@ -46,7 +48,7 @@ summary { cursor: pointer; color: var(--accent); }
 .chat { display: flex; flex-direction: column; gap: .4rem; max-width: 43rem; margin: 1.25rem 0; }
 .chat p { margin: 0; padding: .5rem .9rem; border-radius: 16px; max-width: 85%; white-space: pre-wrap; }
 .chat .user { align-self: flex-end; background: var(--soft); border-bottom-right-radius: 4px; margin-top: .6rem; }
-.chat .model { align-self: flex-start; background: var(--model); border: 1px solid var(--line);
+.chat .model { align-self: flex-start; background: var(--card); border: 1px solid var(--line);
   border-bottom-left-radius: 4px; }
 .chat .call, .chat .result { align-self: flex-start; padding: .1rem .9rem; color: var(--muted);
   font: .88rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; border-left: 3px solid var(--line);
@@ -63,3 +65,4 @@ summary { cursor: pointer; color: var(--accent); }
 }
 @media print { body { background: #fff; } h2 { break-after: avoid; } figure, .wide { break-inside: avoid; } }
 """
+CSS = COLORS + RULES

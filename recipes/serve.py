@@ -1,20 +1,23 @@
 """Serve a model over the OpenAI API: `python -m recipes.serve --model runs/NAME/grpo`.
 
 It is `transformers serve`, which finds a model's class by its name within transformers and so never one that a
-checkpoint brings along: here it finds ours. A checkpoint converted by `python -m recipes.convert --to nanochat` needs
-no more than `transformers serve DIR`.
+checkpoint brings along: here it finds ours. Requests are checked, the model's context is a limit, and errors have
+OpenAI's format (recipes/inference/openai_api.py). A checkpoint converted by `python -m recipes.convert --to nanochat`
+is served by `transformers serve DIR` as well, without these.
 """
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
-from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
+from transformers.utils.logging import disable_progress_bar
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
-from recipes.training.models import load_config
+from recipes.loading import check_vocabulary, load_config, load_tokenizer
+from recipes.run_directory import read_documents_only
 from tokenizer.chat import check_chat_template
 
 
@@ -37,20 +40,25 @@ def main() -> None:
     from transformers.cli.serve import Serve
     from transformers.cli.serving import model_manager
 
+    from recipes.inference.openai_api import complete_transformers_serve
+
     # Where the server looks; an `import transformers` here may be another: its init can run twice.
     model_manager.transformers.NanochatGPTForCausalLM = NanochatGPTForCausalLM
+    complete_transformers_serve(args.model)
+    disable_progress_bar()
     print(f"serving {args.model} at http://{args.host}:{args.port}/v1; Ctrl-C ends it", flush=True)
-    Serve(force_model=args.model, host=args.host, port=args.port, device=args.device)
+    with suppress(KeyboardInterrupt):  # uvicorn raises it once more when all is closed
+        Serve(force_model=args.model, host=args.host, port=args.port, device=args.device)
 
 
 def check_servable(model: str) -> None:
     """Raise `InputError` for what cannot be loaded or cannot chat, before the server hides it in a traceback."""
-    load_config(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"tokenizer {model} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    config = load_config(model)
+    tokenizer = load_tokenizer(model)
     check_chat_template(tokenizer)
+    check_vocabulary(tokenizer, config.get_text_config().vocab_size, model)
+    if read_documents_only(model):
+        print(f"note: {model} was trained on documents alone. Ask it for /v1/completions; it has not learnt to chat.")
 
 
 def check_free(host: str, port: int) -> None:

@@ -155,7 +155,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     record_launch(output_dir, data=args.conversations, source=source, precision=precision)
     if train(trainer, checkpoint) and trainer.is_world_process_zero():
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
-        draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}")
+        draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}", "sft")
 
 
 def main() -> None:

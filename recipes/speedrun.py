@@ -21,6 +21,7 @@ import torch
 from evals.samples import print_completions, print_conversation
 from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.run_directory import check_run
 from recipes.training.export import FINISHED_BY
 from recipes.training.tracking import clock, read_metrics
 
@@ -46,6 +47,7 @@ def speedrun(args: SpeedrunArguments) -> None:
     preset = choose_preset(args.preset)
     kind = "cpu" if preset == "cpu" else "gpu"
     run_dir = Path(args.run_dir or Path("runs", preset))
+    check_run(run_dir, new=True)
     print(f"preset {preset}, into {run_dir}", flush=True)
 
     train_tokenizer(run_dir / "tokenizer", kind)

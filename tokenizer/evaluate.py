@@ -21,6 +21,7 @@ from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
 from recipes.hub import check_hub_reachable
 from recipes.launches import command_line
+from recipes.loading import load_tokenizer
 from recipes.page import Page
 from tokenizer.encode import token_byte_lengths, token_bytes
 from tokenizer.report import OURS, tokenizer_blocks
@@ -50,7 +51,11 @@ def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[
 
 def from_transformers(name_or_path: str, local_files_only: bool = True) -> CountTokens:
     """Counts tokens as a transformers tokenizer splits the text."""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, local_files_only=local_files_only)
+    return counting(AutoTokenizer.from_pretrained(name_or_path, local_files_only=local_files_only))
+
+
+def counting(tokenizer: PreTrainedTokenizerFast) -> CountTokens:
+    """Counts the tokens that `tokenizer` splits a text into, without special ones."""
     return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -155,14 +160,13 @@ def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
 
 def main() -> None:
     args = parse_arguments(EvaluateArguments)
-    if not Path(args.tokenizer, "tokenizer.json").is_file():
-        raise InputError(f"no tokenizer in {args.tokenizer}: train one by python -m tokenizer.train.")
+    tokenizer = load_tokenizer(args.tokenizer)
     domains = DOMAINS | {f"  {language}": text for language, text in OTHER_LANGUAGES.items()}
     if args.dataset is not None:
         domains[args.dataset] = dataset_sample(args.dataset, args.text_column)
 
     loaded, skipped = load_all(REFERENCES)
-    ours = bytes_per_token(from_transformers(args.tokenizer), domains)
+    ours = bytes_per_token(counting(tokenizer), domains)
     others = {name: bytes_per_token(count_tokens, domains) for name, count_tokens in loaded.items()}
 
     print(table(ours, others))
@@ -174,7 +178,7 @@ def main() -> None:
         figures = {
             name: {key.strip(): value for key, value in each.items()} for name, each in ({OURS: ours} | others).items()
         }
-        vocabulary = describe_vocabulary(AutoTokenizer.from_pretrained(args.tokenizer))
+        vocabulary = describe_vocabulary(tokenizer)
         write_figures(
             Path(args.output_dir),
             {"command": command_line(), "bytes_per_token": figures, "skipped": skipped} | vocabulary,

@@ -1,11 +1,13 @@
 """The figures of a tokenizer as blocks of a page: its own report, and a part of a run's."""
 
+from itertools import cycle, islice
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from recipes.figures import BLUE, GRAY, GREEN, ORANGE, draw_bars, is_number, new_figure, styled
+from recipes.figures import draw_bars, is_number, new_figure, styled
 from recipes.page import Block, Details, Picture, Pictures, Table, Text
+from recipes.palette import REFERENCES, TOKENIZER
 from tokenizer.samples import OTHER_LANGUAGES
 
 OURS = "ours"
@@ -65,7 +67,7 @@ def plot_domains(figures: dict[str, dict[str, float]]) -> Figure:
     domains = [name for name in figures[OURS] if name not in OTHER_LANGUAGES]
     series = {name: [values.get(domain) for domain in domains] for name, values in figures.items()}
     labels = [domain if len(domain) < 20 else f"…{domain[-18:]}" for domain in domains]
-    return draw_bars(labels, series, "Bytes per token", colors=(BLUE, GRAY, ORANGE, GREEN))
+    return draw_bars(labels, series, "Bytes per token", [TOKENIZER, *islice(cycle(REFERENCES), len(series) - 1)])
 
 
 @styled
@@ -74,11 +76,11 @@ def plot_lengths(lengths: dict[int, int]) -> Figure:
     figure, axes = new_figure()
     shown = {size: count for size, count in lengths.items() if 0 < size <= LONGEST_SHOWN}
     beyond = sum(count for size, count in lengths.items() if size > LONGEST_SHOWN)
-    axes.bar(list(shown), list(shown.values()), 0.86, color=BLUE)
+    axes.bar(list(shown), list(shown.values()), 0.86, color=TOKENIZER)
     ticks = [size for size in (1, 4, 8, 12, 16, 20, 24) if size <= max(shown, default=1)]
     names = [str(size) for size in ticks]
     if beyond:
-        axes.bar([LONGEST_SHOWN + 1.5], [beyond], 0.86, color=GRAY)
+        axes.bar([LONGEST_SHOWN + 1.5], [beyond], 0.86, color=TOKENIZER, alpha=0.5)
         ticks, names = [*ticks[:-1], LONGEST_SHOWN + 1.5], [*names[:-1], f"> {LONGEST_SHOWN}"]
     axes.set_xticks(ticks, names)
     axes.set(title="Length of the vocabulary's tokens", xlabel="bytes", ylabel="tokens")

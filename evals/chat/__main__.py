@@ -18,6 +18,7 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
 from recipes.launches import command_line
+from recipes.plain_text import plain_text
 from recipes.training.run import join_processes
 
 
@@ -78,7 +79,7 @@ def evaluate(args: ChatEvalArguments) -> None:
                 state.print(table_line(each, args.num_samples), flush=True)
         except Exception as error:  # on every process: what the others make of it is not lost
             failed[task.name] = " ".join(str(error).split())[:300] or type(error).__name__
-            state.print(f"{task.name} failed: {failed[task.name]}", flush=True)
+            state.print(plain_text(f"{task.name} failed: {failed[task.name]}"), flush=True)
     if line := core_line(results):
         state.print(line)
     notes = notes_on([result.task for result in results], wording)

@@ -26,6 +26,7 @@ from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
 from recipes.inference.urls import public_url
 from recipes.launches import command_line, join
+from recipes.plain_text import plain_text
 
 SAVE_EVERY = 8  # verdicts
 
@@ -69,14 +70,15 @@ def evaluate(args: JudgeArguments) -> int:
     header = describe(args, judge)
     rows = resume(output, header, rows)
     known = sum(row.score is not None for row in rows)
-    print(f"{args.model}: {len(rows):,} instructions, {known:,} scored before, judged by {judge.name}", flush=True)
+    name = plain_text(judge.name)  # which a server may have given
+    print(f"{args.model}: {len(rows):,} instructions, {known:,} scored before, judged by {name}", flush=True)
 
     def save() -> None:
         write_results(output, header, rows)
 
     answer(rows, args, sampling, save)
     score(rows, judge, save)
-    print(summary(rows))
+    print(plain_text(summary(rows)))
     print(f"written to {output}", flush=True)
     return sum(row.score is None for row in rows)
 

@@ -14,9 +14,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from evals.chat.tasks import CHAT_CORE
 from evals.report.formats import count, duration, listed, percent, task_name
-from evals.report.gather import STAGES, Run, Stage, commands
+from evals.report.gather import Run, Stage, commands
 from recipes import atomic
 from recipes.page import Block, Code, Heading, Table, Text, escape_markdown
+from recipes.run_directory import STAGES
 
 MARK = re.compile(r"<!-- written by evals\.report: ([0-9a-f]{64}) -->\n")
 WHAT = {
@@ -204,7 +205,7 @@ def training(stage: Stage, run: Run) -> Iterator[Block]:
             count(each.tokens),
             duration(each.seconds),
             count(each.processes),
-            str(each.launched("precision") or ""),
+            each.precision,
         ]
         for each in stages_up_to(stage, run)
     ]

@@ -7,20 +7,21 @@ from evals.core.bundle import GPT2_CORE
 from evals.report.files import CoreScores
 from evals.report.formats import D20_CHAT, D20_CORE, percent, task_name
 from evals.report.gather import Run, Stage
-from recipes.figures import BLUE, GRAY, GREEN, ORANGE, VIOLET, draw_bars, finite, label_ends, new_figure, styled
+from recipes.figures import draw_bars, finite, label_ends, new_figure, styled
+from recipes.palette import REFERENCES, STAGES
 from recipes.training.charts import plot_points, smooth
 
-STAGE_COLORS = {"base": BLUE, "mid": ORANGE, "sft": GREEN, "grpo": VIOLET}
+REFERENCE = REFERENCES[0]
 
 
-def plot_core_tasks(core: CoreScores) -> Figure:
+def plot_core_tasks(core: CoreScores, stage: str) -> Figure:
     """Each task's centered accuracy, the best one on top."""
     labels = sorted(core.tasks, key=lambda label: -core.tasks[label].centered)
     title = "CORE tasks: accuracy above guessing" if core.core is not None else "Accuracy above guessing"
-    return draw_bars(labels, {"centered": [core.tasks[label].centered for label in labels]}, title)
+    return draw_bars(labels, {"centered": [core.tasks[label].centered for label in labels]}, title, [STAGES[stage]])
 
 
-def plot_core(core: float, title: str) -> Figure:
+def plot_core(core: float, title: str, stage: str) -> Figure:
     """CORE against the reference points."""
     name = "this model"
     values = {name: core, "d20, 11.2B tokens": D20_CORE, "GPT-2, 1.6B": GPT2_CORE}
@@ -28,18 +29,18 @@ def plot_core(core: float, title: str) -> Figure:
         name: [value if label == name else None for label, value in values.items()],
         "reference": [None if label == name else value for label, value in values.items()],
     }
-    return draw_bars(list(values), bars, title, write="{:.4f}".format, colors=(BLUE, GRAY), overlaid=True)
+    return draw_bars(list(values), bars, title, [STAGES[stage], REFERENCE], write="{:.4f}".format, overlaid=True)
 
 
 @styled
-def plot_core_over_steps(points: list[tuple[float, float]], whole: bool) -> Figure:
+def plot_core_over_steps(points: list[tuple[float, float]], whole: bool, stage: str) -> Figure:
     """CORE, or the mean over the tasks at hand, as it was measured during training."""
     figure, axes = new_figure()
-    plot_points(axes, points, BLUE)
-    ends = [(f"{points[-1][1]:.4f}", BLUE, points[-1][1])]
+    plot_points(axes, points, STAGES[stage])
+    ends = [(f"{points[-1][1]:.4f}", STAGES[stage], points[-1][1])]
     if whole:
-        axes.axhline(GPT2_CORE, color=GRAY, linestyle=":")
-        ends.append((f"GPT-2 {GPT2_CORE:.4f}", GRAY, GPT2_CORE))
+        axes.axhline(GPT2_CORE, color=REFERENCE, linestyle=":")
+        ends.append((f"GPT-2 {GPT2_CORE:.4f}", REFERENCE, GPT2_CORE))
     axes.set(xlabel="step", title="CORE during training" if whole else "Accuracy above guessing, some CORE tasks")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -53,15 +54,15 @@ def plot_chat(stages: list[Stage], tasks: list[str]) -> Figure:
     for stage in stages:
         scores = [stage.chat.tasks.get(task) for task in tasks]
         series[stage.title] = [None if score is None else score.accuracy for score in scores]
-        colors.append(STAGE_COLORS[stage.name])
+        colors.append(STAGES[stage.name])
     if any(task in D20_CHAT for task in tasks):
         series["d20 after SFT"] = [D20_CHAT.get(task) for task in tasks]
-        colors.append(GRAY)
+        colors.append(REFERENCE)
     known = {task: score for stage in stages for task, score in stage.chat.tasks.items()}
     guessing = [known[task].baseline or None for task in tasks]
     marks = {"guessing": guessing} if any(guessing) else {}
     names = [task_name(task) for task in tasks]
-    return draw_bars(names, series, "Accuracy by stage", write=percent, colors=colors, marks=marks)
+    return draw_bars(names, series, "Accuracy by stage", colors, write=percent, marks=marks)
 
 
 @styled
@@ -79,7 +80,7 @@ def plot_over_time(run: Run, key: str, title: str, label: str, share: bool = Fal
         begun += (stage.seconds or 0) / unit
         if stage.name == "grpo" or not points:
             continue
-        color = STAGE_COLORS[stage.name]
+        color = STAGES[stage.name]
         axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
         smoothed = smooth(points)
         axes.plot(*zip(*smoothed, strict=True), color=color)

@@ -28,10 +28,10 @@ from evals.report.files import (
 from recipes.errors import InputError
 from recipes.figures import is_number
 from recipes.launches import LAUNCHES_FILE, portable, read_launches
+from recipes.run_directory import STAGES, check_run
 from recipes.training.charts import Records, series
 from recipes.training.export import is_finished
-
-STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "grpo": "GRPO"}  # directories, and their names for people
+from recipes.training.hardware import precision_name
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,11 @@ class Stage:
         return int(processes) if is_number(processes) and processes > 0 else None
 
     @property
+    def precision(self) -> str:
+        """Of the last launch; empty where it is not known."""
+        return precision_name(str(self.launched("precision") or ""))
+
+    @property
     def commands(self) -> list[str]:
         """Those that were given, in their order, each once."""
         return commands(self.launches)
@@ -146,8 +151,7 @@ class Run:
 
 def gather(directory: Path) -> Run:
     """Read a run. Raises `InputError` if there is none in `directory`."""
-    if not directory.is_dir():
-        raise InputError(f"no run in {directory}: no such directory.")
+    check_run(directory)
     notes: list[str] = []
     stages = [gather_stage(directory / name, notes) for name in STAGES if (directory / name).is_dir()]
     stages = [stage for stage in stages if stage.records or stage.parameters or stage.chat or stage.core]

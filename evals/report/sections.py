@@ -5,14 +5,7 @@ from typing import Any
 
 from evals.chat.tasks import FLEXIBLE
 from evals.core.bundle import GPT2_CORE
-from evals.report.charts import (
-    STAGE_COLORS,
-    plot_chat,
-    plot_core,
-    plot_core_over_steps,
-    plot_core_tasks,
-    plot_over_time,
-)
+from evals.report.charts import plot_chat, plot_core, plot_core_over_steps, plot_core_tasks, plot_over_time
 from evals.report.files import CORE_TASKS, Samples
 from evals.report.formats import (
     D20_CHAT,
@@ -174,17 +167,14 @@ def core_section(run: Run) -> list[Block]:
         return []
     stage = stages[0] if stages[0].name == "base" else stages[-1]
     core, tasks = stage.core, stage.core.tasks
-    pictures = [
-        Picture(
-            "core_tasks", plot_core_tasks(core), "Bar chart of the tasks' accuracy above guessing, as in the table."
-        )
-    ]
+    alt = "Bar chart of the tasks' accuracy above guessing, as in the table."
+    pictures = [Picture("core_tasks", plot_core_tasks(core, stage.name), alt)]
     if core.core is not None:
         said = (
             f"{core.name}, of {stage.title}: {core.core:.4f}, the mean accuracy above guessing of {CORE_TASKS} tasks."
         )
         alt = f"Bar chart of {core.name}: this model {core.core:.4f}, d20 {D20_CORE}, GPT-2 {GPT2_CORE:.4f}."
-        pictures.insert(0, Picture("core", plot_core(core.core, core.name), alt))
+        pictures.insert(0, Picture("core", plot_core(core.core, core.name, stage.name), alt))
     else:
         said = (
             f"Over {len(tasks)} of {CORE_TASKS} tasks: {core.partial:.4f}, the mean accuracy above guessing of "
@@ -249,7 +239,7 @@ def training_section(run: Run) -> list[Block]:
             continue
         bpb = f", {stage.bpb:.4f} bits per byte at the end" if stage.bpb is not None else ""
         alt = f"Training loss of {stage.title} over {stage.steps:,} steps{bpb}."
-        figure = plot_loss(stage.records, f"Loss, {stage.title}", STAGE_COLORS[stage.name])
+        figure = plot_loss(stage.records, f"Loss, {stage.title}", stage.name)
         pictures.append(Picture(f"loss_{stage.name}", figure, alt))
         pictures += core_pictures(stage)
     speeds = (
@@ -267,7 +257,7 @@ def core_pictures(stage: Stage) -> list[Picture]:
     pictures = []
     for key, name in (("core_metric", "CORE"), ("core_partial", "The mean over a part of CORE's tasks")):
         if points := series(stage.records, key):
-            figure = plot_core_over_steps(points, whole=key == "core_metric")
+            figure = plot_core_over_steps(points, key == "core_metric", stage.name)
             alt = f"{name} of {stage.title} during training, {points[-1][1]:.4f} at the end."
             pictures.append(Picture(f"{key}_{stage.name}", figure, alt))
     return pictures
@@ -341,7 +331,7 @@ def system_section(run: Run, price: Price, priced_by: str | None) -> list[Block]
     rows = []
     for stage, cost in zip(stages, costs, strict=True):
         speed, mfu = stage.median("train/tok_per_sec"), stage.median("train/mfu")
-        facts = [stage.title, count(stage.processes), str(stage.launched("precision") or "")]
+        facts = [stage.title, count(stage.processes), stage.precision]
         facts += [duration(stage.seconds), count(speed), percent(mfu)]
         rows.append(facts + ([dollars(cost)] if priced_by else []))
     if len(rows) > 1:

@@ -4,8 +4,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     NanoChatConfig,
     NanoChatForCausalLM,
     PretrainedConfig,
@@ -16,9 +14,8 @@ from transformers import (
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.messages import choice_wording
 from recipes.errors import InputError
-from recipes.training.models import check_source
+from recipes.loading import load_config, load_tokenizer, load_weights
 from tokenizer.chat import MULTIPLE_CHOICE
-from tokenizer.loading import load_pretrained
 
 OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type
 SHARED = (
@@ -50,31 +47,16 @@ def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
 
     Raises `InputError` if they cannot be loaded whole, are of another architecture, or do not belong together.
     """
-    check_source(source, "model", "config.json")
-    check_source(source, "tokenizer", "tokenizer.json")
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if config.model_type not in (OURS, NANOCHAT):
-            raise InputError(
-                f"{source} is of the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
-                "(transformers' own) convert."
-            )
-        tokenizer = load_pretrained(source, trust_remote_code=False)
-        check_vocabulary(tokenizer, config.vocab_size)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source, dtype="auto", trust_remote_code=False, output_loading_info=True
-        )
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"model {source} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    wrong = sorted([*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]], key=str)
-    if wrong:
+    config = load_config(source)
+    tokenizer = load_tokenizer(source)
+    if config.model_type not in (OURS, NANOCHAT):
         raise InputError(
-            f"the weights in {source} are not those of its config.json: {wrong[0]} is missing or too much."
+            f"{source} is of the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
+            "(transformers' own) convert."
         )
+    check_vocabulary(tokenizer, config.vocab_size)
     tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # else lost with the class that told it
-    return model.eval(), tokenizer
+    return load_weights(source, tokenizer, whole=True, dtype="auto").eval(), tokenizer
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:

@@ -47,7 +47,7 @@ class Endpoint:
         """The reply to a conversation as it is written; the last event is the `Reply`, also after `stop` has been set.
 
         Of `sampling` go temperature, top_p and seed, which are all that the API knows. Raises `InputError` where the
-        endpoint does not answer.
+        endpoint does not answer, or breaks off before the end of its answer.
         """
         stop = stop or threading.Event()
         new: list[Message] = []
@@ -83,7 +83,7 @@ class Endpoint:
         }
         body |= {name: value for name, value in optional.items() if value is not None}
         content = json.dumps(body)  # in ASCII: a server may have sent half a character
-        answered = False
+        answered = ended = False  # the end is a reason to finish, or [DONE]; some servers send only one of them
         try:
             with self.client.stream("POST", self.chat_url, content=content, headers=JSON) as response:
                 if not response.is_success:
@@ -95,28 +95,36 @@ class Endpoint:
                     if data == "[DONE]":
                         return
                     if data:
-                        answered = True
-                        yield self._delta(data)
+                        delta, reason_to_finish = self._delta(data)
+                        answered, ended = True, ended or reason_to_finish is not None
+                        yield delta
             if not answered:
                 raise InputError(f"endpoint {self.url} sends no chat completion: is that the URL of its API?")
+            if not ended:
+                raise InputError(f"endpoint {self.url} broke off in the middle of its answer.")
         except httpx2.HTTPError as error:
+            if ended:
+                return
             reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if answered:
+                raise InputError(f"endpoint {self.url} broke off in the middle of its answer: {reason}") from None
             raise InputError(f"endpoint {self.url} does not answer ({reason}): is its server running?") from None
 
-    def _delta(self, data: str) -> dict[str, Any]:
-        """What one event of the stream adds to the message."""
+    def _delta(self, data: str) -> tuple[dict[str, Any], str | None]:
+        """What one event of the stream adds to the message, and why the message ends, if it does."""
         try:
             event = json.loads(data)
             if event.get("error"):
                 raise InputError(f"endpoint {self.url} broke off: {' '.join(str(event['error']).split())[:200]}")
             choices = event["choices"]  # none in an event that tells the usage
-            delta = choices[0].get("delta") or {} if choices else {}
+            choice = choices[0] if choices else {}
+            delta, reason_to_finish = choice.get("delta") or {}, choice.get("finish_reason")
             check_delta(delta)
         except InputError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise InputError(f"endpoint {self.url} sends no chat completion: {data[:200]}") from None
-        return delta
+        return delta, reason_to_finish
 
 
 def check_delta(delta: dict[str, Any]) -> None:

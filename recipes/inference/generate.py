@@ -84,9 +84,9 @@ class Sampling:
             return {"do_sample": False}
         return {
             "do_sample": True,
-            "temperature": self.temperature,
+            "temperature": float(self.temperature),  # a 2 out of JSON is an int, which transformers refuses
             "top_k": self.top_k or 0,  # 0 switches off the default of 50
-            "top_p": self.top_p,
+            "top_p": float(self.top_p),
         }
 
 

@@ -5,13 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.errors import InputError
+from recipes.loading import check_source, load_tokenizer, load_weights
 from recipes.training.hardware import has_bf16
-from recipes.training.models import check_source
 from tokenizer.chat import check_chat_template
 
 
@@ -21,25 +19,17 @@ def load_model(
     """Model and tokenizer of a directory or a Hub id, on `device` (default: the accelerator if there is one).
 
     In bf16 on an accelerator that has it, in fp32 elsewhere. Raises `InputError` if they cannot be loaded, or with
-    `chat` if they cannot chat. Code that a checkpoint brings along is not run: NanochatGPT's is here, other models
-    need none.
+    `chat` if they have no chat template.
     """
     if device is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     device = torch.device(device)
-    check_source(name, "model", "config.json")
-    disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        if chat:
-            check_chat_template(tokenizer)  # before the weights, which take longer
-        dtype = torch.bfloat16 if device.type != "cpu" and has_bf16(device) else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"model {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    return model.to(device).eval(), tokenizer
+    check_source(name)
+    tokenizer = load_tokenizer(name)
+    if chat:
+        check_chat_template(tokenizer)  # before the weights, which take longer
+    dtype = torch.bfloat16 if device.type != "cpu" and has_bf16(device) else torch.float32
+    return load_weights(name, tokenizer, dtype=dtype).to(device).eval(), tokenizer
 
 
 load_chat_model = partial(load_model, chat=True)
@@ -48,9 +38,13 @@ load_chat_model = partial(load_model, chat=True)
 def results_file(model: str, name: str, output: str | None) -> Path | None:
     """Where an evaluation's results go: `output`, or evals/`name` in the model's directory.
 
-    Nowhere by default for a model of the Hub. Raises `InputError` before the work is lost, if they cannot go there.
+    Nowhere by default for a model of the Hub. Raises `InputError` before the work is lost, if they cannot go there or
+    the directory holds no model.
     """
-    if output is None and not Path(model).is_dir():
+    is_here = Path(model).is_dir()
+    if is_here:
+        check_source(model)
+    if output is None and not is_here:
         return None
     path = Path(output or Path(model, "evals", name))
     try:

@@ -1,5 +1,6 @@
 """The run as a picture."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -7,28 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from recipes.figures import (
-    BLUE,
-    GRAY,
-    GREEN,
-    HEIGHT,
-    MUTED,
-    ORANGE,
-    VIOLET,
-    WIDTH,
-    as_png,
-    finite,
-    label_ends,
-    new_figure,
-    styled,
-)
+from recipes.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_ends, new_figure, styled
+from recipes.palette import HELD_OUT, STAGES
 
 Records = list[dict[str, Any]]
 
 
-def draw_loss(records: Records, path: Path, title: str) -> None:
+def draw_loss(records: Records, path: Path, title: str, stage: str) -> None:
     """The picture of `plot_loss` as a PNG."""
-    path.write_bytes(as_png(plot_loss(records, title)))
+    path.write_bytes(as_png(plot_loss(records, title, stage)))
 
 
 def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
@@ -42,28 +30,29 @@ def series(records: Records, key: str) -> list[tuple[float, float]]:
 
 
 @styled
-def plot_loss(records: Records, title: str, color: str = BLUE) -> Figure:
+def plot_loss(records: Records, title: str, stage: str) -> Figure:
     """Training loss over the steps, with validation loss, and below it bits per byte, where they were measured."""
+    validation = HELD_OUT[0]
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     evaluated = series(records, "val/bpb")
     if evaluated:
         loss, bpb = figure.subplots(2, sharex=True, height_ratios=(2, 1.1))
-        plot_points(bpb, evaluated, ORANGE)
+        plot_points(bpb, evaluated, validation)
         bpb.set_xlabel("step")
         bpb.set_title("validation, bits per byte", fontsize=11.5, fontweight="normal", color=MUTED, pad=5)
         bpb.set_ylim(bottom=0, top=1.3 * max(value for _, value in evaluated))
         bpb.yaxis.set_major_locator(MaxNLocator(3))
-        label_ends(bpb, [(f"{evaluated[-1][1]:.3f}", ORANGE, evaluated[-1][1])])
+        label_ends(bpb, [(f"{evaluated[-1][1]:.3f}", validation, evaluated[-1][1])])
     else:
         loss = figure.subplots()
         loss.set_xlabel("step")
     loss.set_title(f"{title}, nats a token")
     loss.xaxis.set_major_formatter("{x:,.0f}")
     trained, held_out = series(records, "train/loss"), series(records, "val/loss")
-    ends = plot_smoothed(loss, trained, color, "training")
+    ends = plot_smoothed(loss, trained, STAGES[stage], "training")
     if held_out:
-        plot_points(loss, held_out, ORANGE)
-        ends.append((f"validation {held_out[-1][1]:.3f}", ORANGE, held_out[-1][1]))
+        plot_points(loss, held_out, validation)
+        ends.append((f"validation {held_out[-1][1]:.3f}", validation, held_out[-1][1]))
     values = [value for _, value in trained[len(trained) // 50 :] + held_out]
     if values:  # the first steps of a long run may be far above all others
         margin = 0.06 * (max(values) - min(values)) or 0.1
@@ -76,8 +65,8 @@ def plot_loss(records: Records, title: str, color: str = BLUE) -> Figure:
 def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
     """The mean reward of the rollouts and each of `measures` (key of a record: its name) over the steps."""
     figure, axes = new_figure()
-    ends = plot_smoothed(axes, series(records, "train/reward"), GRAY, "reward", weight=0.85, write="{:.0%}")
-    for (key, name), color in zip(measures.items(), (BLUE, GREEN, VIOLET, ORANGE), strict=False):
+    ends = plot_smoothed(axes, series(records, "train/reward"), STAGES["grpo"], "reward", 0.85, "{:.0%}")
+    for (key, name), color in zip(measures.items(), cycle(HELD_OUT), strict=False):
         if points := series(records, key):
             plot_points(axes, points, color)
             ends.append((f"{name} {points[-1][1]:.0%}", color, points[-1][1]))

@@ -73,6 +73,11 @@ def choose_precision(requested: str, device: torch.device) -> str:
     return "fp16" if device.type == "cuda" else "no"
 
 
+def precision_name(mixed_precision: str) -> str:
+    """What people call it: without mixed precision, which accelerate calls "no", all is in fp32."""
+    return "fp32" if mixed_precision == "no" else mixed_precision
+
+
 def gpu_figures(name: str) -> tuple[float, float] | None:
     """Peak FLOP/s and memory in GB of the GPU whose name contains a known one; None if it is unknown."""
     # In whole words: an RTX A1000 is no A100, a T400 no T4.

@@ -1,34 +1,18 @@
 """The model and the tokenizer that a script works with, from its arguments."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import torch
-from huggingface_hub import constants
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
+from recipes import loading
 from recipes.errors import InputError
-from recipes.hub import check_hub_reachable
 from recipes.training.arguments import LoopArguments
 from tokenizer.chat import stop_token_ids
-from tokenizer.loading import load_pretrained
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 
 # On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
 # compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
 LONGEST_EAGER_ROW = 1024
-LARGEST_SIZES = {  # that were not mistyped, of a configuration
-    "vocab_size": 2**24, "hidden_size": 2**20, "num_hidden_layers": 1000, "num_attention_heads": 2**20,
-    "max_position_embeddings": 2**30, "n_embd": 2**20, "n_layer": 1000, "n_head": 2**20, "n_positions": 2**30,
-}  # fmt: skip
 
 
 def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
@@ -39,46 +23,20 @@ def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
             "no tokenizer: train one by `python -m tokenizer.train --dataset ... --output_dir DIR`, "
             "then give --tokenizer DIR."
         )
-    check_source(name, "tokenizer", "tokenizer.json")
-    try:
-        tokenizer = load_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"tokenizer {name} cannot be loaded: {reason(error)}") from None
+    loading.check_source(name, "model" if args.tokenizer is None else "tokenizer")
+    tokenizer = loading.load_tokenizer(name)
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")
     tokenizer.model_max_length = args.max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 
-def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Configuration of the model in `source`. Raises `InputError` if there is none, or its code is not to be run."""
-    check_source(source, "model", "config.json")
-    try:
-        values, _ = PretrainedConfig.get_config_dict(source)
-        if not isinstance(values, dict):
-            raise ValueError("its JSON is not an object.")
-        check_sizes(values, source)  # first: what a class makes of a wrong type tells nobody what is wrong
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except InputError:
-        raise
-    except Exception as error:  # values of a wrong type raise anything
-        raise InputError(f"no model configuration in {source}: {reason(error)}") from None
-
-
-def check_sizes(values: Mapping[str, Any], source: str) -> None:
-    """Raise `InputError` for a size in a configuration that is not a whole number within reason."""
-    for name, most in LARGEST_SIZES.items():
-        value = values.get(name)
-        if value is not None and (type(value) is not int or not 1 <= value <= most):
-            raise InputError(f"{source}: {name} is {value!r:.40}, not a whole number from 1 to {most:,}.")
-
-
 def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
     """Configuration of the model to train: by the dial, from `model_config`, or of `model_name_or_path`."""
     if args.model_name_or_path or args.model_config:
         source = args.model_name_or_path or args.model_config
-        config = load_config(source)
-        check_decoder(config, source)
+        config = loading.load_config(source)
+        loading.check_decoder(config, source)
         if args.model_config:
             config.vocab_size = vocab_size
         elif config.vocab_size < vocab_size:
@@ -93,43 +51,31 @@ def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
     return NanochatGPTConfig.from_depth(args.depth, vocab_size=vocab_size, max_position_embeddings=args.max_seq_len)
 
 
-def check_decoder(config: PretrainedConfig, source: str) -> None:
-    """Raise `InputError` for the configuration of a model that cannot be a causal LM."""
-    if getattr(config, "is_encoder_decoder", False):
-        raise InputError(
-            f"{source} is an encoder-decoder ({config.model_type}): take a causal LM, such as gpt2 or llama."
-        )
-    for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
-        if getattr(config, name, None) is None:
-            raise InputError(
-                f"{source} is not the configuration of a causal LM ({config.model_type}): it has no {name}."
-            )
-
-
 def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.device | str) -> PreTrainedModel:
     """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights.
 
     Raises `InputError` if another architecture cannot be built or is not a causal LM.
     """
     source = args.model_name_or_path or args.model_config
-    try:
-        with torch.device(device):
-            if args.model_name_or_path and str(device) != "meta":
-                model = AutoModelForCausalLM.from_pretrained(
-                    args.model_name_or_path, dtype=torch.float32, trust_remote_code=False
-                )
-            else:
+    with torch.device(device):
+        if args.model_name_or_path and str(device) != "meta":
+            model = loading.load_weights(args.model_name_or_path, None, dtype=torch.float32)  # checked with its config
+        elif source is None:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        else:
+            try:
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:  # what transformers' classes make of a config that makes no sense
-        if source is None:
-            raise
-        raise InputError(f"{source} gives no causal LM: {reason(error)}") from None
+            except Exception as error:  # what transformers' classes make of a config that makes no sense
+                raise InputError(f"{source} gives no causal LM: {loading.in_one_line(error)}") from None
+    model.loss_type = model.loss_type or "ForCausalLM"  # of GPT-2, whose class is not called so
     if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
     if source is not None and str(device) != "meta":
         check_causal(model, source)
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Which the older versions of transformers that we allow call by its old name only.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return model
 
 
@@ -150,7 +96,7 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
         model.eval()
         before, after = (model(input_ids=each, use_cache=False).logits[:, :half] for each in (row, changed))
     except Exception as error:  # whatever a model of another kind, or of sizes that do not fit, stumbles over
-        raise InputError(f"{source} cannot be trained as a causal LM: {reason(error)}") from None
+        raise InputError(f"{source} cannot be trained as a causal LM: {loading.in_one_line(error)}") from None
     model.train(was_training)
     if empty := next((name for name, parameter in model.named_parameters() if parameter.numel() == 0), None):
         raise InputError(f"{source} gives a model without weights in {empty}: one of its sizes is 0.")
@@ -160,11 +106,6 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
     tolerance = max(1e-4, 4 * torch.finfo(before.dtype).eps)
     if (before - after).abs().max() > tolerance * before.abs().max():
         raise InputError(f"{source} is not a causal LM: a {type(model).__name__} reads the tokens it is to predict.")
-
-
-def reason(error: Exception) -> str:
-    """An error of a library's in one short line."""
-    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -178,20 +119,3 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
         setattr(model.generation_config, name, value)
     if {ASSISTANT_END, PYTHON_END} <= tokenizer.get_vocab().keys():
         model.generation_config.eos_token_id = stop_token_ids(tokenizer)
-
-
-def check_source(name: str, what: str, file: str) -> None:
-    """Raise `InputError` early if `name` is a path to nothing, or a Hub id while the Hub cannot be reached."""
-    path = Path(name)
-    if path.is_file() and what == "model":
-        return
-    if path.is_dir():
-        if not (path / file).exists():
-            raise InputError(f"{what} directory {name} holds no {file}.")
-        return
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
-        raise InputError(f"{what} {name}: no such directory.")
-    if not constants.HF_HUB_OFFLINE:  # offline, what the cache holds is found at once
-        check_hub_reachable(
-            f"{what} {name} is no directory here. Give a local one, or set HF_HUB_OFFLINE=1 to use the cache."
-        )

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import (
-    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -21,35 +20,25 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes import atomic
 from recipes.arguments import Arguments, flag
 from recipes.errors import InputError
+from recipes.loading import check_decoder, load_config, load_tokenizer, load_weights
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
+from recipes.run_directory import STAGES
 from recipes.training.export import has_finite_weights, save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.loop import StopSignal
-from recipes.training.models import (
-    LONGEST_EAGER_ROW,
-    check_causal,
-    check_decoder,
-    load_config,
-    reason,
-    set_special_tokens,
-)
+from recipes.training.models import LONGEST_EAGER_ROW, check_causal, set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import describe_model, scale_learning_rates
 from recipes.training.tracking import Console, MetricsLog
 from recipes.training.trl_limits import TRL_LIMITS
 from tokenizer.chat import add_chat_template
-from tokenizer.loading import load_pretrained
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
-TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # a warning of transformers
-STAGES = ("base", "mid", "sft", "grpo")  # names of the directories of one run
 
 
 INSTEAD = {  # of flags of TRL's that would change nothing here
@@ -131,23 +120,21 @@ def load_chat_model(
     One without a chat template gets ours, and embeddings for the special tokens it lacks.
     """
     check_decoder(load_config(source, trust_remote_code), source)
-    disable_progress_bar()
     quantization = get_quantization_config(model_args)
-    try:
-        tokenizer = load_pretrained(source, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=model_args.dtype or torch.float32,
-            quantization_config=quantization,
-            device_map={"": PartialState().device} if quantization else None,
-            trust_remote_code=trust_remote_code,
-        )
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
-        raise InputError(f"{source} cannot be loaded: {reason(error)}") from None
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    model = load_weights(
+        source,
+        tokenizer,
+        dtype=model_args.dtype or torch.float32,
+        quantization_config=quantization,
+        device_map={"": PartialState().device} if quantization else None,
+        trust_remote_code=trust_remote_code,
+    )
     if tokenizer.chat_template is None:
         add_chat_template(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
+    model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)  # or Trainer warns that a tied head is missing
     if not quantization:
         model.to(PartialState().device)  # before the optimizer is built, which goes by where the weights are
     set_special_tokens(model, tokenizer)
@@ -155,7 +142,6 @@ def load_chat_model(
     if longest_row is not None and longest_row > context:
         raise InputError(f"max_length {longest_row:,} is beyond the model's context of {context:,} tokens.")
     tokenizer.model_max_length = context
-    tokenizer.deprecation_warnings[TOO_LONG] = True  # said already: we count what does not fit ourselves
     if model_args.attn_implementation:
         model.set_attn_implementation(model_args.attn_implementation)
     elif model.device.type == "cpu" and (longest_row or context) <= LONGEST_EAGER_ROW:
@@ -253,6 +239,7 @@ class MetricsCallback(TrainerCallback):
     ) -> None:
         """Count the seconds of the step, its batch included."""
         self.seconds += time.perf_counter() - self.started
+        self.console.advance(state.global_step)
         self.restart_clock()
 
     def restart_clock(self) -> None:

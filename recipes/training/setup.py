@@ -23,7 +23,7 @@ from recipes.training.arguments import LoopArguments
 from recipes.training.charts import draw_loss
 from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
 from recipes.training.export import save_model
-from recipes.training.hardware import choose_precision, peak_flops
+from recipes.training.hardware import choose_precision, peak_flops, precision_name
 from recipes.training.loop import Cadence, Evaluation, Stopped, Trainer
 from recipes.training.models import build_config, build_model, set_special_tokens
 from recipes.training.optimizers import build_optimizer
@@ -71,8 +71,9 @@ def train_and_save(
     accelerator.print(f"{'data':<13}{corpus.files.line() if corpus.files else corpus.name}")
     accelerator.print(f"{'packing':<13}{args.packing}: {seen}")
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
+    precision = precision_name(accelerator.mixed_precision)
     accelerator.print(
-        f"machine      {accelerator.num_processes} x {state.device.type}, {accelerator.mixed_precision} precision, "
+        f"machine      {accelerator.num_processes} x {state.device.type}, {precision} precision, "
         f"{'compiled' if compile_model else 'not compiled'}, {speed}"
     )
 
@@ -99,7 +100,7 @@ def train_and_save(
         finally:
             trainer.checkpointer.close()
         if accelerator.is_main_process:
-            finish(trainer, tokenizer, output_dir, target)
+            finish(trainer, tokenizer, output_dir, "base" if source is None else "mid", target)
 
     try:
         train()
@@ -235,12 +236,19 @@ def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def finish(
-    trainer: Trainer, tokenizer: PreTrainedTokenizerFast, output_dir: Path, target: HubTarget | None = None
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerFast,
+    output_dir: Path,
+    stage: str,
+    target: HubTarget | None = None,
 ) -> None:
-    """Draw the run, then save the model: the directory counts as finished from then on, and goes to `target`."""
+    """Draw the run, then save the model: the directory counts as finished from then on, and goes to `target`.
+
+    `stage` is base or mid.
+    """
     chart = output_dir / "loss.png"
     try:
-        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name)
+        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name, stage)
     except Exception as error:  # a model is not lost for want of a picture
         print(f"could not draw {chart}: {error}")
     else:

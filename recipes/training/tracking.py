@@ -86,12 +86,17 @@ class Console:
         elif self.speaks:
             print(text, flush=True)
 
+    def advance(self, step: int) -> None:
+        """Move the bar to `step`, also where that is not logged."""
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+
     def step(self, record: dict[str, Any]) -> None:
         """Show a training record."""
         if not self.speaks:
             return
+        self.advance(record["step"])
         if self.bar is not None:
-            self.bar.update(record["step"] - self.bar.n)
             skipped = f"{record['train/skipped']} skipped, " if record.get("train/skipped") else ""
             speed = f"{record['train/tok_per_sec']:,.0f} tok/s"
             self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {skipped}{speed}")

@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.errors import InputError
 from recipes.inference.generate import Call, Event, Result, Text, render_prompt
+from recipes.plain_text import plain_text
 from tokenizer.chat import CALCULATOR, Message
 
-from .limits import MAX_CONVERSATION, MAX_TURNS, clean
+from .limits import MAX_CONVERSATION, MAX_TURNS
 
 Shown = dict[str, Any]  # a message as gr.Chatbot has it
 
@@ -47,7 +48,7 @@ def text_of(message: Shown) -> str:
 
 def typed(text: str) -> str:
     """A text of the page as it was meant: without what `shown_text` puts into it, and harmless."""
-    return clean(re.sub(rf"([<&]){NO_WIDTH}", r"\1", text))
+    return plain_text(re.sub(rf"([<&]){NO_WIDTH}", r"\1", text))
 
 
 def is_call(message: Shown) -> bool:
@@ -138,7 +139,7 @@ class Answer:
                 self.text += text
                 self.shown[-1] = shown_text("assistant", self.text)
             case Call(expression):
-                self.expression = clean(expression)
+                self.expression = plain_text(expression)
             case Result(text):
                 self.shown.append(shown_call(self.expression, text))
                 self.text = ""

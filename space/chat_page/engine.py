@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.errors import InputError
 from recipes.inference.generate import Event, Sampling, context_length, stream_completion, stream_reply
+from recipes.loading import check_source, load_tokenizer, load_weights, names_a_path
+from recipes.run_directory import check_learnt_to_chat
 from tokenizer.chat import Message, check_chat_template
 
 from .limits import MAX_SECONDS
@@ -56,12 +56,13 @@ class Engine:
     def start(self) -> None:
         """Load a directory now; a model of the Hub in the background, for as long as it takes.
 
-        Raises `InputError` for a directory that holds no such model.
+        Raises `InputError` for a path that is no directory of such a model.
         """
-        if Path(self.source).is_dir():
+        if names_a_path(self.source):
+            check_source(self.source)
+            if self.chat:
+                check_learnt_to_chat(self.source)
             self.load()
-        elif self.source.count("/") > 1 or self.source.startswith((".", "/", "~")):
-            raise InputError(f"there is no directory {self.source}: give a trained model's.")
         else:
             threading.Thread(target=self._keep_trying, name="loading", daemon=True).start()
 
@@ -130,21 +131,10 @@ def fetch(model_id: str) -> str:
 
 
 def load(directory: str, name: str, chat: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer in `directory`; code in it is not run. Raises `InputError` if they cannot be used."""
-    disable_progress_bar()
+    """Model and tokenizer in `directory`. Raises `InputError`, which calls them `name`, if they cannot be used."""
+    tokenizer = load_tokenizer(directory, called=name)
+    tokenizer.name_or_path = name
+    if chat:
+        check_chat_template(tokenizer)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        if chat:
-            check_chat_template(tokenizer)
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, trust_remote_code=False)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file raises anything
-        raise InputError(f"The model {name} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise InputError(
-            f"The tokenizer of {name} has {len(tokenizer):,} tokens, and the model only "
-            f"{model.get_input_embeddings().num_embeddings:,}: they do not belong together."
-        )
-    return model.eval(), tokenizer
+    return load_weights(directory, tokenizer, called=name, dtype=dtype).eval(), tokenizer

@@ -7,6 +7,7 @@ They return values, never `gr.update`, and `gr.skip` only where nobody waits any
 a component anew and keeps it for as long as the session. What else changes, as the buttons, changes in the browser.
 """
 
+import math
 import re
 import secrets
 import threading
@@ -19,10 +20,11 @@ import gradio as gr
 
 from recipes.errors import InputError
 from recipes.inference.generate import Reply, Sampling, Text
+from recipes.plain_text import plain_text
 
 from .conversation import Answer, Shown, as_messages, fitting, last_question, shown_text, text_of, tidy, typed
 from .engine import Engine
-from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message, clean
+from .limits import MAX_MESSAGE, MAX_NEW_TOKENS, MAX_SYSTEM, check_length, check_message
 from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
@@ -40,21 +42,33 @@ def warn(error: Exception) -> None:
         gr.Warning("Something went wrong here. What you wrote is still there: try again.")
 
 
-def sampling_of(temperature: float, top_k: float, top_p: float, max_tokens: float, seed: str) -> Sampling:
-    """What the controls say. An empty seed draws anew each time. Raises `InputError` for impossible values."""
-    for name, value in {"temperature": temperature, "top-k": top_k, "top-p": top_p, "tokens": max_tokens}.items():
-        if not isinstance(value, int | float):
-            raise InputError(f"{name} must be a number.")
-    if seed.strip() and not re.fullmatch(r"[0-9]{1,18}", seed.strip()):
-        raise InputError("The seed must be a whole number, or nothing.")
+def sampling_of(temperature: Any, top_k: Any, top_p: Any, max_tokens: Any, seed: Any) -> Sampling:
+    """What the controls say, as it came from a browser. An empty seed draws anew each time.
+
+    Raises `InputError` for impossible values.
+    """
+    temperature, top_p = number("temperature", temperature), number("top-p", top_p)
+    top_k, max_tokens = number("top-k", top_k), number("number of tokens", max_tokens)
+    seed = "" if seed is None else str(seed).strip()
+    if not re.fullmatch(r"[0-9]{0,18}", seed):
+        raise InputError("The seed must be a whole number of at most 18 digits, or nothing.")
+    if top_k < 0:
+        raise InputError("The top-k must be 0 or more.")
     greedy = temperature == 0
     return Sampling(
-        max_new_tokens=min(int(max_tokens), MAX_NEW_TOKENS),
+        max_new_tokens=int(min(max_tokens, MAX_NEW_TOKENS)),
         temperature=temperature,
         top_k=None if greedy or top_k < 1 else int(top_k),
         top_p=1.0 if greedy else top_p,
-        seed=int(seed) if seed.strip() else secrets.randbelow(2**31),
+        seed=int(seed) if seed else secrets.randbelow(2**31),
     )
+
+
+def number(name: str, value: Any) -> float:
+    """The value of a control. Raises `InputError` if it is none, as where its box was emptied."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise InputError(f"The {name} must be a number.")
+    return float(value)
 
 
 def figures(
@@ -175,7 +189,7 @@ class Talk:
             sampling = sampling_of(*controls)
             messages = as_messages(shown)
             room = min(sampling.max_new_tokens, self.engine.context // 4)
-            read, prompt = fitting(self.engine.tokenizer, clean(system), messages, self.engine.context - room)
+            read, prompt = fitting(self.engine.tokenizer, plain_text(system), messages, self.engine.context - room)
             left_out = sum(each["role"] == "user" for each in messages) - sum(each["role"] == "user" for each in read)
             started, reply = time.perf_counter(), None
             for event in limited(self.engine.stream(read, sampling, stop), stop):
@@ -238,7 +252,7 @@ class Continue:
         try:
             check_ready(self.engine)
             check_length("text", text, MAX_MESSAGE)
-            text = clean(text)
+            text = plain_text(text)
             sampling = sampling_of(*controls)
             prompt = len(self.engine.tokenizer.encode(text, add_special_tokens=False)) + 1
             started, reply = time.perf_counter(), None

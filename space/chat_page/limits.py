@@ -1,8 +1,9 @@
-"""What one visitor may ask for, so that there is something left for the others; and texts made harmless."""
+"""What one visitor may ask for, so that there is something left for the others."""
 
-import unicodedata
+from typing import Any
 
 from recipes.errors import InputError
+from recipes.plain_text import plain_text
 
 MAX_MESSAGE = 8_000  # characters
 MAX_SYSTEM = 2_000
@@ -14,22 +15,18 @@ MAX_WAITING = 60  # answers in the queue
 SESSIONS = 200  # that the server remembers: more than can wait in the queue, at some 200 kB each
 
 
-def clean(text: str) -> str:
-    """`text` with plain line ends, and without control characters and halves of characters (lone surrogates)."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(each for each in text if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cs"))
-
-
 def check_message(text: str) -> str:
-    """The message, cleaned. Raises `InputError` if it is empty or too long."""
+    """The message, made harmless. Raises `InputError` if it is empty or too long."""
     check_length("message", text, MAX_MESSAGE)
-    text = clean(text)
+    text = plain_text(text)
     if not text.strip():
         raise InputError("The message is empty: write something.")
     return text
 
 
-def check_length(what: str, text: str, most: int) -> None:
-    """Raise `InputError` for a text of more than `most` characters."""
+def check_length(what: str, text: Any, most: int) -> None:
+    """Raise `InputError` for what is no text, or one of more than `most` characters."""
+    if not isinstance(text, str):
+        raise InputError(f"The {what} must be text.")
     if len(text) > most:
         raise InputError(f"The {what} has {len(text):,} characters, and {most:,} are allowed: shorten it.")

@@ -22,6 +22,7 @@ EXAMPLES = [
 ]
 BEGINNINGS = ["The capital of France is", "Once upon a time", "The planets of the solar system are:"]
 ICON = Path(__file__).parent / "icon.svg"
+USUAL_TOKENS = 256
 EVERY = 2  # seconds between two looks at whether the model has come
 QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # Through the queue, as gradio tells nobody of an error otherwise, but past those who wait in it.
@@ -41,6 +42,9 @@ GIVE_BACK = """(shown, text) => {
 }"""
 # An answer that ends has a line; without one, this was the end of another, and the newest is still to come.
 ENDED = f"(shown, text, line) => line ? ({GIVE_BACK})(shown, text) : [shown, text]"
+INTO_VIEW = """() => {
+  setTimeout(() => document.querySelector("#settings").scrollIntoView({behavior: "smooth", block: "nearest"}), 50);
+}"""
 RESTORE = f"""(shown, text) => {{
   window.restored = true;
   try {{
@@ -59,7 +63,8 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
     try:
         page.launch(
             server_port=port,
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
+            quiet=True,  # it would advertise links of its own
             theme=theme(),
             css=CSS,
             js=SCRIPT,
@@ -75,6 +80,9 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
     except OSError as error:  # gradio's own advice is for those who call launch()
         where = "7860 and the ports after it" if port is None else f"port {port}"
         raise InputError(f"the page cannot be served on {where}: give --port another.") from error
+    print(f"the chat page is at {page.local_url}; Ctrl-C ends it", flush=True)
+    if block:
+        page.block_thread()
     return page
 
 
@@ -89,8 +97,9 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
                 shown, box, line, turn = chat_tab()
             with gr.Tab("Continue a text"):
                 text, go, halt, text_line, text_turn = text_tab(base)
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
-            system, *sampling = settings()
+        with gr.Accordion("Settings", open=False, elem_id="settings") as opening:
+            system, *sampling, tokens, seed = settings(longest_answer(chat))
+        sampling += [tokens, seed]
 
         talk, continuation = Talk(chat), Continue(base)
         asked = [shown, line, turn]
@@ -135,7 +144,9 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
         halt.click(continuation.stop, None, None, js=IDLE.replace("answering", "continuing"), **QUIETLY)
 
         clock = gr.Timer(EVERY)
-        gr.on([page.load, clock.tick], lambda: look(chat), None, [head, clock], **QUIETLY)
+        to_come = [] if chat.ready else [tokens]  # whose limit is the context of a model that is not there yet
+        gr.on([page.load, clock.tick], lambda: look(chat, to_come), None, [head, clock, *to_come], **QUIETLY)
+        opening.expand(None, js=INTO_VIEW)
         page.unload(talk.leave)
         page.unload(continuation.leave)
         colours.click(None, js=SWITCH_COLOURS)
@@ -195,22 +206,32 @@ def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, g
     return text, go, halt, line, gr.Number(visible="hidden", precision=0)
 
 
-def settings() -> list[gr.components.Component]:
-    """System prompt, temperature, top-k, top-p, tokens, seed."""
+def settings(longest: int) -> list[gr.components.Component]:
+    """System prompt, temperature, top-k, top-p, tokens (of which `longest` is the most), seed."""
     system = gr.Textbox("", label="System prompt", placeholder="Instructions for the whole chat", lines=2, max_lines=6)
     with gr.Row():
-        temperature = gr.Slider(0, 2, 0.6, step=0.05, label="Temperature", info="0 takes the likeliest token")
+        temperature = gr.Slider(0, 2, 0.6, step=0.05, label="Temperature", info="0: the likeliest")
         top_k = gr.Slider(0, 200, 50, step=1, label="Top-k", info="0: all tokens")
-        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="1: all tokens")
     with gr.Row():
-        tokens = gr.Slider(1, MAX_NEW_TOKENS, 256, step=1, label="Tokens of an answer, at most")
+        tokens = gr.Slider(1, longest, min(USUAL_TOKENS, longest), step=1, label="Tokens of an answer, at most")
         seed = gr.Textbox("", label="Seed", placeholder="Another each time", max_lines=1)
-    return [system, temperature, top_k, top_p, tokens, seed]
+    controls = [system, temperature, top_k, top_p, tokens, seed]
+    for control in controls:  # what is wrong with a value is told by the handler, in words: gradio only says "Error"
+        control.preprocess = lambda payload: payload
+    return controls
 
 
-def look(engine: Engine) -> tuple[str, dict]:
-    """The head as things stand; the clock stops once the model is there."""
-    return describe(engine), gr.update(active=not engine.ready)
+def longest_answer(engine: Engine) -> int:
+    """Tokens that an answer may have at most: no more than the model's context, once that is known."""
+    return min(MAX_NEW_TOKENS, engine.context) if engine.ready else MAX_NEW_TOKENS
+
+
+def look(engine: Engine, limits: list[gr.Slider]) -> tuple[str, dict, ...]:
+    """The head as things stand; the clock, which stops once the model is there; and `limits`, which then are known."""
+    longest = longest_answer(engine)
+    limit = gr.update(maximum=longest, value=min(USUAL_TOKENS, longest)) if engine.ready else gr.skip()
+    return describe(engine), gr.update(active=not engine.ready), *[limit for _ in limits]
 
 
 def describe(engine: Engine) -> str:

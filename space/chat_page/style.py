@@ -2,25 +2,31 @@
 
 import gradio as gr
 
+from recipes.palette import DARK, LIGHT, css_variables
+
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
-CSS = """
-:root { --ink: #1f2430; --muted: #5f6775; --line: #d8dce3; --page: #f6f7f9; --card: #fff; --accent: #2f66c4;
-        --soft: #e3ecfb; }
-.dark { --ink: #e4e7ec; --muted: #9aa3b2; --line: #353b46; --page: #14171c; --card: #1c2027; --accent: #86b0f5;
-        --soft: #24334d; }
+COLORS = f"""
+:root {{ {css_variables(LIGHT)} }}
+.dark {{ {css_variables(DARK)} }}
+"""
+RULES = """
 .gradio-container { --body-background-fill: var(--page); --background-fill-primary: var(--card);
   --body-text-color: var(--ink); --body-text-color-subdued: var(--muted); --block-info-text-color: var(--muted);
   --border-color-primary: var(--line); --block-background-fill: var(--card); --block-border-color: var(--line);
   --input-background-fill: var(--card); --input-border-color: var(--line); --color-accent: var(--accent);
   --input-placeholder-color: var(--muted); --button-secondary-background-fill: var(--soft);
-  --button-primary-background-fill: #2f66c4; --button-primary-background-fill-hover: #285ab0;
+  --button-primary-background-fill: var(--button); --button-primary-background-fill-hover: var(--button-hover);
   --button-primary-text-color: #fff; --slider-color: var(--accent); --block-label-text-color: var(--muted); }
 body, .gradio-container { background: var(--page) !important; color: var(--ink); }
 .gradio-container main.contain { width: 100%; max-width: 50rem; margin: 0 auto !important; padding: 0; }
-.gradio-container .main.app { padding: .75rem clamp(.75rem, 4vw, 2rem) !important; }
+.gradio-container .main.app { padding: .75rem clamp(.75rem, 4vw, 2rem) !important; min-height: 100dvh; }
 .gradio-container .column { gap: .75rem; }
+/* All fits into the window: the conversation takes what head, text box and settings leave, and gives way to them. */
+.main.app > .wrap, main.contain, main.contain > .column, .tabs, .tabitem:has(#chat), .tabitem:has(#chat) > .column
+  { display: flex; flex-direction: column; flex: 1 0 auto; min-height: 0; }
+.tabitem:not(:has(#chat)) { flex: none; }
 .gradio-container :is(button, input, [role=button]):focus-visible
   { outline: 2px solid var(--accent) !important; outline-offset: 2px; }
 .prose { color: var(--ink); }
@@ -29,15 +35,17 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #top { flex-wrap: nowrap; align-items: flex-start; }
 #head h1 { font-size: 1.3rem; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
 .quiet { margin: .15rem 0 0; font-size: .9rem; color: var(--muted); }
-.trouble { color: #b3541e; } .dark .trouble { color: #f0a873; }
+.trouble { color: var(--trouble); }
 #colours { flex: none; width: 2.25rem; min-width: 2.25rem; height: 2.25rem; padding: 0; border-radius: 50%;
   background: none; color: var(--muted); font-size: 1.1rem; box-shadow: none; }
 #colours:hover { background: var(--soft); }
-.tabs { gap: .6rem; } .tabitem { padding: 0; }
+.tabs { gap: 0; } .tabitem { padding: 0; }
 
-#chat { height: calc(100dvh - 18.6rem); min-height: 19rem; border-radius: 14px; }
-#chat .bubble-wrap { background: none; }
-#chat .message-wrap { padding: 2rem 1rem 1rem; }
+#chat { flex: 1 1 0 !important; min-height: min(11rem, 35dvh); border-radius: 14px; --finger: 1.75rem; }
+#chat .wrapper { min-height: 0; }
+#chat .bubble-wrap { background: none; flex: 1; height: auto; min-height: 0; padding: 0; }
+#chat .bubble-wrap:has(.message-row) { margin-top: calc(var(--finger) + .25rem); }  /* below the corner's button */
+#chat .message-wrap { padding: .25rem 1rem 1rem; }
 #chat .message-row { margin: .2rem 0; }
 #chat .message-row .message { border-radius: 16px; }
 #chat .message .message-content { font-size: 1rem; line-height: 1.5; overflow-wrap: anywhere; }
@@ -49,10 +57,13 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
   border-bottom-left-radius: 4px; padding: .5rem .9rem; color: var(--ink); }
 #chat .user-row:has(textarea), #chat .user-row:has(textarea) .flex-wrap, #chat .user.message:has(textarea),
 #chat .user.message:has(textarea) .message { width: 100%; max-width: 34rem; }
-#chat .user.message textarea { width: 100%; min-height: 4.6rem; background: var(--card); padding: .4rem .6rem; }
+#chat .user.message textarea { width: 100% !important; min-height: 4.6rem !important; max-height: 40dvh;
+  field-sizing: content; background: var(--card); padding: .4rem .6rem; }
 #chat .message-buttons { margin: 0 0 .35rem !important; padding: 0; }
-#chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; padding: 0; }
-#chat .icon-button-wrapper .icon-button { min-width: 1.75rem; min-height: 1.75rem; background: none; }
+/* Their signs, 14px wide in the middle, begin and end where the text in the bubble does. */
+#chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; padding: 0;
+  margin-inline: calc(.9rem - (var(--finger) - 14px) / 2 - 1px); }
+#chat .icon-button-wrapper .icon-button { min-width: var(--finger); min-height: var(--finger); background: none; }
 #chat .icon-button-wrapper .icon-button::after { content: none; }
 #chat .thought-group { border: 1px solid var(--line); border-radius: 10px; background: var(--page); margin: .2rem 0;
   padding: .25rem .6rem; width: fit-content; max-width: 100%; color: var(--muted); }
@@ -72,19 +83,20 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #message { border: 1px solid var(--line); border-radius: 14px; background: var(--card); overflow: hidden; }
 #message:focus-within { border-color: var(--accent); }
 #message textarea { border: 0; box-shadow: none; background: none; font-size: 1rem; line-height: 1.5;
-  padding: .65rem .9rem; }
-#message .input-container { align-items: center; background: none; padding-right: .4rem; }
+  padding: .65rem .9rem; max-height: 22dvh; overflow-y: auto !important; }
+#message .input-container { align-items: flex-end; background: none; padding-right: .4rem; }
 body[data-answering] #message .submit-button, body:not([data-answering]) #message .stop-button,
 body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
-#message .submit-button, #message .stop-button { background: #2f66c4; color: #fff; border: 0; width: 2.1rem;
-  height: 2.1rem; }
+#message .submit-button, #message .stop-button { background: var(--button); color: #fff; border: 0; width: 2.1rem;
+  height: 2.1rem; margin-bottom: .35rem; }
 #text { border: 0; background: none; }
 #text textarea { font-size: 1rem; line-height: 1.55; border-radius: 14px; border: 1px solid var(--line);
   padding: .8rem .95rem; }
 #text textarea:focus, #settings input:focus, #settings textarea:focus { border-color: var(--accent); }
 .figures { min-height: 1.25rem; border: 0; background: none; overflow: visible; }
 .figures .prose { font-size: .82rem; color: var(--muted); font-variant-numeric: tabular-nums; }
-#settings { border-radius: 14px; }
+#settings { border-radius: 14px; flex: none !important; scroll-margin: .75rem; }
+#settings .form > .block { display: flex; flex-direction: column; justify-content: space-between; }  /* one height */
 #settings textarea, #settings input:not([type=range], [type=number]) { border: 1px solid var(--line); }
 #settings input[type=range] { --neutral-200: var(--line); }
 #settings input[type=range]::-webkit-slider-thumb { background: var(--accent); box-shadow: 0 0 0 2px var(--card); }
@@ -92,26 +104,27 @@ body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
 .toast-body { max-width: calc(100vw - 2rem); }
 
 @media (max-width: 600px) {
-  #chat { height: calc(100dvh - 17.4rem); }
-  #chat .message-wrap { padding: 2.6rem .6rem .75rem; }
+  #chat { --finger: 2.25rem; }  /* a finger's width */
+  #chat .message-wrap { padding: .25rem .6rem .75rem; }
   #chat .placeholder-content { padding: .5rem 0; }
   #chat .examples { padding: 0 .6rem; gap: .45rem; }
   #chat .example { padding: .55rem .8rem; }
-  /* A finger's width. */
-  #chat .icon-button-wrapper .icon-button { min-width: 2.25rem; min-height: 2.25rem; }
   #chat .thought-group .title { min-height: 2.25rem; }
   #message .submit-button, #message .stop-button, #colours { width: 2.5rem; min-width: 2.5rem; height: 2.5rem; }
+  #message .submit-button, #message .stop-button { margin-bottom: .15rem; }
   #settings .form > * { min-width: 100% !important; }
-  #settings .label-wrap { min-height: 2.25rem; }
+  #settings .label-wrap { min-height: 2.25rem; align-items: center; }
   #settings .tab-like-container { height: 2.25rem; }
   #settings input[type=range] { height: 2.25rem; }
   #settings input[type=range]::-webkit-slider-thumb { width: 1.5rem; height: 1.5rem; margin-top: -.5rem; }
   #settings input[type=range]::-moz-range-thumb { width: 1.5rem; height: 1.5rem; }
 }
 """
+CSS = COLORS + RULES
 
 # Copies without what conversation.shown_text puts behind the beginnings of tags; names the buttons that show only
-# a sign, whenever gradio makes them; and goes on in the colours that the visitor has chosen.
+# a sign, whenever gradio makes them; keeps the end of the conversation in view where its window shrinks; and goes on
+# in the colours that the visitor has chosen.
 SCRIPT = """() => {
   const plain = (text) => text.replace(/([<&])\\u200b/g, "$1");
   if (navigator.clipboard) {
@@ -131,6 +144,11 @@ SCRIPT = """() => {
   });
   new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
   name();
+
+  const list = document.querySelector("#chat .bubble-wrap");
+  let atEnd = true;
+  list.addEventListener("scroll", () => { atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 30; });
+  new ResizeObserver(() => { if (atEnd) list.scrollTop = list.scrollHeight; }).observe(list);
 
   try {  // a browser may deny its storage to what stands in another site's frame, as a Space does
     const dark = localStorage.nanochatDark;

@@ -74,6 +74,13 @@ def test_the_numbers_are_those_of_the_files(run_dir):
             assert command in text.replace("\\", "")
 
 
+def test_without_mixed_precision_it_was_fp32(run_dir):
+    path = run_dir / "base" / "launches.json"
+    path.write_text(path.read_text().replace('"bf16"', '"no"'))
+    markdown = drafted(run_dir)
+    assert re.search(r"\| +fp32 \|", markdown) and not re.search(r"\| +no \|", markdown)
+
+
 def test_a_price_an_hour_is_of_the_machine(run_dir):
     assert "$0.20" in written(run_dir, price_per_hour=9.0)[0]
     assert "$" not in written(run_dir)[0].replace("\\$", "$").split("## Commands")[0].split("## Judged")[0]

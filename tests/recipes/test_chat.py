@@ -22,7 +22,7 @@ import torch
 
 from recipes.chat import Chat, ChatArguments, chat
 from recipes.errors import InputError
-from recipes.inference.generate import Sampling
+from recipes.inference.generate import Sampling, Text
 from tests.recipes.inference.talker import KNOWN, SCRIPTS, always, load_tokenizer, train_talker, user
 from tests.recipes.processes import PATIENCE, REPOSITORY, _server
 
@@ -53,12 +53,12 @@ def save(model, tokenizer, directory: Path) -> Path:
 
 
 class Terminal:
-    """`python -m recipes.chat *argv` in a terminal of its own."""
+    """`python -m recipes.chat *argv` in a terminal of its own, of the kind `term`."""
 
-    def __init__(self, *argv: str) -> None:
+    def __init__(self, *argv: str, term: str = "dumb", has_readline: bool = True) -> None:
         self.keyboard, terminal = pty.openpty()
         name = os.ttyname(terminal)
-        self.process = _server().Process(target=_in_terminal, args=(list(argv), name))
+        self.process = _server().Process(target=_in_terminal, args=(list(argv), name, term, has_readline))
         self.process.start()
         self.screen = ""
         self.seen = 0  # characters of the screen
@@ -109,8 +109,8 @@ class Terminal:
         """Add what has been printed, if anything comes within a second, to the screen; False after the end."""
         if select.select([self.keyboard], [], [], 1)[0]:
             self.printed += os.read(self.keyboard, 65536)
-            text = self.printed.decode("utf-8", "ignore").replace("\r\n", "\n")
-            self.screen = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text)
+            text = self.printed.decode("utf-8", "ignore")
+            self.screen = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]|\r", "", text)
             return True
         return self.process.is_alive()
 
@@ -119,8 +119,8 @@ class Terminal:
 def terminal():
     opened = []
 
-    def start(*argv: str) -> Terminal:
-        opened.append(Terminal(*map(str, argv)))
+    def start(*argv: str, **options) -> Terminal:
+        opened.append(Terminal(*map(str, argv), **options))
         return opened[-1]
 
     yield start
@@ -128,8 +128,11 @@ def terminal():
         each.close()
 
 
-def _in_terminal(argv: list[str], name: str) -> None:
+def _in_terminal(argv: list[str], name: str, term: str, has_readline: bool) -> None:
     """In the new process: make the terminal its own, and become the program."""
+    os.environ["TERM"] = term
+    if not has_readline:
+        sys.modules["readline"] = None
     os.setsid()
     descriptor = os.open(name, os.O_RDWR)  # the first terminal that a session opens is its own: Ctrl-C goes there
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", 24, 2000, 0, 0))  # wide: no line is wrapped
@@ -142,7 +145,6 @@ def _become_chat(argv: list[str], *descriptors: int) -> None:
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    os.environ["TERM"] = "dumb"
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
     sys.argv = ["chat", *argv]
     runpy.run_path(str(REPOSITORY / "recipes" / "chat.py"), run_name="__main__")
@@ -179,9 +181,53 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal, endless_dir):
     chat.wait_for(" (stopped)\n> ")
     chat.wait_for_sleep()
     chat.type("\x03")
+    chat.wait_for("(press Ctrl-C again, or /quit, to leave)\n> ")
+    chat.type("Go\n")  # the conversation is still there
+    chat.wait_for("aaaa")
+    chat.type("\x03\x03")  # pressed twice by a hasty hand: it stops, and nothing is lost
+    chat.wait_for(" (stopped)\n")
+    chat.wait_for("> ")
+    chat.type("/help\n")
+    chat.wait_for("stays in the conversation.\n> ")
+    chat.wait_for_sleep()
+    chat.type("half a question")
+    chat.wait_for("half a question")
+    chat.wait_for_sleep()
+    chat.type("\x03")  # discards it, and is no step towards leaving
+    chat.wait_for("\n> ")
+    for _ in range(2):
+        chat.wait_for_sleep()
+        chat.type("\x03")
+        chat.wait_for("\n")
     assert chat.end() == 0
-    assert chat.screen.endswith("Bye.\n")
+    assert chat.screen.endswith("(press Ctrl-C again, or /quit, to leave)\n> \nBye.\n")
     assert "Traceback" not in chat.screen
+
+
+@pytest.mark.parametrize(
+    ("term", "has_readline", "marked"),
+    [("xterm", True, True), ("dumb", True, False), ("xterm", False, True)],
+    ids=["readline", "unmarked", "no readline"],
+)
+def test_a_pasted_text_is_one_question(terminal, talker_dir, term, has_readline, marked):
+    chat = terminal("--model", talker_dir, term=term, has_readline=has_readline)
+    chat.wait_for("> ")
+    chat.wait_for_sleep()
+    pasted = "I am Bo.\rGreet the world.\rWho am I?"
+    chat.type(f"\x1b[200~{pasted}\x1b[201~" if marked else pasted)
+    chat.wait_for("Who am I?")
+    chat.wait_for_sleep()
+    chat.type("\r")
+    chat.wait_for("\n> ")
+    chat.type("/quit\r")
+    assert chat.end() == 0
+    prompts = re.findall(r"^> ", chat.screen, re.MULTILINE)
+    assert len(prompts) == 2, chat.screen
+
+
+def test_each_line_of_a_pipe_is_a_question(talker_dir, tmp_path):
+    code, stdout, _ = piped(["--model", talker_dir], tmp_path, "I am Bo.\nWho am I?\n")
+    assert code == 0 and "> Hello, Bo.\n> You are Bo.\n> " in stdout
 
 
 def test_ctrl_d_ends(terminal, endless_dir):
@@ -195,11 +241,11 @@ def test_ctrl_d_ends(terminal, endless_dir):
 # One answer
 
 
-def piped(argv: list, tmp_path: Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the program with nothing on its stdin."""
+def piped(argv: list, tmp_path: Path, stdin: str = "") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program."""
     paths = [tmp_path / name for name in ("in", "out", "err")]
-    for path in paths:
-        path.touch()
+    for path, text in zip(paths, (stdin, "", ""), strict=True):
+        path.write_text(text)
     process = _server().Process(target=_in_pipe, args=([str(word) for word in argv], paths))
     process.start()
     process.join(PATIENCE)
@@ -214,6 +260,21 @@ def _in_pipe(argv: list[str], paths: list[Path]) -> None:
 def test_one_answer_is_all_that_stdout_gets(talker_dir, tmp_path):
     code, stdout, stderr = piped(["--model", talker_dir, "--prompt", "How much is 12*4?"], tmp_path)
     assert (code, stdout, stderr) == (0, "Let me see: It is 48.\n", "")
+
+
+def test_what_breaks_an_answer_off_is_said_and_the_conversation_goes_on(talker, capsys):
+    class Breaking(Chat):
+        def stream(self, sampling, stop):
+            yield Text("The answer is\x1b[31m")
+            raise RuntimeError("out of luck")
+
+    conversation = Breaking(*talker, Sampling(), None)
+    conversation.answer_or_say_why_not("Hello?")
+    printed = capsys.readouterr()
+    said = "(the answer broke off by RuntimeError; the conversation before it is kept)\n"
+    assert printed.out == f"The answer is[31m\n{said}"
+    assert printed.err.startswith("Traceback") and printed.err.endswith("RuntimeError: out of luck\n")
+    assert conversation.history == []
 
 
 def test_a_mistake_is_one_line_on_stderr(talker_dir, tmp_path):

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from recipes.chat import ChatArguments, chat
-from recipes.errors import InputError
+from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import MAX_CALLS, Call, Reply, Result, Sampling, Text
+from recipes.plain_text import plain_text
 from tests.recipes.inference.talker import assistant, result, user
 from tests.recipes.processes import free_port
 
@@ -26,6 +27,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, reply: Callable[[int], Iterable[str] | tuple[int, str]]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply, self.bodies, self.paths, self.keys = reply, [], [], []
+        self.announced: int | None = None  # bytes, truly or not
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -41,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
         status, body = reply if isinstance(reply, tuple) else (200, (f"data: {piece}\n\n" for piece in reply))
         self.send_response(status)
         self.send_header("content-type", "text/event-stream")
+        if self.server.announced is not None:
+            self.send_header("content-length", str(self.server.announced))
         self.end_headers()
         for piece in [body] if isinstance(body, str) else body:
             self.wfile.write(piece.encode())
@@ -190,7 +194,12 @@ def test_an_error_of_none_is_no_error(serve):
 
 def test_events_without_choices_and_comments_are_passed_over(serve):
     usage = json.dumps({"choices": [], "usage": {"total_tokens": 3}})
-    server = serve(lambda number: (200, f": ping\n\nevent: message\ndata: {delta(content='Hi')}\n\ndata: {usage}\n\n"))
+    server = serve(
+        lambda number: (
+            200,
+            f": ping\n\nevent: message\ndata: {delta(content='Hi')}\n\ndata: {usage}\n\ndata: [DONE]\n",
+        )
+    )
     assert events(server) == [Text("Hi"), Reply([assistant("Hi")], stopped=False)]
 
 
@@ -214,6 +223,55 @@ def test_a_missing_or_impossible_key_is_told(monkeypatch, key):
         monkeypatch.setenv("MY_KEY", key)
     with pytest.raises(InputError, match="environment variable MY_KEY holds no key"):
         chat(ChatArguments(endpoint="http://localhost:1", prompt="Hello.", api_key_env="MY_KEY"))
+
+
+# An answer that does not end
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [delta(content="The answer")],
+        [delta(content="The answer"), delta(content=" is")],
+        [delta(content="The answer"), json.dumps({"choices": []})],
+    ],
+    ids=["one piece", "two", "usage"],
+)
+def test_a_stream_that_breaks_off_says_so(serve, pieces, capsys):
+    server = serve(lambda number: pieces)
+    with pytest.raises(InputError, match=r"broke off in the middle of its answer\.$"):
+        chat(ChatArguments(endpoint=server.url, prompt="Hello."))
+    assert capsys.readouterr().out.startswith("The answer") and "\n" not in server.url
+
+
+def test_a_connection_cut_in_mid_answer_says_so(serve):
+    """Fewer bytes than were announced."""
+    server = serve(lambda number: [delta(content="The answer")])
+    server.announced = 10_000
+    with pytest.raises(InputError, match="broke off in the middle of its answer: .*peer closed connection"):
+        events(server)
+
+
+@pytest.mark.parametrize("end", [[DONE], [json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})]])
+def test_either_sign_is_an_end(serve, end):
+    server = serve(lambda number: [delta(content="Yes."), *end])
+    assert events(server)[-1] == Reply([assistant("Yes.")], stopped=False)
+
+
+# What does not reach the terminal
+
+ATTACKS = "\x1b]0;title\x07 \x1b[2J \x9b31m \x1bP1\x1b\\ \x08\x08 \r> \u202eesrever\u2066 a\tb\nc \ud800"
+
+
+def test_nothing_that_a_server_says_commands_the_terminal(serve, capsys):
+    server = serve(lambda number: texts(ATTACKS[:3], ATTACKS[3:]))
+    chat(ChatArguments(endpoint=server.url, prompt="Hello."))
+    assert capsys.readouterr().out == "]0;title [2J 31m P1\\  > esrever a\tb\nc \n"
+    refusing = serve(lambda number: (400, json.dumps({"error": {"message": ATTACKS}})))
+    with pytest.raises(SystemExit):
+        exit_on_input_error("chat", lambda: chat(ChatArguments(endpoint=refusing.url, prompt="Hello.")))
+    said = capsys.readouterr().err
+    assert said == plain_text(said) and said.count("\n") == 1 and "title" in said
 
 
 # Bad input

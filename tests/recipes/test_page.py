@@ -12,10 +12,13 @@ from matplotlib import image
 
 from recipes.errors import InputError
 from recipes.figures import draw_bars
-from recipes.page import Chat, Code, Details, Heading, Page, Picture, Pictures, Table, Text, Tiles, printable
+from recipes.page import Chat, Code, Details, Heading, Page, Picture, Pictures, Table, Text, Tiles
+from recipes.palette import DARK, HELD_OUT, LIGHT, REFERENCES, STAGES, TOKENIZER
+from recipes.plain_text import plain_text
+from tests.space.browser import SIZES, open_browser
 
 NASTY = "<script>alert(1)</script> | `code` *b* [x](http://a.b) $x$ </td></table> &amp; \\| <!--"
-VOID = {"meta", "br", "img", "link"}
+VOID = {"meta", "br", "wbr", "img", "link"}
 
 
 class Reader(HTMLParser):
@@ -47,7 +50,9 @@ class Reader(HTMLParser):
 
 
 def bars(title="Bars"):
-    return draw_bars(["a", "b"], {"ours": [1.0, -0.5], "theirs": [2.0, None]}, title, marks={"guess": [0.3, None]})
+    return draw_bars(
+        ["a", "b"], {"ours": [1.0, -0.5], "theirs": [2.0, None]}, title, ["red", "blue"], marks={"guess": [0.3, None]}
+    )
 
 
 def every_block(text=NASTY):
@@ -134,7 +139,7 @@ def test_html_says_exactly_what_it_was_given(text):
     for block in (Text(text), Code(text.rstrip() or "x"), Table(["a"], [[text]])):
         said = Reader(block.html())
         assert said.ok and not said.tags & {"script", "b"}
-    assert Reader(Text(text).html()).text == printable(text)
+    assert Reader(Text(text).html()).text == plain_text(text)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=4))
@@ -175,3 +180,54 @@ def test_what_cannot_be_written_is_one_clear_line(tmp_path):
     Path(tmp_path, "file").write_text("")
     with pytest.raises(InputError, match="cannot write report to .*file"):
         Page("x", [Text("y")]).write(tmp_path / "file", "report")
+
+
+# How it looks
+
+BROKEN_WORDS = """() => {
+  const broken = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    for (const word of node.textContent.matchAll(/[^\\s-]+/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].map((line) => Math.round(line.top)));
+      if (lines.size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
+PATH = "runs/experiments/2026-07-01/nanochat-transformers.primer/sft"
+LONG = "W" * 300
+
+
+@pytest.mark.slow
+def test_no_word_is_broken_that_fits_its_column(tmp_path):
+    sentence = "Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus and Neptune go around the sun, a star. " * 3
+    page = Page("A page", [])
+    page.add(
+        Table(
+            ["prompt", "the model goes on", ""], [["The planets of the solar system are:", sentence, "right"]], left=3
+        ),
+        Table(
+            ["weights", "shape", "n"], [["layers.*.self_attn.q_proj", "4,096\u00a0x\u00a0256", "1,048,576"]], left=2
+        ),
+        Table(["stage", "data", "steps"], [["SFT", "primer:sft", "40"], ["mid", PATH, "80"]], left=2),
+        Table(["judge", "score"], [["an-organization/a-model-of-a-long-name-8x22B-instruct", "40.0"]]),
+        Table(["a", "b"], [[LONG, LONG]], left=2),
+        Tiles([("1,234,567,890", "parameters")]),
+    )
+    page.write(tmp_path, "report")
+    with open_browser() as browser:
+        for size in SIZES.values():
+            tab = browser.new_page(viewport=size)
+            tab.goto((tmp_path / "report.html").as_uri())
+            assert set(tab.evaluate(BROKEN_WORDS)) <= {LONG}
+            assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_each_colour_has_one_meaning():
+    charts = [*STAGES.values(), *HELD_OUT, TOKENIZER, *REFERENCES]
+    assert len(set(charts)) == len(charts)
+    assert LIGHT.keys() == DARK.keys()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,13 +11,16 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
+from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
 from recipes.convert.__main__ import main as convert
+from recipes.errors import InputError
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import Call, Reply, Result, Sampling, Text
-from tests.recipes.inference.talker import SCRIPTS, assistant, calling, learn_by_heart, user
+from tests.recipes.inference.talker import CONTEXT, SCRIPTS, assistant, calling, learn_by_heart, user
 from tests.recipes.processes import PATIENCE, REPOSITORY, free_port
+from tokenizer.special_tokens import SPECIAL_TOKENS
 
 SUM, GREETING = "How much is 12*4?", "Greet the world."
 CALCULATION = [*calling("", "12*4"), assistant("It is 48.")]
@@ -66,19 +70,29 @@ def talker_dir(tokenizer_dir, tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=["ours", "converted"])
-def server(talker_dir, request, tmp_path_factory):
-    """URL of a server with the talker."""
-    command = [*OURS, str(talker_dir)]
-    if request.param == "converted":
-        converted = tmp_path_factory.mktemp("converted")
-        flags = ["--source", str(talker_dir), "--output_dir", str(converted), "--to", "nanochat"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["convert", *flags])
-            convert()
-        command = [*TRANSFORMERS, str(converted)]
-    with running(command) as url:
+@pytest.fixture(scope="module")
+def ours(talker_dir):
+    """URL of `recipes.serve` with the talker."""
+    with running([*OURS, str(talker_dir)]) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def converted(talker_dir, tmp_path_factory):
+    """URL of `transformers serve` with the talker, converted."""
+    directory = tmp_path_factory.mktemp("converted")
+    flags = ["--source", str(talker_dir), "--output_dir", str(directory), "--to", "nanochat"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["convert", *flags])
+        convert()
+    with running([*TRANSFORMERS, str(directory)]) as url:
+        yield url
+
+
+@pytest.fixture(params=["ours", "converted"])
+def server(request):
+    """URL of either."""
+    return request.getfixturevalue(request.param)
 
 
 def ask(url: str, **body) -> httpx2.Response:
@@ -107,11 +121,60 @@ def test_it_hands_out_calls_and_goes_on_from_their_results(server):
 
 
 @pytest.mark.slow
-def test_what_it_cannot_do_is_an_error_of_http_and_it_goes_on(server):
-    assert ask(server, messages=[user(SUM)], model="another").status_code == 400
-    assert ask(server, messages=[user(SUM)], nonsense=1).status_code == 422
-    assert ask(server, messages=[{"role": "nobody", "content": "x"}]).is_error
-    assert ask(server, messages=[user(GREETING)]).json()["choices"][0]["message"]["content"] == SCRIPTS
+def test_what_it_cannot_do_is_an_error_of_openais_and_it_goes_on(ours, talker_dir):
+    long = "word " * CONTEXT
+    refused = {
+        "context_length_exceeded": [
+            ("chat/completions", {"messages": [user(long)]}),
+            ("chat/completions", {"messages": [user(long)], "stream": True}),
+            ("completions", {"prompt": long}),
+            ("completions", {"prompt": long, "stream": True}),
+            ("responses", {"input": long, "stream": False}),
+            ("responses", {"input": long}),
+        ],
+        "model_not_found": [("chat/completions", {"messages": [user(SUM)], "model": "another"})],
+        None: [
+            ("chat/completions", {"messages": [{"role": "nobody", "content": "x"}]}),
+            ("chat/completions", {"messages": [user(SUM)], "nonsense": 1}),
+            ("chat/completions", {"messages": [user(SUM)], "logit_bias": {"99999": 1}}),
+            ("chat/completions", {}),
+            ("responses", {"input": 5}),
+            ("nowhere", {}),
+        ],
+    }
+    for code, requests in refused.items():
+        for path, body in requests:
+            answer = httpx2.post(f"{ours}/v1/{path}", json=body, timeout=PATIENCE)
+            error = answer.json()["error"]
+            assert answer.status_code in (400, 404) and error["type"] == "invalid_request_error"
+            assert error["code"] == code and error["message"] and set(error) == {"message", "type", "param", "code"}
+    with pytest.raises(InputError, match=rf"refuses.*: HTTP 400: This model's maximum context length is {CONTEXT}"):
+        list(Endpoint(ours).stream_reply([user(long)], Sampling()))
+    assert httpx2.get(f"{ours}/v1/models").json()["data"][0]["id"] == str(talker_dir)
+    assert ask(ours, messages=[user(GREETING)]).json()["choices"][0]["message"]["content"] == SCRIPTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 10_000}])
+def test_an_answer_goes_no_further_than_the_context(ours, talker_dir, limit):
+    specials = AutoTokenizer.from_pretrained(talker_dir).convert_tokens_to_ids(list(SPECIAL_TOKENS))
+    endless = {str(token): -100 for token in specials}
+    answer = ask(ours, messages=[user(GREETING)], logit_bias=endless, temperature=0, **limit).json()
+    assert answer["usage"]["total_tokens"] == CONTEXT and answer["choices"][0]["finish_reason"] == "length"
+    few = ask(ours, messages=[user(GREETING)], logit_bias=endless, temperature=0, max_tokens=3).json()
+    assert few["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_without_a_traceback(talker_dir):
+    process = started([*OURS, str(talker_dir), "--port", str(port := free_port()), "--device", "cpu"])
+    deadline = time.monotonic() + PATIENCE
+    while not healthy(f"http://localhost:{port}"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 0 and "Traceback" not in said and "KeyboardInterrupt" not in said
 
 
 @pytest.mark.slow

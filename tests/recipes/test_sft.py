@@ -292,7 +292,7 @@ def gpt2(documents, tmp_path_factory) -> Path:
 def test_gpt2_gets_the_template_and_its_embeddings_grow(sft, gpt2, tmp_path, adapted):
     given = {"use_peft": "true"} if adapted else {}
     end = run(flags(sft | given | {"source": gpt2, "output_dir": tmp_path, "num_train_epochs": 2}))
-    assert end.code == 0, end.stderr
+    assert end.code == 0 and not end.stderr, end.stderr  # nor of its tied head, or of the embeddings that are new
     trained, evaluated = (records_with(key, tmp_path) for key in ("train/loss", "val/loss"))
     assert trained[-1]["train/loss"] < trained[0]["train/loss"] - (0.05 if adapted else 1)
     lowest = min(record["val/loss"] for record in evaluated)

@@ -4,9 +4,10 @@ import pytest
 
 from recipes.errors import InputError
 from recipes.inference.generate import Reply, Sampling, Text, stream_reply
+from recipes.plain_text import plain_text
 from space.chat_page.conversation import Answer, as_messages, fitting, shown_text, text_of, tidy
 from space.chat_page.engine import load
-from space.chat_page.limits import MAX_CONVERSATION, MAX_MESSAGE, MAX_TURNS, check_message, clean
+from space.chat_page.limits import MAX_CONVERSATION, MAX_MESSAGE, MAX_TURNS, check_message
 from tests.recipes.inference.talker import REMEMBERED, user
 from tests.space.conftest import TALK
 
@@ -54,7 +55,7 @@ def test_text_survives_being_shown(text):
 
 
 def test_control_characters_and_halves_of_characters_are_dropped():
-    assert clean("a\x00b\x1b[1m\r\nc\td\ud83d\x85e") == "ab[1m\nc\tde"
+    assert plain_text("a\x00b\x1b[1m\r\nc\td\ud83d\x85e") == "ab[1m\nc\tde"
     with pytest.raises(InputError, match="The message is empty"):
         check_message("\x07\ud83d ")
 

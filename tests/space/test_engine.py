@@ -58,7 +58,7 @@ def test_a_spoiled_model_is_refused_in_one_line(talker, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["runs/here/grpo", "/nowhere/grpo", "./model"])
 def test_a_missing_directory_is_named(name):
-    with pytest.raises(InputError, match=f"there is no directory {name}"):
+    with pytest.raises(InputError, match=f"model {name}: no such directory"):
         Engine(name).start()
 
 

@@ -323,3 +323,68 @@ def test_a_port_that_is_taken_is_named(talker, page_url):
     port = int(page_url.rstrip("/").rpartition(":")[2])
     with pytest.raises(InputError, match=f"port {port}: give --port another"):
         serve(loaded(talker), loaded(talker), port, block=False)
+
+
+# What it looks like
+
+
+def box_of(locator) -> dict:
+    """Where an element stands in the window."""
+    box = locator.bounding_box()
+    return box | {"right": box["x"] + box["width"], "bottom": box["y"] + box["height"]}
+
+
+@pytest.fixture(params=["desktop", "phone", "tablet", "landscape"])
+def onlooker(request, browser, page_url):
+    visitor = Visitor(browser, page_url, request.param)
+    yield visitor
+    visitor.leave()
+
+
+def test_the_field_of_an_edit_is_as_wide_as_its_bubble(onlooker):
+    onlooker.converse("I am Bo.")
+    onlooker.press("Edit")
+    field, bubble = onlooker.page.locator("#chat textarea"), onlooker.page.locator("#chat .user.message")
+    assert box_of(field)["width"] > 0.85 * box_of(bubble)["width"] > 200
+
+
+def test_a_long_draft_scrolls_inside_its_box(onlooker):
+    onlooker.box.fill("A\n" * 30)
+    onlooker.page.wait_for_timeout(300)
+    send, window = box_of(onlooker.page.locator("#message .submit-button")), onlooker.page.viewport_size
+    assert send["bottom"] <= window["height"] and send["right"] <= window["width"]
+    assert onlooker.box.evaluate("(box) => box.scrollHeight > box.clientHeight + 100")
+    onlooker.page.locator("#message .submit-button").click()
+    expect(onlooker.questions).to_have_count(1)
+
+
+def test_the_end_of_the_conversation_stays_in_view_beside_a_long_draft(onlooker):
+    for _ in range(3):
+        onlooker.converse("How much is 12*4?")
+    onlooker.box.fill("A\n" * 30)
+    onlooker.page.wait_for_timeout(300)
+    buttons, chat = box_of(onlooker.page.get_by_label("Undo").last), box_of(onlooker.page.locator("#chat"))
+    assert chat["y"] <= buttons["y"] and buttons["bottom"] <= chat["bottom"]
+
+
+def test_settings_open_into_view(onlooker):
+    onlooker.page.get_by_role("button", name="Settings").click()
+    seed = onlooker.page.get_by_label("Seed")
+    expect(seed).to_be_visible()
+    onlooker.page.wait_for_timeout(1000)
+    settings, height = box_of(onlooker.page.locator("#settings")), onlooker.page.viewport_size["height"]
+    assert settings["y"] >= 0 and (settings["bottom"] <= height or settings["y"] < 50)
+    sliders = [box_of(each) for each in onlooker.page.locator("#settings input[type=range]").all()]
+    assert len(sliders) == 4
+    in_one_row = len({slider["x"] for slider in sliders[:3]}) == 3
+    assert not in_one_row or len({round(slider["y"]) for slider in sliders[:3]}) == 1
+
+
+def test_signs_begin_and_end_where_the_text_in_the_bubble_does(onlooker):
+    onlooker.converse("I am Bo.")
+    page = onlooker.page.locator("#chat")
+    answer = box_of(page.locator(".bot.message .message-content span").last)
+    question = box_of(page.locator(".user.message .message-content span").last)
+    first = box_of(page.locator(".message-buttons-left .icon-button svg").first)
+    last = box_of(page.locator(".message-buttons-right .icon-button svg").last)
+    assert abs(first["x"] - answer["x"]) <= 2 and abs(last["right"] - question["right"]) <= 2

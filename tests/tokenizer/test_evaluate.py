@@ -80,4 +80,4 @@ def test_the_report_compares_with_those_references_that_there_are(others):
 def test_command_names_a_missing_tokenizer(tmp_path):
     done = run_module("tokenizer.evaluate", "--tokenizer", tmp_path / "nothing")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"tokenizer.evaluate: no tokenizer in {tmp_path / 'nothing'}")
+    assert done.stderr.splitlines()[-1].endswith(f"tokenizer {tmp_path / 'nothing'}: no such directory.")

@@ -16,7 +16,7 @@ EVALUATED = [{"step": step, "val/bpb": 2.0 / step} for step in (10, 20, 30)]
 
 def draw(records, directory: Path):
     path = directory / "loss.png"
-    draw_loss(records, path, "a run")
+    draw_loss(records, path, "a run", "mid")
     return image.imread(path)
 
 

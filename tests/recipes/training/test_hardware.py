@@ -17,6 +17,7 @@ from recipes.training.hardware import (
     measure_matmul,
     peak_flops,
     peak_memory,
+    precision_name,
 )
 
 CPU = torch.device("cpu")
@@ -28,6 +29,7 @@ def test_precision_is_what_was_asked_for_or_what_the_hardware_has():
         assert choose_precision(requested, CPU) == requested
     assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     assert choose_precision("auto", CPU) == ("bf16" if has_bf16(CPU) else "no")
+    assert [precision_name(each) for each in ("bf16", "no")] == ["bf16", "fp32"]
 
 
 def test_fp16_on_a_cpu_is_one_clear_line():

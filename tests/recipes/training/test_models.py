@@ -37,6 +37,7 @@ def one_line(error) -> str:
 
 def test_a_tokenizer_is_loaded_from_its_directory_or_from_the_models(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
+    GPT2Config().save_pretrained(tmp_path)
     for arguments in ({"tokenizer": str(tmp_path)}, {"model_name_or_path": str(tmp_path)}):
         assert load_tokenizer(PretrainArguments(**arguments)).get_vocab() == tokenizer.get_vocab()
 
@@ -245,6 +246,14 @@ def test_a_fresh_model_is_ours_in_fp32_and_the_seed_decides():
     assert {p.dtype for p in models[0].parameters()} == {torch.float32}
     embeddings = [model.get_input_embeddings().weight for model in models]
     assert torch.equal(embeddings[0], embeddings[1]) and not torch.equal(embeddings[0], embeddings[2])
+
+
+def test_a_class_of_any_name_is_trained_as_a_causal_lm(gpt2_dir, caplog):
+    args = PretrainArguments(model_config=str(gpt2_dir), max_seq_len=64)
+    model = build_model(args, build_config(args, 300), "cpu")
+    ids = torch.arange(8)[None]
+    assert model(input_ids=ids, labels=ids).loss.isfinite()
+    assert model.loss_type == "ForCausalLM" and "unrecognized" not in caplog.text
 
 
 def test_training_onward_starts_from_the_weights_in_fp32(gpt2_dir):

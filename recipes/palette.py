@@ -1,0 +1,37 @@
+"""The colours of all that is drawn, each with one meaning: of pages, in light and dark, and of charts."""
+
+LIGHT = {
+    "ink": "#1f2430",
+    "muted": "#5f6775",
+    "line": "#d8dce3",
+    "page": "#f6f7f9",
+    "card": "#ffffff",
+    "soft": "#e3ecfb",  # what the reader said
+    "accent": "#2f66c4",
+    "button": "#2f66c4",
+    "button-hover": "#285ab0",
+    "trouble": "#b3541e",
+}
+DARK = {
+    "ink": "#e4e7ec",
+    "muted": "#9aa3b2",
+    "line": "#353b46",
+    "page": "#14171c",
+    "card": "#1c2027",
+    "soft": "#24334d",
+    "accent": "#86b0f5",
+    "button": "#2f66c4",
+    "button-hover": "#285ab0",
+    "trouble": "#f0a873",
+}
+
+# Charts, whose lines and bars stand on white paper and on either page.
+STAGES = {"base": "#4a80d8", "mid": "#dd8435", "sft": "#38a37c", "grpo": "#a96bd0"}  # what a stage was trained on
+HELD_OUT = ("#c8486b", "#e07b95", "#8d5a72")  # what a stage was not trained on: loss, bits per byte, pass@k
+TOKENIZER = "#2f98a8"
+REFERENCES = ("#868e9b", "#aab1bc", "#c8ccd4")  # others' models and tokenizers
+
+
+def css_variables(colors: dict[str, str]) -> str:
+    """`colors` as custom properties of CSS."""
+    return " ".join(f"--{name}: {color};" for name, color in colors.items())
