@@ -151,7 +151,7 @@ def test_a_value_in_a_file_is_what_it_would_be_on_the_command_line(preset, text,
         ("dry_run: perhaps", "dry_run must be true or false, not 'perhaps'."),
         ("matrix_lr: .inf", "matrix_lr must be a number, not '.inf'."),
         ("matrix_lr: -1", "matrix_lr must be at least 0, not -1.0."),
-        ("packing: worst", "packing must be one of best_fit, concatenated, not 'worst'."),
+        ("packing: worst", "packing must be one of auto, best_fit, best_fit_split, concatenated, not 'worst'."),
         ("seed: 1\n  # a comment\nseed: 2", "seed is given twice: remove one of the two."),
     ],
 )
