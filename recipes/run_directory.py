@@ -48,8 +48,11 @@ def meant(path: Path, what: str) -> str:
     """
     above, inside, checkpoints = parent(path), parts_of(path, what), parts_of(path / CHECKPOINTS, what)
     whole_above = (above / FILES[what]).is_file()
-    if whole_above and (path / ADAPTER).is_file():
-        return f": it holds adapters alone. Give the {what} that they were merged into: {above}"
+    if (path / ADAPTER).is_file() and what == "model":
+        merged = (
+            f"Give the model that they were merged into: {above}" if whole_above else "Merge them into their model"
+        )
+        return f": it holds adapters alone. {merged}"
     if whole_above:
         return f": it is a part of a {what}'s directory. Give that: {above}"
     if inside:
