@@ -99,9 +99,15 @@ def check_learnt_to_chat(name: str) -> None:
     """Raise `InputError` for a model that was trained on documents alone, naming those beside it that can chat."""
     if not read_documents_only(name):
         return
-    others = [path for path in beside(Path(name), "model") if path.name in STAGES and not read_documents_only(path)]
+    stages = beside(stage_of(Path(name)), "model")
+    others = [path for path in stages if path.name in STAGES and not read_documents_only(path)]
     remedy = offer("one that has", others) or ". Train it by recipes/midtrain.py and recipes/sft.py"
     raise InputError(f"{name} has not learnt to chat: it was trained on documents alone, and continues text{remedy}.")
+
+
+def stage_of(directory: Path) -> Path:
+    """The stage that a checkpoint belongs to; any other directory itself."""
+    return parent(parent(directory)) if parent(directory).name == CHECKPOINTS else directory
 
 
 def read_documents_only(directory: str | Path) -> bool:
@@ -110,7 +116,7 @@ def read_documents_only(directory: str | Path) -> bool:
     Our base models carry the chat template as well; that theirs was pretraining is known by arguments.json.
     """
     try:
-        arguments = json.loads(Path(directory, ARGUMENTS).read_text(encoding="utf-8"))
+        arguments = json.loads((stage_of(Path(directory)) / ARGUMENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments
