@@ -48,8 +48,11 @@ def meant(path: Path, what: str) -> str:
     """
     above, inside, checkpoints = parent(path), parts_of(path, what), parts_of(path / CHECKPOINTS, what)
     whole_above = (above / FILES[what]).is_file()
-    if whole_above and (path / ADAPTER).is_file():
-        return f": it holds adapters alone. Give the {what} that they were merged into: {above}"
+    if (path / ADAPTER).is_file() and what == "model":
+        merged = (
+            f"Give the model that they were merged into: {above}" if whole_above else "Merge them into their model"
+        )
+        return f": it holds adapters alone. {merged}"
     if whole_above:
         return f": it is a part of a {what}'s directory. Give that: {above}"
     if inside:
@@ -96,9 +99,15 @@ def check_learnt_to_chat(name: str) -> None:
     """Raise `InputError` for a model that was trained on documents alone, naming those beside it that can chat."""
     if not read_documents_only(name):
         return
-    others = [path for path in beside(Path(name), "model") if path.name in STAGES and not read_documents_only(path)]
+    stages = beside(stage_of(Path(name)), "model")
+    others = [path for path in stages if path.name in STAGES and not read_documents_only(path)]
     remedy = offer("one that has", others) or ". Train it by recipes/midtrain.py and recipes/sft.py"
     raise InputError(f"{name} has not learnt to chat: it was trained on documents alone, and continues text{remedy}.")
+
+
+def stage_of(directory: Path) -> Path:
+    """The stage that a checkpoint belongs to; any other directory itself."""
+    return parent(parent(directory)) if parent(directory).name == CHECKPOINTS else directory
 
 
 def read_documents_only(directory: str | Path) -> bool:
@@ -107,7 +116,7 @@ def read_documents_only(directory: str | Path) -> bool:
     Our base models carry the chat template as well; that theirs was pretraining is known by arguments.json.
     """
     try:
-        arguments = json.loads(Path(directory, ARGUMENTS).read_text(encoding="utf-8"))
+        arguments = json.loads((stage_of(Path(directory)) / ARGUMENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(arguments, dict) and "dataset" in arguments and "conversations" not in arguments

@@ -20,6 +20,7 @@ FILES = (
     *(f"cpu/grpo/checkpoints/checkpoint-{step}/config.json" for step in (20, 100)),
     "cpu/report/loss.png",
     "gpu/base/config.json",
+    "adapter/adapter_config.json",
     "empty/photo.jpg",
 )
 
@@ -47,6 +48,7 @@ def runs(tmp_path, monkeypatch) -> Path:
         ("cpu/base/checkpoints", "it is a part of a model's directory. Give that: cpu/base."),
         ("cpu/base/evals", "it is a part of a model's directory. Give that: cpu/base."),
         ("cpu/sft/adapter", "it holds adapters alone. Give the model that they were merged into: cpu/sft."),
+        ("adapter", "holds no config.json: it holds adapters alone. Merge them into their model."),
         ("cpu/grpo", "its training is not finished. Give the same command again, or take a checkpoint of it: "),
         ("cpu/grpo", "take a checkpoint of it: cpu/grpo/checkpoints/checkpoint-100."),
         ("cpu/grpo/checkpoints", "it holds checkpoints. Give a model in it: cpu/grpo/checkpoints/checkpoint-100 ("),
