@@ -227,7 +227,7 @@ def longest_answer(engine: Engine) -> int:
     return min(MAX_NEW_TOKENS, engine.context) if engine.ready else MAX_NEW_TOKENS
 
 
-def look(engine: Engine, limits: list[gr.Slider]) -> tuple[str, dict, ...]:
+def look(engine: Engine, limits: list[gr.Slider]) -> tuple[str | dict, ...]:
     """The head as things stand; the clock, which stops once the model is there; and `limits`, which then are known."""
     longest = longest_answer(engine)
     limit = gr.update(maximum=longest, value=min(USUAL_TOKENS, longest)) if engine.ready else gr.skip()
