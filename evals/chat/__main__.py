@@ -54,8 +54,8 @@ def evaluate(args: ChatEvalArguments) -> None:
     tasks = [open_task(name, args.max_problems) for name in names]
     samplings = [choose_sampling(args, task) for task in tasks]
     state = join_processes()
-    model, tokenizer = load_chat_model(args.model, state.device)
     output = results_file(args.model, "chat.json", args.output)
+    model, tokenizer = load_chat_model(args.model, state.device)
     state.print(f"{args.model}: {sum(len(task.problems) for task in tasks):,} problems")
     for task in tasks:
         if task.note:
