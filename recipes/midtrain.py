@@ -6,9 +6,10 @@ is not said is as in the run that trained the source, whose optimizer state this
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
-from transformers import PreTrainedTokenizerFast
+from accelerate import PartialState
 
 from recipes.arguments import parse_arguments
 from recipes.data.conversations import open_conversations
@@ -18,39 +19,54 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
-from recipes.training.checkpoints import find_checkpoint
-from recipes.training.export import is_finished
+from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.hardware import choose_precision
 from recipes.training.models import load_config, load_tokenizer
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held, read_arguments
 from recipes.training.plan import Plan, check_batch, largest_divisor
-from recipes.training.run import claim_output_dir, join_processes
+from recipes.training.run import FREE_TO_CHANGE, join_processes, settings
 from recipes.training.setup import make_plan, train_and_save
-from recipes.training.warm_start import read_arguments
 from tokenizer.chat import add_chat_template
 
 TAKEN_OVER = (
     "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
 )  # fmt: skip
+INPUTS = {"source", "conversations"}
 MOST_ROWS = 32  # that a process handles at a time when no number is given
 
 
-def midtrain(args: MidtrainArguments) -> None:
+def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
-    state = join_processes()
     args = take_over(args, state.num_processes)
     tokenizer = load_tokenizer(args)
     if not tokenizer.chat_template:
         add_chat_template(tokenizer)
-    with state.main_process_first():  # the others find what it has tokenized in the cache, where there is one
-        train, validation = (read_conversations(args, tokenizer, split) for split in ("train", "validation"))
+    output_dir, arguments = Path(args.output_dir), settings(args, "midtrain", state)
+    if claim_output_dir(output_dir, arguments, FREE_TO_CHANGE | {"num_workers"}, INPUTS, state):
+        leave_finished(args, output_dir)
+        return
+    # One process of each machine first, where caches lie: the others find what it has read and tokenized.
+    with state.local_main_process_first():
+        conversations = {
+            split: open_conversations(args.conversations, split, args.seed) for split in ("train", "validation")
+        }
+        train, validation = (
+            tokenize_conversations(each, tokenizer, args.max_seq_len, args.num_workers)
+            for each in conversations.values()
+        )
+    claim_inputs(
+        output_dir,
+        arguments,
+        lambda: {
+            "source": fingerprint_model(args.source),
+            "conversations": fingerprint_conversations(args.conversations, **conversations),
+        },
+        state,
+    )
+    checkpoint = choose_checkpoint(output_dir, args.resume, state)
     rows = rows_of_one_pass(train, args.max_seq_len + 1, args.packing, state.num_processes)
     one_pass = rows // (args.total_batch_size // (args.max_seq_len * state.num_processes))
     plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
-    output_dir = claim_output_dir(args, plan, state)
-    if is_finished(output_dir):
-        leave_finished(args, output_dir)
-        return
-    checkpoint = find_checkpoint(output_dir, args.resume)
     args = replace(args, num_workers=0)  # those have done their work: what is tokenized is read faster than handed on
     precision = choose_precision(args.mixed_precision, state.device)
     record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
@@ -80,12 +96,6 @@ def take_over(args: MidtrainArguments, world_size: int) -> MidtrainArguments:
     return replace(args, device_batch_size=args.device_batch_size or largest_divisor(rows, MOST_ROWS))
 
 
-def read_conversations(args: MidtrainArguments, tokenizer: PreTrainedTokenizerFast, split: str) -> datasets.Dataset:
-    """Token ids of all conversations of `split`."""
-    conversations = open_conversations(args.conversations, split, args.seed)
-    return tokenize_conversations(conversations, tokenizer, args.max_seq_len, args.num_workers)
-
-
 def plan_midtraining(
     args: MidtrainArguments, vocab_size: int, world_size: int, tokens: datasets.Dataset, one_pass: int
 ) -> Plan:
@@ -104,7 +114,9 @@ def plan_midtraining(
 def main() -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    midtrain(parse_arguments(MidtrainArguments))
+    args, state = parse_arguments(MidtrainArguments), join_processes()
+    with held(args.output_dir, state):
+        midtrain(args, state)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from recipes.data.packing import RowsLoader
-from recipes.errors import InputError
-from recipes.training.checkpoints import Checkpointer, TrainingState, step_of, unwrap, whole_checkpoints
+from recipes.errors import InputError, writing
+from recipes.training.checkpoint_files import describe_newest, step_of, whole_checkpoints
+from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 
@@ -194,7 +195,7 @@ class Trainer:
 
     def _give_up(self, state: TrainingState) -> None:
         last_good_step = state.step - state.skipped_in_a_row  # its weights are known to have made a finite step
-        found = whole_checkpoints(self.checkpointer.directory.parent)
+        found = whole_checkpoints(self.checkpointer.output_dir)
         good = [path for path in found if step_of(path) <= last_good_step]
         where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
         raise InputError(
@@ -257,6 +258,7 @@ class Trainer:
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:
-            self.metrics.write(record)
+            with writing(self.metrics.path, lambda: describe_newest(self.checkpointer.output_dir)):
+                self.metrics.write(record)
         values = {key: value for key, value in record.items() if key != "step" and value is not None}
         self.accelerator.log(values, step=record["step"])

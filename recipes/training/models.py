@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,6 +18,7 @@ from modeling_nanochat import NanochatGPTConfig
 from recipes.errors import InputError
 from recipes.hub import check_hub_reachable
 from recipes.training.arguments import LoopArguments
+from recipes.training.checkpoint_files import unreadable
 from tokenizer.chat import stop_token_ids
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 
@@ -76,7 +78,11 @@ def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.dev
     """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights."""
     with torch.device(device):
         if args.model_name_or_path and str(device) != "meta":
-            model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path, dtype=torch.float32)
+            try:
+                model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path, dtype=torch.float32)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise InputError(f"model {args.model_name_or_path} cannot be loaded: {reason}") from None
         else:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
@@ -100,13 +106,19 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
 
 
 def check_source(name: str, what: str, file: str) -> None:
-    """Raise `InputError` early if `name` is a path to nothing, or a Hub id while the Hub cannot be reached."""
+    """Raise `InputError` early if `name` is a path to nothing, or a Hub id while the Hub cannot be reached.
+
+    Or a directory whose weights are cut off.
+    """
     path = Path(name)
     if path.is_file() and what == "model":
         return
     if path.is_dir():
         if not (path / file).exists():
             raise InputError(f"{what} directory {name} holds no {file}.")
+        for weights in sorted(path.glob("*.safetensors")) if what == "model" else []:
+            if damage := unreadable(weights):
+                raise InputError(f"{what} {name} is damaged: {weights.name} is not whole ({damage}).")
         return
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
         raise InputError(f"{what} {name}: no such directory.")

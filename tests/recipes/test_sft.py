@@ -313,7 +313,7 @@ def test_gpt2_gets_the_template_and_its_embeddings_grow(sft, gpt2, tmp_path, ada
     ("wrong", "expected"),
     [
         ({"source": "./nowhere"}, "model ./nowhere: no such directory"),
-        ({"source": "sft"}, "no such directory"),
+        ({"source": "sft"}, "sft holds no config.json"),
         ({"conversations": "nonsense"}, "no conversations called 'nonsense'"),
         ({"load_in_4bit": "true"}, "a model in 4 or 8 bits cannot be trained whole: add --use_peft"),
         ({"load_in_8bit": "true"}, "a model in 4 or 8 bits cannot be trained whole: add --use_peft"),
@@ -324,7 +324,7 @@ def test_gpt2_gets_the_template_and_its_embeddings_grow(sft, gpt2, tmp_path, ada
         ({"max_length": 200}, "max_length 200 is beyond the model's context of 96 tokens"),
         ({"max_length": 4}, "conversations fits into 4 tokens"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
-        ({"resume": "./nowhere"}, "--resume ./nowhere is not a checkpoint"),
+        ({"resume": "./nowhere"}, "--resume ./nowhere is not a whole checkpoint"),
         ({"earlystopping": "true"}, "did you mean early_stopping?"),
     ],
 )
