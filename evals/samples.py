@@ -147,11 +147,11 @@ def turns(messages: list[Message]) -> list[tuple[str, str]]:
 
 def write_samples(args: SamplesArguments) -> None:
     """Write what the model writes, and print it."""
+    path = results_file(args.model, "samples.json", args.output)
     model, tokenizer = load_model(args.model)
     wanted = (
         args.kind if args.kind != "auto" else "both" if has_learnt_to_chat(args.model, tokenizer) else "completions"
     )
-    path = results_file(args.model, "samples.json", args.output)
     samples: dict[str, Any] = {"model": args.model, "command": command_line()}
     if wanted != "conversation":
         samples["completions"] = sample_completions(model, tokenizer)

@@ -1,6 +1,7 @@
 """Directories and files that appear whole or not at all: written beside their final name, synced, then renamed."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ def new_directory(final: str | Path) -> Iterator[Path]:
     """
     final = Path(final).absolute()
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as beside:
+    with tempfile.TemporaryDirectory(prefix=f".{final.name[:99]}.", dir=final.parent) as beside:
         fresh, replaced = Path(beside, "fresh"), Path(beside, "replaced")
         fresh.mkdir()
         yield fresh
@@ -40,11 +41,15 @@ def move_files_into(source: Path, final: Path, last: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write or replace the file `path` so that it is never seen half-written."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    sync(beside)
-    beside.replace(path)
+    """Write or replace the file `path` so that it is never seen half-written, whoever else writes it."""
+    beside = path.with_name(f".{secrets.token_hex(4)}.new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        sync(beside)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

@@ -8,6 +8,7 @@ import recipes.quiet  # noqa: F401  # isort: skip
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
 from datasets.utils.logging import disable_progress_bar
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
@@ -18,23 +19,27 @@ from recipes.inference.calculator import calculator
 from recipes.inference.generate import Sampling
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
-from recipes.training.export import is_finished
+from recipes.training.checkpoint_files import TRAINERS
+from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
     context_length,
     find_source,
     load_chat_model,
-    newest_checkpoint,
     reject_idle_flags,
     save_finished,
     settle_on_hardware,
     take_hub_target,
-    train,
     use_our_console,
 )
 from recipes.training.rollouts import PassAtK, called_calculator, open_problems, right_answer
+from recipes.training.run import join_processes
+from recipes.training.trainer_run import FREE_TO_CHANGE, train, trainer_settings
 from tokenizer.chat import has_chat_format
+
+INPUTS = {"source", "problems"}
 
 
 @dataclass
@@ -75,8 +80,9 @@ class GRPOArguments(PosttrainArguments, GRPOConfig):
 def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
     reject_idle_flags(args, model_args)
-    output_dir = Path(args.output_dir)
-    if is_finished(output_dir):
+    output_dir, state = Path(args.output_dir), PartialState()
+    arguments = trainer_settings(args, model_args, "grpo")
+    if claim_output_dir(output_dir, arguments, FREE_TO_CHANGE, INPUTS, state):
         leave_finished(args, output_dir)
         return
     target = take_hub_target(args)
@@ -98,9 +104,17 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
         raise InputError(f"{len(problems)} problems are too few for one step of {at_once}: take a smaller batch.")
     held_out = open_problems(args.problems, "validation", args.pass_problems, seed=1)
 
-    checkpoints = output_dir / "checkpoints"
-    checkpoint = newest_checkpoint(checkpoints, args.resume)
-    args.output_dir = str(checkpoints)
+    claim_inputs(
+        output_dir,
+        arguments,
+        lambda: {
+            "source": fingerprint_model(source),
+            "problems": fingerprint_conversations(args.problems, train=problems),
+        },
+        state,
+    )
+    checkpoint = choose_checkpoint(output_dir, args.resume, state, TRAINERS)
+    args.output_dir = str(output_dir / "checkpoints")
     args.reward_weights = [1.0, args.format_reward]
     trainer = GRPOTrainer(
         model=model,
@@ -118,13 +132,15 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
     precision = trainer.accelerator.mixed_precision
     record_launch(output_dir, data=args.problems, source=source, precision=precision)
-    if train(trainer, checkpoint) and trainer.is_world_process_zero():
+    if train(trainer, checkpoint, output_dir) and trainer.is_world_process_zero():
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
         passes.report(output_dir / "pass_at_k.png")
 
 
 def main() -> None:
-    grpo(*parse_arguments(GRPOArguments, ModelConfig))
+    args, model_args = parse_arguments(GRPOArguments, ModelConfig)
+    with held(args.output_dir, join_processes()):
+        grpo(args, model_args)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ checkpoint brings along is not run: NanochatGPT's is here, other models need non
 `called` is what messages call the source, where that is not its path.
 """
 
+import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -36,6 +39,7 @@ LARGEST_SIZES = {  # that were not mistyped, of a configuration
 }  # fmt: skip
 # What transformers notes in a tokenizer of how it was loaded, and would save with it.
 ABOUT_THIS_MACHINE = ("is_local", "local_files_only")
+PICKLED = {".bin", ".pt", ".pth", ".pkl"}  # by torch, as zip archives
 VOCABULARIES = {TOKENIZER, "vocab.json", "vocab.txt"}  # a tokenizer of transformers has one of these,
 VOCABULARY_SUFFIXES = {".model", ".tiktoken"}  # or a file that ends so
 
@@ -46,6 +50,9 @@ def check_source(name: str, what: str = "model", called: str | None = None) -> N
     if path.is_dir():
         if not (path / FILES[what]).is_file():
             raise InputError(f"{what} directory {called} holds no {FILES[what]}{meant(path, what)}.")
+        for weights in sorted(path.glob("*.safetensors")) if what == "model" else []:
+            if damage := unreadable(weights):
+                raise InputError(f"{what} {called} is damaged: {weights.name} is not whole ({damage}).")
         return
     if path.exists():
         above = [parent(path)] if (parent(path) / FILES[what]).is_file() else []
@@ -154,6 +161,21 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, called: str)
 def has_vocabulary(directory: Path) -> bool:
     """Whether there is a file that a tokenizer can be made from."""
     return any(path.name in VOCABULARIES or path.suffix in VOCABULARY_SUFFIXES for path in directory.iterdir())
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a file cannot be what its name says, as far as a glance shows: cut off, empty, something else."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):
+                pass  # reads the header, and compares it with the length of the file
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.suffix in PICKLED and not zipfile.is_zipfile(path):
+            return "incomplete"
+    except (OSError, ValueError, SafetensorError) as error:
+        return in_one_line(error)
+    return None
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import datasets
 from accelerate import PartialState
-from transformers import PreTrainedTokenizerFast
 
-from recipes.arguments import parse_arguments
+from recipes.arguments import parse_arguments, resumable_flags
 from recipes.data.conversations import files_lines, open_conversations
 from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
@@ -23,40 +22,63 @@ from recipes.launches import record_launch
 from recipes.loading import load_config
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
-from recipes.training.checkpoints import find_checkpoint
-from recipes.training.export import is_finished
+from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.hardware import choose_precision
 from recipes.training.models import load_tokenizer
+from recipes.training.output_dir import (
+    ARGUMENTS_FILE,
+    choose_checkpoint,
+    claim_inputs,
+    claim_output_dir,
+    held,
+    read_arguments,
+)
 from recipes.training.plan import Plan, check_batch, largest_divisor
-from recipes.training.run import ARGUMENTS_FILE, claim_output_dir, join_processes
+from recipes.training.run import join_processes, settings
 from recipes.training.setup import make_plan, train_and_save
-from recipes.training.warm_start import read_arguments
 from tokenizer.chat import add_chat_template
 
+INPUTS = {"source", "conversations"}
 MOST_ROWS = 32  # that a process handles at a time when no number is given
 
 
-def midtrain(args: MidtrainArguments) -> None:
+def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
-    state = join_processes()
     args = take_over(args, state)
     tokenizer = load_tokenizer(args)
     if not tokenizer.chat_template:
         add_chat_template(tokenizer)
-    with state.main_process_first():  # the others find what it has tokenized in the cache, where there is one
-        train, validation = (read_conversations(args, tokenizer, split) for split in ("train", "validation"))
+    output_dir, arguments = Path(args.output_dir), settings(args, "midtrain", state)
+    if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), INPUTS, state):
+        leave_finished(args, output_dir)
+        return
+    wording = choice_wording(tokenizer, load_config(args.source))
+    # One process of each machine first, where caches lie: the others find what it has read and tokenized.
+    with state.local_main_process_first():
+        conversations = {
+            split: open_conversations(args.conversations, split, args.seed, wording)
+            for split in ("train", "validation")
+        }
+        train, validation = (
+            tokenize_conversations(each, tokenizer, args.max_seq_len, args.num_workers)
+            for each in conversations.values()
+        )
+    claim_inputs(
+        output_dir,
+        arguments,
+        lambda: {
+            "source": fingerprint_model(args.source),
+            "conversations": fingerprint_conversations(args.conversations, **conversations),
+        },
+        state,
+    )
+    checkpoint = choose_checkpoint(output_dir, args.resume, state)
     packing = "best_fit" if args.packing == "auto" else args.packing
     rows = rows_of_one_pass(train, args.max_seq_len + 1, packing, state.num_processes)
     one_pass = rows // (args.total_batch_size // (args.max_seq_len * state.num_processes))
     plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
-    output_dir = claim_output_dir(args, plan, state)
-    if is_finished(output_dir):
-        leave_finished(args, output_dir)
-        return
-    checkpoint = find_checkpoint(output_dir, args.resume)
-    args = replace(
-        args, packing=packing, num_workers=0
-    )  # the workers have done their work: tokens are read faster than handed on
+    # The workers have done their work: tokens are read faster than they are handed on.
+    args = replace(args, packing=packing, num_workers=0)
     precision = choose_precision(args.mixed_precision, state.device)
     record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
     streams = (token_stream(tokens, state.num_processes) for tokens in (train, validation))
@@ -100,13 +122,6 @@ def source_tokens(source: str) -> int | None:
     return steps * batch if isinstance(steps, int) and isinstance(batch, int) else None
 
 
-def read_conversations(args: MidtrainArguments, tokenizer: PreTrainedTokenizerFast, split: str) -> datasets.Dataset:
-    """Token ids of all conversations of `split`."""
-    wording = choice_wording(tokenizer, load_config(args.source))
-    conversations = open_conversations(args.conversations, split, args.seed, wording)
-    return tokenize_conversations(conversations, tokenizer, args.max_seq_len, args.num_workers)
-
-
 def plan_midtraining(
     args: MidtrainArguments, vocab_size: int, world_size: int, tokens: datasets.Dataset, one_pass: int
 ) -> Plan:
@@ -127,7 +142,9 @@ def plan_midtraining(
 def main() -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    midtrain(parse_arguments(MidtrainArguments))
+    args, state = parse_arguments(MidtrainArguments), join_processes()
+    with held(args.output_dir, state):
+        midtrain(args, state)
 
 
 if __name__ == "__main__":

@@ -4,40 +4,61 @@ Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where i
 """
 
 from dataclasses import replace
+from pathlib import Path
 
-from recipes.arguments import parse_arguments
-from recipes.data.corpora import open_corpus
+from accelerate import PartialState
+
+from recipes.arguments import parse_arguments, resumable_flags
+from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.coverage import measure_coverage
 from recipes.errors import exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import PretrainArguments
-from recipes.training.checkpoints import find_checkpoint
-from recipes.training.export import is_finished
+from recipes.training.fingerprint import (
+    Fingerprint,
+    fingerprint_corpus,
+    fingerprint_model,
+    fingerprint_tokenizer,
+)
 from recipes.training.hardware import choose_precision
 from recipes.training.models import load_tokenizer
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
 from recipes.training.plan import dry_run_lines
-from recipes.training.run import claim_output_dir, join_processes
+from recipes.training.run import join_processes, settings
 from recipes.training.setup import make_plan, train_and_save
 
+INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}
 
-def pretrain(args: PretrainArguments) -> None:
+
+def pretrain(args: PretrainArguments, state: PartialState) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
     tokenizer = load_tokenizer(args)
-    state = join_processes()
     plan = make_plan(args, len(tokenizer), state.num_processes)
-    output_dir = claim_output_dir(args, plan, state)
-    if is_finished(output_dir):
+    output_dir = Path(args.output_dir)
+    planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
+    arguments = settings(args, "pretrain", state, **planned)
+    if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), INPUTS, state):
         leave_finished(args, output_dir)
         return
-    checkpoint = find_checkpoint(output_dir, args.resume)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
+    claim_inputs(output_dir, arguments, lambda: fingerprints(args, corpus), state)
+    checkpoint = choose_checkpoint(output_dir, args.resume, state)
     coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
     if args.packing == "auto":
         args = replace(args, packing=coverage.choose_packing(plan.num_tokens) if coverage else "best_fit")
     precision = choose_precision(args.mixed_precision, state.device)
     record_launch(output_dir, data=args.dataset, files=corpus.files and corpus.files.names(), precision=precision)
     train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint, coverage=coverage)
+
+
+def fingerprints(args: PretrainArguments, corpus: Corpus) -> dict[str, Fingerprint]:
+    """Of all that the run reads."""
+    models = {name: getattr(args, name) for name in ("model_config", "model_name_or_path")}
+    return {
+        "dataset": fingerprint_corpus(corpus),
+        "tokenizer": fingerprint_tokenizer(args.tokenizer or args.model_name_or_path),
+    } | {name: fingerprint_model(value) for name, value in models.items() if value}
 
 
 def dry_run(args: PretrainArguments) -> None:
@@ -51,8 +72,10 @@ def main() -> None:
     args = parse_arguments(PretrainArguments)
     if args.dry_run:
         dry_run(args)
-    else:
-        pretrain(args)
+        return
+    state = join_processes()
+    with held(args.output_dir, state):
+        pretrain(args, state)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets.utils.logging import disable_progress_bar
 from transformers import EarlyStoppingCallback, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
@@ -21,21 +22,25 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
 from recipes.training.charts import draw_loss
-from recipes.training.export import is_finished
+from recipes.training.checkpoint_files import TRAINERS
+from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
     context_length,
     find_source,
     load_chat_model,
-    newest_checkpoint,
     reject_idle_flags,
     save_finished,
     settle_on_hardware,
     take_hub_target,
-    train,
     use_our_console,
 )
+from recipes.training.run import join_processes
+from recipes.training.trainer_run import FREE_TO_CHANGE, train, trainer_settings
+
+INPUTS = {"source", "conversations"}
 
 
 @dataclass
@@ -107,8 +112,9 @@ class AssistantTrainer(SFTTrainer):
 def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
     reject_idle_flags(args, model_args)
-    output_dir = Path(args.output_dir)
-    if is_finished(output_dir):
+    output_dir, state = Path(args.output_dir), PartialState()
+    arguments = trainer_settings(args, model_args, "sft")
+    if claim_output_dir(output_dir, arguments, FREE_TO_CHANGE, INPUTS, state):
         leave_finished(args, output_dir)
         return
     target = take_hub_target(args)
@@ -120,15 +126,22 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
     model, tokenizer = load_chat_model(source, model_args, args.max_length, args.trust_remote_code)
     args.max_length = args.max_length or context_length(model)
     wording = choice_wording(tokenizer, model.config)
-    conversations, held_out = (
-        fit_conversations(
-            open_conversations(args.conversations, split, args.seed, wording), tokenizer, args.max_length
-        )
-        for split in ("train", "validation")
+    opened = {
+        split: open_conversations(args.conversations, split, args.seed, wording) for split in ("train", "validation")
+    }
+    claim_inputs(
+        output_dir,
+        arguments,
+        lambda: {
+            "source": fingerprint_model(source),
+            "conversations": fingerprint_conversations(args.conversations, **opened),
+        },
+        state,
     )
+    checkpoint = choose_checkpoint(output_dir, args.resume, state, TRAINERS)
+    conversations, held_out = (fit_conversations(each, tokenizer, args.max_length) for each in opened.values())
 
     args.output_dir = str(output_dir / "checkpoints")
-    checkpoint = newest_checkpoint(output_dir / "checkpoints", args.resume)
     optimizer = build_posttraining_optimizer(args, model, args.weight_decay)
     try:
         trainer = AssistantTrainer(
@@ -153,13 +166,15 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         trainer.accelerator.print(line)
     precision = trainer.accelerator.mixed_precision
     record_launch(output_dir, data=args.conversations, source=source, precision=precision)
-    if train(trainer, checkpoint) and trainer.is_world_process_zero():
+    if train(trainer, checkpoint, output_dir) and trainer.is_world_process_zero():
         save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
         draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}", "sft")
 
 
 def main() -> None:
-    sft(*parse_arguments(SFTArguments, ModelConfig))
+    args, model_args = parse_arguments(SFTArguments, ModelConfig)
+    with held(args.output_dir, join_processes()):
+        sft(args, model_args)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 from evals.samples import print_completions, print_conversation
 from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.outputs import hold
 from recipes.run_directory import check_run
 from recipes.training.export import FINISHED_BY
 from recipes.training.tracking import clock, read_metrics
@@ -43,13 +44,18 @@ class SpeedrunArguments(Arguments):
 
 
 def speedrun(args: SpeedrunArguments) -> None:
-    """Tokenizer, base model, midtraining, SFT, GRPO, each with its evaluation and headline; then the report."""
+    """All stages into a directory that no other speedrun is writing."""
     preset = choose_preset(args.preset)
-    kind = "cpu" if preset == "cpu" else "gpu"
     run_dir = Path(args.run_dir or Path("runs", preset))
     check_run(run_dir, new=True)
-    print(f"preset {preset}, into {run_dir}", flush=True)
+    with hold(run_dir, "run_dir"):
+        print(f"preset {preset}, into {run_dir}", flush=True)
+        run_stages(args, preset, run_dir)
 
+
+def run_stages(args: SpeedrunArguments, preset: str, run_dir: Path) -> None:
+    """Tokenizer, base model, midtraining, SFT, GRPO, each with its evaluation and headline; then the report."""
+    kind = "cpu" if preset == "cpu" else "gpu"
     train_tokenizer(run_dir / "tokenizer", kind)
     base = ["pretrain.py", "--config", CONFIGS / f"{preset}.yaml", "--tokenizer", run_dir / "tokenizer"]
     train_stage("base", base, preset, run_dir)
@@ -95,7 +101,7 @@ def config(stage: str, kind: str) -> list[str | Path]:
 def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:
     """Run a training script of recipes/, with `launcher`, into the stage's directory."""
     command = [*launcher(preset), ROOT / "recipes" / script[0], *script[1:], "--output_dir", run_dir / name]
-    run_stage(name, command, writes=run_dir / name / FINISHED_BY)
+    run_stage(name, command, writes=run_dir / name / FINISHED_BY, processes=num_processes(preset))
 
 
 def examine(name: str, kind: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -> None:
@@ -120,8 +126,8 @@ def show_samples(name: str, run_dir: Path) -> None:
 
 def run_module(name: str, module: list[str | Path], preset: str, writes: Path) -> None:
     """Run a module with its flags, with `launcher`."""
-    launch = launcher(preset)
-    run_stage(name, [*launch, "-m" if launch == python() else "--module", *module], writes=writes)
+    launch, processes = launcher(preset), num_processes(preset)
+    run_stage(name, [*launch, "-m" if processes == 1 else "--module", *module], writes=writes, processes=processes)
 
 
 def choose_preset(name: str) -> str:
@@ -142,20 +148,28 @@ def python() -> list[str]:
 
 def launcher(preset: str) -> list[str]:
     """`accelerate launch` for the GPUs of this machine; one process, as on a CPU, needs no launcher."""
-    gpus = 0 if preset == "cpu" else torch.cuda.device_count()
-    if gpus <= 1:
+    if num_processes(preset) == 1:
         return python()
     config = ROOT / "accelerate_configs" / "ddp.yaml"
     launch = [*python(), "-m", "accelerate.commands.launch", "--quiet", "--config_file", config]
-    return [*launch, "--num_processes", str(gpus)]
+    return [*launch, "--num_processes", str(num_processes(preset))]
+
+
+def num_processes(preset: str) -> int:
+    """One for each GPU of this machine; one on a CPU."""
+    return 1 if preset == "cpu" else max(1, torch.cuda.device_count())
 
 
 def run_stage(
-    name: str, command: list[str | Path], writes: Path | None = None, environment: Mapping[str, str] | None = None
+    name: str,
+    command: list[str | Path],
+    writes: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> bool:
     """Run `command` unless what it writes last is there, and return whether it ran; ends the program if it fails.
 
-    One CPU process gets all cores, where nothing else was asked for; `environment` comes on top.
+    Each of its `processes` gets its share of the cores, where nothing else was asked for; `environment` comes on top.
     """
     if writes is not None and writes.exists():
         print(f"\n== {name}: finished already", flush=True)
@@ -163,7 +177,8 @@ def run_stage(
     words = [str(word) for word in command]
     print(f"\n== {name}: {shlex.join(words)}", flush=True)
     started = time.perf_counter()
-    variables = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ, **(environment or {})}
+    threads = max(1, torch.get_num_threads() // processes)
+    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, **(environment or {})}
     code = wait_for(subprocess.Popen(words, env=variables))
     if code != 0:
         sys.exit(code)  # the stage has said why

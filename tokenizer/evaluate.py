@@ -18,10 +18,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from recipes import atomic
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error, writing
 from recipes.hub import check_hub_reachable
 from recipes.launches import command_line
 from recipes.loading import load_tokenizer
+from recipes.outputs import ensure_writable
 from recipes.page import Page
 from tokenizer.encode import token_byte_lengths, token_bytes
 from tokenizer.report import OURS, tokenizer_blocks
@@ -149,11 +150,8 @@ def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
     """Write tokenizer_evaluation.json, and the report as tokenizer_report.md and .html."""
     path = output_dir / EVALUATION_FILE
     page = Page("Tokenizer", tokenizer_blocks(evaluation))
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         atomic.write_text(path, json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write to output_dir {output_dir}: {error.strerror}.") from None
     report, _ = page.write(output_dir, "tokenizer_report")
     print(f"written to {path} and {report} (.html)")
 
@@ -161,6 +159,8 @@ def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
 def main() -> None:
     args = parse_arguments(EvaluateArguments)
     tokenizer = load_tokenizer(args.tokenizer)
+    if args.output_dir is not None:
+        ensure_writable(args.output_dir)
     domains = DOMAINS | {f"  {language}": text for language, text in OTHER_LANGUAGES.items()}
     if args.dataset is not None:
         domains[args.dataset] = dataset_sample(args.dataset, args.text_column)

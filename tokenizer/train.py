@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.atomic import new_directory
-from recipes.errors import InputError, exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error, writing
 from recipes.launches import record_launch
+from recipes.outputs import hold
 from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8, encode_documents
 from tokenizer.special_tokens import ASSISTANT_END, BOS, SMALLEST_VOCABULARY, SPECIAL_TOKENS
@@ -186,18 +187,18 @@ def check_replaceable(output_dir: str | Path) -> None:
         raise InputError(f"output_dir {path} holds more than a tokenizer ({foreign[0]}): choose another directory.")
 
 
-def main() -> None:
+def train(args: TokenizerArguments) -> None:
+    """Train, save, and say what came of it."""
     from recipes.data.corpora import open_corpus
 
-    args = parse_arguments(TokenizerArguments)
-    check_replaceable(args.output_dir)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
 
     started = time.perf_counter()
     tokenizer = as_pretrained(train_bpe(documents, args.vocab_size), args.model_max_length)
     seconds = time.perf_counter() - started
-    save_tokenizer(tokenizer, args.output_dir)
+    with writing(f"the tokenizer to {args.output_dir}"):
+        save_tokenizer(tokenizer, args.output_dir)
     record_launch(
         args.output_dir,
         data=args.dataset,
@@ -214,6 +215,13 @@ def main() -> None:
     print(f"trained on       {documents.chars:,} characters in {seconds:.1f} s")
     print(f"bytes per token  {num_bytes / num_tokens:.2f} on the first {len(documents.sample)} documents")
     print(f"saved to         {args.output_dir}: AutoTokenizer.from_pretrained({args.output_dir!r})")
+
+
+def main() -> None:
+    args = parse_arguments(TokenizerArguments)
+    with hold(args.output_dir, replaced=True):
+        check_replaceable(args.output_dir)
+        train(args)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def evaluate(args: ChatEvalArguments) -> None:
     for name in names:
         check_task(name)
     state = join_processes()
-    model, tokenizer = load_chat_model(args.model, state.device)
     output = results_file(args.model, "chat.json", args.output)
+    model, tokenizer = load_chat_model(args.model, state.device)
     wording = choice_wording(tokenizer, model.config)
     tasks = [open_task(name, args.max_problems, wording) for name in names]
     samplings = [choose_sampling(args, task) for task in tasks]

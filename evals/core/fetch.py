@@ -4,6 +4,7 @@ Takes them out of an archive at a URL, a dataset of the Hub, or a local archive 
 the paths that core.yaml names (such as `world_knowledge/arc_easy.jsonl`), however deep they lie.
 """
 
+import os
 import shutil
 import tarfile
 import tempfile
@@ -16,8 +17,9 @@ from pathlib import Path
 from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
 from recipes import atomic
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error, writing
 from recipes.hub import check_hub_reachable
+from recipes.outputs import ensure_writable
 
 NANOCHATS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # about 160 MB
 TIMEOUT_SECONDS = 30  # without any byte
@@ -36,9 +38,9 @@ class FetchArguments(Arguments):
 def fetch(args: FetchArguments) -> None:
     """Put the tasks found into the bundle, checked; say which are missing."""
     bundle = Path(args.bundle)
-    if bundle.exists() and not bundle.is_dir():
+    if os.path.isfile(bundle):
         raise InputError(f"{bundle} is a file: choose another --bundle.")
-    bundle.parent.mkdir(parents=True, exist_ok=True)
+    ensure_writable(bundle if os.path.exists(bundle) else bundle.parent, f"--bundle {bundle}")
     with tempfile.TemporaryDirectory(prefix=".core.", dir=bundle.parent) as beside:
         unpacked = unpack(args.source, Path(beside))
         found = collect(unpacked, core_tasks(), bundle)
@@ -64,7 +66,10 @@ def unpack(source: str, beside: Path) -> Path:
     elif not path.is_file():
         return download_dataset(source)
     try:
-        return unpack_archive(path, beside / "unpacked")
+        with writing(f"the files of {source} to {beside}"):
+            return unpack_archive(path, beside / "unpacked")
+    except InputError:
+        raise
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError) as error:
         raise InputError(f"{source} is no readable archive ({error}): give a .zip or .tar.gz.") from None
 
@@ -72,9 +77,11 @@ def unpack(source: str, beside: Path) -> Path:
 def download(url: str, path: Path) -> None:
     """The file at `url`. Raises `InputError` if it cannot be had."""
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, path.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, writing(path), path.open("wb") as file:
             shutil.copyfileobj(answer, file)
             expected = answer.headers.get("Content-Length")
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # HTTP errors and unknown hosts are OSErrors
         raise InputError(f"{url} cannot be fetched: {error}.") from None
     if expected is not None and path.stat().st_size != int(expected):

@@ -14,6 +14,7 @@ from evals.report.card import write_model_card
 from evals.report.gather import Run, Stage, gather
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.errors import InputError, exit_on_input_error
+from recipes.outputs import ensure_writable
 from recipes.page import Page
 
 
@@ -72,6 +73,7 @@ def build_page(run: Run, args: ReportArguments) -> Page:
 def report(args: ReportArguments) -> None:
     """Write the report and the cards, and say where."""
     run = gather(Path(args.run))
+    ensure_writable(args.run, f"--run {args.run}")
     written = build_page(run, args).write(Path(args.run), "report")
     for stage in run.stages:
         if stage.finished:

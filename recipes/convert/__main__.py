@@ -9,7 +9,6 @@ brings along is run. Weights keep their values and the vocabulary its tokens.
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -18,7 +17,8 @@ from recipes import atomic
 from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
 from recipes.convert.original import has_original_weights, load_original
-from recipes.errors import InputError, exit_on_input_error
+from recipes.errors import InputError, exit_on_input_error, writing
+from recipes.outputs import hold
 
 
 @dataclass
@@ -39,9 +39,10 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     output_dir = Path(args.output_dir)
-    check_empty(output_dir)
-    model, tokenizer = convert(args)
-    save(model, tokenizer, output_dir)
+    with hold(output_dir, replaced=True):
+        check_empty(output_dir)
+        model, tokenizer = convert(args)
+        save(model, tokenizer, output_dir)
     parameters = sum(each.numel() for each in model.parameters())
     print(f"{type(model).__name__}, {parameters:,} parameters, {model.dtype}, {len(tokenizer):,} tokens")
     print(f"saved to {output_dir}: AutoModelForCausalLM.from_pretrained({str(output_dir)!r}{trust(model)})")
@@ -76,13 +77,10 @@ def check_empty(output_dir: Path) -> None:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
-    """Write `output_dir`, which appears whole or not at all. Raises `InputError` if it cannot be written."""
-    try:
-        with atomic.new_directory(output_dir) as directory:
-            model.save_pretrained(directory)
-            tokenizer.save_pretrained(directory)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"could not write {output_dir}: {' '.join(str(error).split())[:200]}") from None
+    """Write `output_dir`, which appears whole or not at all. Raises `InputError` when the disk is full or fails."""
+    with writing(output_dir), atomic.new_directory(output_dir) as directory:
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
 
 
 def trust(model: PreTrainedModel) -> str:

@@ -33,6 +33,11 @@ class SplitFiles:
         """Whether one file gives both."""
         return bool(self.train) and self.train == self.validation
 
+    @property
+    def used(self) -> list[str]:
+        """Every file that is read, once: those to train on, then those held out."""
+        return list(dict.fromkeys([*self.train, *self.validation]))
+
     def names(self) -> dict[str, list[str]]:
         """Short names of the files, by what they are used for."""
         parts = vars(self)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.errors import InputError
 from recipes.loading import check_source, load_tokenizer, load_weights
+from recipes.outputs import ensure_writable
 from recipes.training.hardware import has_bf16
 from tokenizer.chat import check_chat_template
 
@@ -47,10 +48,7 @@ def results_file(model: str, name: str, output: str | None) -> Path | None:
     if output is None and not is_here:
         return None
     path = Path(output or Path(model, "evals", name))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"cannot write to {path}: choose another --output.")
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}.") from None
+    if os.path.exists(path) and not path.is_file():  # a device such as /dev/null would be replaced
+        raise InputError(f"cannot write to {path}, which is not a file: choose another --output.")
+    ensure_writable(path.parent, str(path))
     return path

@@ -24,9 +24,7 @@ class LoopArguments(Arguments):
         "auto: best_fit, or best_fit_split where a run would see the beginnings of documents again before their ends",
         choices=PACKINGS,
     )
-    num_workers: int = flag(
-        0, "processes that tokenize and pack ahead, for each training process", least=0, most=1024, resumable=True
-    )
+    num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=1024)
     # Model
     max_seq_len: int = flag(2048, "tokens a row (context length)", least=1, most=2**24)
     gradient_checkpointing: bool = flag(

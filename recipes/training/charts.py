@@ -1,5 +1,6 @@
-"""The run as a picture."""
+"""The run as a picture. One that cannot be drawn or written is said, and costs nobody a model."""
 
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,21 @@ Records = list[dict[str, Any]]
 
 def draw_loss(records: Records, path: Path, title: str, stage: str) -> None:
     """The picture of `plot_loss` as a PNG."""
-    path.write_bytes(as_png(plot_loss(records, title, stage)))
+    _draw(path, lambda: plot_loss(records, title, stage))
 
 
 def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
     """The picture of `plot_pass_at_k` as a PNG."""
-    path.write_bytes(as_png(plot_pass_at_k(records, measures)))
+    _draw(path, lambda: plot_pass_at_k(records, measures))
+
+
+def _draw(path: Path, plot: Callable[[], Figure]) -> None:
+    try:
+        path.write_bytes(as_png(plot()))
+    except Exception as error:
+        print(f"could not draw {path}: {error}")
+    else:
+        print(f"chart        {path}")
 
 
 def series(records: Records, key: str) -> list[tuple[float, float]]:

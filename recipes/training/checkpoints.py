@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole or not at all, and finding the newest.
+"""Checkpoints of our own loop, which appear whole or not at all.
 
 A checkpoint holds all that a bit-exact continuation needs: weights, optimizer, random states and gradient scaler by
 accelerate, each process's place in the data, and the run's counters. Its directory is also one that
@@ -6,7 +6,6 @@ accelerate, each process's place in the data, and the run's counters. Its direct
 """
 
 import json
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes import atomic
 from recipes.data.packing import RowsLoader
-from recipes.errors import InputError
+from recipes.errors import InputError, writing
+from recipes.training.checkpoint_files import (
+    OURS,
+    STATE_FILES,
+    describe_newest,
+    set_aside_after,
+    whole_checkpoints,
+    write_manifest,
+)
 
-STATE_FILE = "training_state.json"
-STEP_DIRECTORY = re.compile(r"step_(\d{6,})")
+STATE_FILE = STATE_FILES[OURS]
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Checkpointer:
         keep: int,
     ) -> None:
         self.accelerator = accelerator
+        self.output_dir = output_dir
         self.directory = output_dir / "checkpoints"
         self.loader = loader
         self.tokenizer = tokenizer
@@ -59,28 +66,27 @@ class Checkpointer:
     def save(self, state: TrainingState) -> Path:
         """Write `checkpoints/step_NNNNNN`, every process its part, then drop what is older than the newest `keep`.
 
-        Raises `InputError` when it cannot be written (disk full); earlier checkpoints stay as they are.
+        Raises `InputError` when the disk is full or fails; earlier checkpoints stay as they are.
         """
         final = self.directory / f"step_{state.step:06d}"
         if final.exists():
             return final
         partial = self.directory / f".{final.name}.partial"
-        if self.accelerator.is_main_process:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            for leftover in self.directory.glob(".*.partial"):
-                shutil.rmtree(leftover)
-        self.accelerator.wait_for_everyone()
         try:
-            self._write(partial, state)
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                atomic.sync_tree(partial)
-                partial.rename(final)
-                atomic.sync(self.directory)
-                self._drop_old()
-        except Exception as error:  # torch, safetensors and the system each have their own for a full disk
+            with writing(f"the checkpoint {final}", lambda: describe_newest(self.output_dir)):
+                if self.accelerator.is_main_process:
+                    self.directory.mkdir(parents=True, exist_ok=True)
+                self.accelerator.wait_for_everyone()
+                self._write(partial, state)
+                self.accelerator.wait_for_everyone()
+                if self.accelerator.is_main_process:
+                    write_manifest(partial)
+                    partial.rename(final)
+                    atomic.sync(self.directory)
+                    self._drop_old()
+        except Exception:
             shutil.rmtree(partial, ignore_errors=True)
-            raise InputError(self._could_not_save(final, error)) from error
+            raise
         self.accelerator.wait_for_everyone()
         return final
 
@@ -100,7 +106,7 @@ class Checkpointer:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit this run's model and optimizer: {reason}") from None
         if self.accelerator.is_main_process:
-            self._set_aside_after(path, state.step)
+            set_aside_after(path, state.step, self.output_dir)
         self.accelerator.wait_for_everyone()
         return state
 
@@ -134,62 +140,13 @@ class Checkpointer:
                 f"{input_dir} holds the weights of another model: {(unexpected or missing)[0]} does not fit."
             )
 
-    def _set_aside_after(self, path: Path, step: int) -> None:
-        """Going back to `path` begins another course: later checkpoints are kept, under names nothing resumes from."""
-        if path.resolve().parent == self.directory.resolve():
-            for newer in whole_checkpoints(self.directory.parent):
-                if step_of(newer) > step:
-                    aside = self.directory / f"abandoned_{newer.name}"
-                    shutil.rmtree(aside, ignore_errors=True)
-                    newer.rename(aside)
-
     def _drop_old(self) -> None:
         if self.keep:
-            for path in whole_checkpoints(self.directory.parent)[: -self.keep]:
+            for path in whole_checkpoints(self.output_dir)[: -self.keep]:
                 # Renamed first: a kill amid the removal must not leave a half that looks whole.
                 shutil.rmtree(path.rename(self.directory / f".{path.name}.partial"))
-
-    def _could_not_save(self, final: Path, error: Exception) -> str:
-        newest = whole_checkpoints(self.directory.parent)
-        intact = f"{newest[-1]} is intact" if newest else "no earlier one exists"
-        reason = " ".join(str(error).split())[:200]
-        return f"could not write the checkpoint {final} ({reason}); {intact}. Make room on the disk and rerun."
 
 
 def unwrap(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, without what DDP, torch.compile or mixed precision put around it; those stay in force."""
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
-
-
-def whole_checkpoints(output_dir: Path) -> list[Path]:
-    """Finished checkpoints of a run, oldest first."""
-    found = [path for path in (output_dir / "checkpoints").glob("step_*") if STEP_DIRECTORY.fullmatch(path.name)]
-    return sorted((path for path in found if (path / STATE_FILE).exists()), key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """Finished optimizer steps of a checkpoint, by its name."""
-    return int(STEP_DIRECTORY.fullmatch(checkpoint.name)[1])
-
-
-def find_checkpoint(output_dir: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from: the newest for "auto", none for "none", else the one named.
-
-    One of another run is where this run begins: once it has checkpoints of its own, it goes on from those.
-    Raises `InputError` if a named one is not whole, or if "none" would train over what `output_dir` holds.
-    """
-    newest = whole_checkpoints(output_dir)
-    if resume == "auto":
-        return newest[-1] if newest else None
-    if resume == "none":
-        if newest:
-            raise InputError(
-                f"{output_dir} already holds {newest[-1].name}: choose another, or go on by --resume auto."
-            )
-        return None
-    path = Path(resume)
-    if not (path / STATE_FILE).exists():
-        known = ", ".join(str(path) for path in newest) or "none"
-        raise InputError(f"--resume {resume} is not a whole checkpoint; those of {output_dir}: {known}.")
-    begins_elsewhere = path.resolve().parent != (output_dir / "checkpoints").resolve()
-    return newest[-1] if newest and begins_elsewhere else path

@@ -1,23 +1,23 @@
 """The finished model: a directory that `from_pretrained` loads as it is."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes import atomic
-from recipes.errors import InputError
+from recipes.errors import writing
 
 FINISHED_BY = "config.json"  # written last: while it is missing, the directory holds no finished model
 
 
 def is_finished(output_dir: Path) -> bool:
     """Whether a run has ended in `output_dir`."""
-    return (output_dir / FINISHED_BY).exists()
+    return os.path.exists(output_dir / FINISHED_BY)
 
 
 @torch.no_grad()
@@ -31,18 +31,14 @@ def has_finite_weights(model: nn.Module) -> bool:
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
     """Weights, configs, tokenizer and the model's code into `output_dir`, beside its metrics and checkpoints.
 
-    Raises `InputError` when they cannot be written (disk full); the checkpoints stay as they are.
+    Raises `InputError` when the disk is full or fails; the checkpoints stay as they are.
     """
     for leftover in output_dir.glob(".model.*"):  # of a process killed here before
         shutil.rmtree(leftover)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".model.", dir=output_dir) as beside:
-            model.save_pretrained(beside)
-            tokenizer.save_pretrained(beside)
-            atomic.move_files_into(Path(beside), output_dir, last=FINISHED_BY)
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"could not write the model to {output_dir} ({reason}); its checkpoints are intact. "
-            "Make room on the disk and rerun."
-        ) from error
+    with (
+        writing(f"the model to {output_dir}", lambda: "its checkpoints are intact"),
+        tempfile.TemporaryDirectory(prefix=".model.", dir=output_dir) as beside,
+    ):
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        atomic.move_files_into(Path(beside), output_dir, last=FINISHED_BY)

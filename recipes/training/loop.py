@@ -12,8 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from recipes.data.packing import RowsLoader
-from recipes.errors import InputError
-from recipes.training.checkpoints import Checkpointer, TrainingState, step_of, unwrap, whole_checkpoints
+from recipes.errors import InputError, writing
+from recipes.training.checkpoint_files import describe_newest, step_of, whole_checkpoints
+from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
@@ -187,7 +188,9 @@ class Trainer:
         # The fp16 scaler looks for infinities itself, and must see them to lower its scale.
         if finite or self.accelerator.scaler is not None:
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        # DDP keeps gradients as views of its buckets. Set to None, they would be allocated beside the buckets by the
+        # next micro-batch whose gradients do not travel: 4 bytes a parameter more. One process has no buckets.
+        self.optimizer.zero_grad(set_to_none=self.accelerator.num_processes == 1)
         state.skipped += not finite
         state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
         return grad_norm
@@ -199,7 +202,7 @@ class Trainer:
 
     def _give_up(self, state: TrainingState) -> None:
         skipped, step = state.skipped_in_a_row, state.step
-        found = whole_checkpoints(self.checkpointer.directory.parent)
+        found = whole_checkpoints(self.checkpointer.output_dir)
         good = [path for path in found if step_of(path) < step - skipped]  # their weights have made a finite step
         where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
         in_a_row = f"for {skipped} steps in a row, up to step {step}" if skipped > 1 else f"at step {step}"
@@ -265,6 +268,7 @@ class Trainer:
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:
-            self.metrics.write(record)
+            with writing(self.metrics.path, lambda: describe_newest(self.checkpointer.output_dir)):
+                self.metrics.write(record)
         values = {key: value for key, value in record.items() if key != "step" and value is not None}
         self.accelerator.log(values, step=record["step"])

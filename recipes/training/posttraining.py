@@ -1,8 +1,8 @@
 """What SFT and GRPO share around TRL's trainers: the model they start from, our optimizers, where the results go."""
 
-import json
 import time
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from recipes import atomic
@@ -28,12 +27,12 @@ from recipes.errors import InputError
 from recipes.loading import check_decoder, load_config, load_tokenizer, load_weights
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.run_directory import STAGES
-from recipes.training.export import has_finite_weights, save_model
+from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
-from recipes.training.loop import StopSignal
 from recipes.training.models import LONGEST_EAGER_ROW, check_causal, set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.plan import describe_model, scale_learning_rates
+from recipes.training.run import PATIENCE, join_processes
 from recipes.training.tracking import Console, MetricsLog
 from recipes.training.trl_limits import TRL_LIMITS
 from tokenizer.chat import add_chat_template
@@ -81,17 +80,30 @@ class PosttrainArguments(Arguments):
     unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768", least=0)
     logging_nan_inf_filter: bool = flag(False, "leave losses that are not finite out of the logged mean")
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
+    ddp_timeout: int = flag(round(PATIENCE.total_seconds()), "seconds that processes wait for each other")
 
 
 def settle_on_hardware(args: TrainingArguments) -> None:
-    """Devices and precision where nothing was asked for; to be called before TrainingArguments looks at them."""
+    """Devices and precision where nothing was asked for; to be called before TrainingArguments looks at them.
+
+    It would join the processes itself, but on a CPU without their timeout.
+    """
     args.use_cpu = args.use_cpu or not torch.accelerator.is_available()
+    join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     if args.bf16 is None and not args.fp16:
         args.bf16 = has_bf16(torch.device("cpu") if args.use_cpu else torch.accelerator.current_accelerator())
 
 
 def reject_idle_flags(args: TrainingArguments, model_args: ModelConfig) -> None:
-    """Raise `InputError` for flags of TRL's that would change nothing here, naming ours for the same purpose."""
+    """Raise `InputError` for flags of TRL's that would change nothing here, naming ours for the same purpose.
+
+    And for one that leaves out of the checkpoints what resuming needs.
+    """
+    if args.save_only_model:
+        raise InputError(
+            "save_only_model leaves optimizer and random state out of the checkpoints, and the run could not be "
+            "resumed from them: leave it out (the finished model holds no more than the model anyway)."
+        )
     defaults = {each.name: each.default for each in fields(args)}
     defaults |= {each.name: each.default for each in fields(model_args)}
     given = vars(model_args) | vars(args)
@@ -186,28 +198,6 @@ def build_posttraining_optimizer(
 
 def _bare(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "peft_config") else model
-
-
-def newest_checkpoint(checkpoints: Path, resume: str) -> str | None:
-    """What `--resume` means: a checkpoint's path, or None to begin. Raises `InputError` for a path that is none."""
-    if resume == "none":
-        if checkpoints.is_dir() and get_last_checkpoint(checkpoints):
-            raise InputError(f"{checkpoints} holds checkpoints: choose another output_dir, or --resume auto.")
-        return None
-    if resume != "auto":
-        if not _is_whole(Path(resume)):
-            raise InputError(f"--resume {resume} is not a checkpoint of this stage.")
-        return resume
-    whole = [path for path in checkpoints.glob("checkpoint-*") if _is_whole(path)]
-    return str(max(whole, key=lambda path: int(path.name.partition("-")[2]))) if whole else None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether all of a checkpoint is there: its last file can be read."""
-    try:
-        return bool(json.loads((checkpoint / "trainer_state.json").read_bytes()))
-    except (OSError, ValueError):
-        return False
 
 
 class MetricsCallback(TrainerCallback):
@@ -317,66 +307,6 @@ def use_our_console(trainer: Trainer, output_dir: Path) -> MetricsCallback:
     callback = MetricsCallback(trainer, output_dir)
     trainer.add_callback(callback)
     return callback
-
-
-class StopCallback(TrainerCallback):
-    """Saves a checkpoint and ends training after the step in which a signal came to any process."""
-
-    def __init__(self, trainer: Trainer, stop: StopSignal) -> None:
-        self.trainer, self.stop, self.stopped = trainer, stop, False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Look whether one came; the last step needs no stopping."""
-        received = torch.tensor(float(self.stop.received), device=args.device)
-        if self.trainer.accelerator.reduce(received).item() and state.global_step < state.max_steps:
-            self.stopped = control.should_save = control.should_training_stop = True
-
-
-class SharedCheckpoints(TrainerCallback):
-    """Lets others read a checkpoint where the umask does: safetensors writes weights for their owner alone."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Go over the files of the newest."""
-        if state.is_world_process_zero:
-            atomic.follow_umask(Path(args.output_dir, f"checkpoint-{state.global_step}"))
-
-
-class FiniteCallback(TrainerCallback):
-    """Ends a training whose weights are not finite, before a checkpoint of them pushes a good one out."""
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel,
-        **kwargs: Any,
-    ) -> None:
-        """Raise `InputError`, naming the last checkpoint, if a weight is not finite."""
-        if has_finite_weights(model):
-            return
-        good = newest_checkpoint(Path(args.output_dir), "auto")
-        where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
-        raise InputError(
-            f"the weights are not finite, or too large to compute with, after step {state.global_step}; {where}. "
-            "Lower the learning rates (--init_lr_frac, in another output_dir; --resume takes a checkpoint's path)."
-        )
-
-
-def train(trainer: Trainer, checkpoint: str | None) -> bool:
-    """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved."""
-    with StopSignal() as signal:
-        callback = StopCallback(trainer, signal)
-        trainer.add_callback(callback)
-        trainer.add_callback(SharedCheckpoints)
-        trainer.add_callback(FiniteCallback())
-        trainer.train(resume_from_checkpoint=checkpoint)
-    if callback.stopped:
-        path = newest_checkpoint(Path(trainer.args.output_dir), "auto")
-        trainer.accelerator.print(f"stopped by a signal; {path} is saved, the same command goes on from it")
-    return not callback.stopped
 
 
 def save_finished(

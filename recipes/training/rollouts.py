@@ -135,4 +135,3 @@ class PassAtK(TrainerCallback):
         for record in measured:
             print(f"{record['step']:>6}" + "".join(f"{record[key]:>10.1%}" for key in self.keys))
         draw_pass_at_k(self.metrics.log.records, dict(zip(self.keys, names, strict=True)), chart)
-        print(f"chart        {chart}")

@@ -21,14 +21,21 @@ from recipes.errors import InputError
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.training.arguments import LoopArguments
 from recipes.training.charts import draw_loss
-from recipes.training.checkpoints import Checkpointer, find_checkpoint, unwrap
+from recipes.training.checkpoint_files import check_room, find_checkpoint
+from recipes.training.checkpoints import Checkpointer, unwrap
 from recipes.training.export import save_model
 from recipes.training.hardware import choose_precision, peak_flops, precision_name
 from recipes.training.loop import Cadence, Evaluation, Stopped, Trainer
 from recipes.training.models import build_config, build_model, set_special_tokens
 from recipes.training.optimizers import build_optimizer
 from recipes.training.plan import Plan, describe_model, next_smaller, plan_training
-from recipes.training.run import compute_dtype, join_processes, start_accelerator, worth_compiling
+from recipes.training.run import (
+    compiler_warning,
+    compute_dtype,
+    join_processes,
+    start_accelerator,
+    worth_compiling,
+)
 from recipes.training.tracking import MetricsLog
 from recipes.training.warm_start import warm_start
 from tokenizer.encode import token_byte_lengths
@@ -76,6 +83,8 @@ def train_and_save(
         f"machine      {accelerator.num_processes} x {state.device.type}, {precision} precision, "
         f"{'compiled' if compile_model else 'not compiled'}, {speed}"
     )
+    if warning := compiler_warning(args, plan, state.device):
+        accelerator.print(warning)
 
     device_batch_size = plan.device_batch_size
 
@@ -93,6 +102,8 @@ def train_and_save(
         accelerator.free_memory()
         fitting = plan.with_device_batch_size(rows)
         trainer = build_trainer(args, accelerator, fitting, tokenizer, corpus, output_dir, peak, epochs)
+        if checkpoint is None:
+            check_room(output_dir, unwrap(trainer.model))
         if source is not None and checkpoint is None:
             accelerator.print(f"{'optimizer':<13}{warm_start(trainer.optimizer, args.optimizer, source)}")
         try:
@@ -246,13 +257,7 @@ def finish(
 
     `stage` is base or mid.
     """
-    chart = output_dir / "loss.png"
-    try:
-        draw_loss(trainer.metrics.records, chart, trainer.plan.facts.name, stage)
-    except Exception as error:  # a model is not lost for want of a picture
-        print(f"could not draw {chart}: {error}")
-    else:
-        print(f"chart        {chart}")
+    draw_loss(trainer.metrics.records, output_dir / "loss.png", trainer.plan.facts.name, stage)
     save_model(unwrap(trainer.model), tokenizer, output_dir)
     print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
     if target is not None:

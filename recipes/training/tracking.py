@@ -66,7 +66,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Records of a metrics.jsonl, without damaged lines: a killed process may leave the last one half-written."""
     if not path.exists():
         return []
-    return [record for _, record in scan_json_rows(path) if isinstance(record, dict) and "step" in record]
+    return [
+        record
+        for _, record in scan_json_rows(path)
+        if isinstance(record, dict) and isinstance(record.get("step"), int)
+    ]
 
 
 class Console:

@@ -1,30 +1,16 @@
 """What a stage takes over from the run that trained its model: settings, and the optimizer's state."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recipes.errors import InputError
-from recipes.training.checkpoints import whole_checkpoints
-from recipes.training.run import ARGUMENTS_FILE
+from recipes.training.checkpoint_files import find_damage, whole_checkpoints
+from recipes.training.output_dir import read_arguments
 
 OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
 SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
-
-
-def read_arguments(source: str) -> dict[str, Any]:
-    """Arguments of the run that trained `source`; none if it is not a run's directory."""
-    path = Path(source) / ARGUMENTS_FILE
-    try:
-        arguments = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}.") from None
-    if not isinstance(arguments, dict):
-        raise InputError(f"{path} is damaged: it holds no arguments.")
-    return arguments
 
 
 def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
@@ -40,6 +26,8 @@ def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
     if theirs != name:
         return f"{name}, starting afresh: {source} was trained by {theirs}"
     file = checkpoints[-1] / OPTIMIZER_FILE
+    if damage := find_damage(checkpoints[-1], only=OPTIMIZER_FILE):
+        return f"{name}, starting afresh: {checkpoints[-1]} is damaged ({damage})"
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
         misfit = _misfit(saved, optimizer)

@@ -60,6 +60,19 @@ def test_moved_files_join_and_replace_those_that_are_there(tmp_path):
     assert not names(source)
 
 
+def test_many_that_write_one_file_at_once_leave_it_as_one_of_them_wrote_it(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom recipes import atomic\n"
+        "for _ in range(50): atomic.write_text(Path(sys.argv[1]), sys.argv[2] * 50_000)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "file")]
+    crowd = [subprocess.Popen([*command, letter], stderr=subprocess.PIPE, text=True) for letter in "abc"]
+    assert [(process.communicate(timeout=100)[1], process.returncode) for process in crowd] == [("", 0)] * 3
+    text = (tmp_path / "file").read_text()
+    assert text == text[0] * 50_000
+    assert names(tmp_path) == {"file"}
+
+
 # Exceptions
 
 
@@ -82,6 +95,7 @@ def test_text_that_cannot_be_encoded_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         atomic.write_text(path, "half \ud800")
     assert path.read_text() == OLD
+    assert names(tmp_path) == {"file"}
 
 
 # SIGKILL. A script repeats one operation in children of its own, the n-th of which kills itself at the n-th of all

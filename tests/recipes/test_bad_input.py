@@ -208,7 +208,7 @@ def test_another_number_of_loader_workers_than_the_checkpoint_was_saved_with(min
     assert run(flags(mine)).code == 0
     (mine["output_dir"] / "config.json").unlink()  # not finished after all
     line = complaint(mine | {"num_workers": 2})
-    assert "resume with num_workers 0" in line
+    assert "num_workers 0 there, 2 now" in line
 
 
 @pytest.mark.slow

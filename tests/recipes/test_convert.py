@@ -376,7 +376,7 @@ def test_missing_and_truncated_weights_are_refused(convert, ours, tmp_path):
     refused(convert, source, tmp_path, "are not those of its config.json: model.layers.0.mlp.fc1.weight is missing")
     whole = (ours / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    refused(convert, source, tmp_path, "cannot be loaded: ")
+    refused(convert, source, tmp_path, "is damaged: model.safetensors is not whole")
     (source / "model.safetensors").unlink()
     refused(convert, source, tmp_path, "cannot be loaded: ")
 

@@ -96,6 +96,21 @@ def test_the_preset_follows_the_hardware(monkeypatch, gpus, preset):
     assert speedrun.launcher("cpu") == [sys.executable]
 
 
+@pytest.mark.parametrize(("gpus", "processes"), [(0, 1), (1, 1), (4, 4)])
+def test_each_launched_process_gets_its_share_of_the_cores(monkeypatch, capfd, gpus, processes):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert speedrun.num_processes("d12") == processes and speedrun.num_processes("cpu") == 1
+    show = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'], 'threads')"]
+    monkeypatch.setattr(speedrun, "launcher", lambda preset: show)  # which passes over what it would launch
+    speedrun.run_module("a module", ["evals.chat"], "d12", writes=None)
+    assert f"\n{12 // processes} threads\n" in capfd.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    speedrun.run_module("a module", ["evals.chat"], "d12", writes=None)
+    assert "\n5 threads\n" in capfd.readouterr().out
+
+
 STAGE = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda number, frame: (print("saved"), sys.exit(0)))

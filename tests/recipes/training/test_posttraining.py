@@ -1,6 +1,6 @@
 """What SFT and GRPO share, and the loss of SFT: equal to TRL's, and to one by hand."""
 
-from pathlib import Path
+from dataclasses import fields
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from recipes.data.conversations import open_conversations
 from recipes.errors import InputError
 from recipes.grpo import GRPOArguments
 from recipes.sft import AssistantTrainer, SFTArguments
-from recipes.training.posttraining import INSTEAD, load_chat_model, newest_checkpoint, reject_idle_flags
+from recipes.training.posttraining import INSTEAD, load_chat_model, reject_idle_flags
+from recipes.training.trainer_run import FREE_TO_CHANGE
 from tokenizer.chat import encode_conversation
 
 ROWS = 24
@@ -86,7 +87,7 @@ def test_another_loss_of_trls_is_trls(trainer, other):
         assert mine < plain * 0.5
 
 
-# Models, flags and checkpoints
+# Models and flags
 
 
 def test_short_rows_on_a_cpu_use_plain_attention_unless_told_otherwise(student, fresh_accelerate):
@@ -106,29 +107,10 @@ def test_a_flag_that_would_change_nothing_is_refused_with_what_to_use_instead(na
         reject_idle_flags(args, model_args)
 
 
-def checkpoint(directory: Path, step: int, state: str = '{"global_step": 1}') -> str:
-    path = directory / f"checkpoint-{step}"
-    path.mkdir()
-    (path / "trainer_state.json").write_text(state)
-    return str(path)
-
-
-def test_the_newest_whole_checkpoint_is_by_number_not_by_letter(tmp_path):
-    assert newest_checkpoint(tmp_path, "auto") is None
-    first, second = (checkpoint(tmp_path, step) for step in (9, 10))
-    checkpoint(tmp_path, 11, state='{"glo')  # killed while writing
-    (tmp_path / "checkpoint-12").mkdir()
-    assert newest_checkpoint(tmp_path, "auto") == second
-    assert newest_checkpoint(tmp_path, first) == first
-    with pytest.raises(InputError, match="is not a checkpoint of this stage"):
-        newest_checkpoint(tmp_path, str(tmp_path / "checkpoint-11"))
-
-
-def test_beginning_afresh_among_checkpoints_is_refused(tmp_path):
-    assert newest_checkpoint(tmp_path, "none") is None
-    checkpoint(tmp_path, 5)
-    with pytest.raises(InputError, match="holds checkpoints: choose another output_dir, or --resume auto"):
-        newest_checkpoint(tmp_path, "none")
+def test_checkpoints_without_what_resuming_needs_are_refused(tmp_path):
+    args = GRPOArguments(output_dir=str(tmp_path), use_cpu=True, save_only_model=True)
+    with pytest.raises(InputError, match="save_only_model leaves optimizer and random state out of the checkpoints"):
+        reject_idle_flags(args, ModelConfig())
 
 
 def test_a_source_that_is_no_causal_lm_is_refused(tokenizer, tmp_path):
@@ -144,3 +126,8 @@ def test_a_source_that_is_no_causal_lm_is_refused(tokenizer, tmp_path):
         load_chat_model(str(tmp_path / "bert"), ModelConfig(), 96)
     with pytest.raises(InputError, match=r"t5 is an encoder-decoder \(t5\): take a causal LM"):
         load_chat_model(str(tmp_path / "t5"), ModelConfig(), 96)
+
+
+def test_every_argument_that_is_free_to_change_exists():
+    known = {each.name for each in [*fields(SFTArguments), *fields(GRPOArguments), *fields(ModelConfig)]}
+    assert known >= FREE_TO_CHANGE

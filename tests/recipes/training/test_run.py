@@ -1,15 +1,12 @@
-"""A run joins its directory, its trackers and its precision, or says in one line why it cannot."""
-
-import json
+"""A run joins its trackers and its precision, and is compiled where that pays."""
 
 import pytest
 import torch
-from accelerate import PartialState
 
 from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
 from recipes.training.run import (
-    claim_output_dir,
+    compiler_warning,
     compute_dtype,
     has_compiler,
     start_accelerator,
@@ -17,60 +14,11 @@ from recipes.training.run import (
 )
 from tests.recipes.training.test_plan import plan_of
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def state(fresh_accelerate):
-    return PartialState(cpu=True)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def arguments(directory, **changes):
     return PretrainArguments(**{"depth": 2, "output_dir": str(directory / "a" / "run"), **changes})
-
-
-def claim(directory, state, total_batch_size=64, **changes):
-    """As by a run whose plan came to `total_batch_size`, given or not."""
-    plan = plan_of(max_seq_len=16, device_batch_size=1, total_batch_size=total_batch_size, num_iterations=2)
-    return claim_output_dir(arguments(directory, **changes), plan, state)
-
-
-def test_a_directory_is_claimed_once_and_again_by_the_same_arguments(tmp_path, state):
-    first = claim(tmp_path, state)
-    assert first.is_dir() and [path.name for path in first.iterdir()] == ["arguments.json"]
-    assert json.loads((first / "arguments.json").read_text())["depth"] == 2
-    assert claim(tmp_path, state) == first
-
-
-def test_all_that_differs_is_named(tmp_path, state):
-    directory = claim(tmp_path, state)
-    (directory / "metrics.jsonl").write_text('{"step": 1}\n')
-    before = (directory / "arguments.json").read_text()
-    with pytest.raises(InputError) as error:
-        claim(tmp_path, state, depth=3, seed=7, text_column="body")
-    message = str(error.value)
-    assert "\n" not in message and str(directory) in message
-    for difference in ("depth 2 there, 3 now", "seed 0 there, 7 now", "text_column None there, 'body' now"):
-        assert difference in message
-    assert message.count(" there, ") == 3
-    assert (directory / "arguments.json").read_text() == before
-
-
-def test_what_changes_no_weight_may_change(tmp_path, state):
-    claim(tmp_path, state)
-    claim(tmp_path, state, log_every=5, save_every=3, device_batch_size=1, resume="none", run="x", eval_every=9)
-
-
-def test_a_batch_that_follows_from_the_machine_is_part_of_the_claim(tmp_path, state):
-    (claim(tmp_path, state) / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(InputError, match=r"total_batch_size 64 there, 128 now"):
-        claim(tmp_path, state, total_batch_size=128)
-
-
-def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path, state):
-    (tmp_path / "a").write_text("a file")
-    with pytest.raises(InputError, match=r"^cannot write to output_dir .*a/run: "):
-        claim(tmp_path, state)
 
 
 # Precision and compilation
@@ -81,25 +29,49 @@ def test_matrix_products_run_in_the_precision_chosen():
     assert {precision: compute_dtype(precision) for precision in dtypes} == dtypes
 
 
-def test_compilation_is_what_was_asked_for():
-    plan = plan_of(num_iterations=1)
-    for told, expected in (("true", True), (True, True), ("false", False), (False, False)):
-        assert worth_compiling(PretrainArguments(compile=told), plan, CPU) is expected
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not has_compiler()
+
+
+SHORT, LONG = ({"depth": 4, "num_iterations": steps} for steps in (1, 100_000))
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no compiler on this machine")
-def test_compilation_by_itself_is_for_runs_that_repay_it():
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_compilation_is_what_was_asked_for_or_for_runs_that_repay_it(device):
+    short, long = plan_of(**SHORT), plan_of(**LONG)
+    for told, expected in (("true", True), (True, True), ("false", False), (False, False)):
+        assert worth_compiling(PretrainArguments(compile=told), short, device) is expected
     auto = PretrainArguments(compile="auto")
-    short, long = plan_of(depth=4, num_iterations=1), plan_of(depth=4, num_iterations=100_000)
-    for device in (CPU, torch.device("cuda")):
-        assert not worth_compiling(auto, short, device)
-        assert worth_compiling(auto, long, device)
+    assert not worth_compiling(auto, short, device)
+    assert worth_compiling(auto, long, device)
+    assert compiler_warning(auto, long, device) is None
 
 
-def test_without_a_compiler_nothing_is_compiled_by_itself(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not has_compiler()
-    assert not worth_compiling(PretrainArguments(compile="auto"), plan_of(depth=4, num_iterations=100_000), CPU)
+@pytest.mark.parametrize(
+    ("device", "length", "told", "warned"),
+    [
+        (CUDA, LONG, "auto", True),
+        (CUDA, SHORT, "auto", False),
+        (CUDA, LONG, "false", False),
+        (CPU, LONG, "auto", False),
+    ],
+)
+def test_without_a_compiler_nothing_is_compiled_and_a_gpu_at_half_its_speed_is_told(
+    no_compiler, device, length, told, warned
+):
+    args, plan = PretrainArguments(compile=told), plan_of(**length)
+    assert not worth_compiling(args, plan, device)
+    warning = compiler_warning(args, plan, device)
+    assert (warning is not None and "g++" in warning and "twice the time" in warning) == warned
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_compilation_that_was_asked_for_and_cannot_be_is_refused(no_compiler, device):
+    with pytest.raises(InputError, match=r"--compile true: no C\+\+ compiler .* Install them, or leave --compile out"):
+        worth_compiling(PretrainArguments(compile="true"), plan_of(**SHORT), device)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])

@@ -1,0 +1,144 @@
+"""Fingerprints of what a run reads: files by size and hash, whatever their path, and rows that have no file here."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import try_to_load_from_cache
+
+from recipes.data.conversations import MIXTURE, conversation_files
+from recipes.data.corpora import Corpus
+from recipes.data.files import find_files
+from recipes.data.mixtures import read_mixture
+
+Fingerprint = dict[str, dict[str, Any]]  # of each file, in the order in which they are read: size and hash
+
+HASHED_WHOLE = 2**25  # bytes; of a larger file, only EDGE bytes at either end are hashed
+EDGE = 2**20
+ROWS, DOCUMENTS = " rows", " documents"  # of a split, as the names of files end
+SAMPLE = 1000  # rows or documents at either end
+# What of a model's directory decides what is trained from it.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
+MODEL_FILES = ("config.json", "*.safetensors", "pytorch_model*.bin", *TOKENIZER_FILES)
+
+
+def fingerprint(files: Iterable[str | Path]) -> Fingerprint:
+    """Size and hash of each file, by its path below the directory that all of them lie in."""
+    paths = [Path(file).expanduser().absolute() for file in files]
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return {path.relative_to(root).as_posix(): _fingerprint_file(path) for path in paths}
+
+
+def _fingerprint_file(path: Path) -> dict[str, Any]:
+    """Its size, and a hash of its bytes: of all of them, or of head and tail where there are many."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= HASHED_WHOLE:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(EDGE))
+            file.seek(-EDGE, os.SEEK_END)
+            digest.update(file.read())
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def fingerprint_model(name: str, patterns: Sequence[str] = MODEL_FILES) -> Fingerprint:
+    """Of a model's directory, or of the snapshot in the cache of a Hub id; or of a config file alone."""
+    if Path(name).is_file():
+        return fingerprint([name])
+    directory = Path(name) if Path(name).is_dir() else _snapshot(name)
+    if directory is None:
+        return {}
+    return fingerprint(sorted(path for pattern in patterns for path in directory.glob(pattern)))
+
+
+def _snapshot(name: str) -> Path | None:
+    """Where the cache holds the files of a Hub id, as they were just loaded."""
+    found = (try_to_load_from_cache(name, file) for file in ("config.json", "tokenizer_config.json"))
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
+def fingerprint_tokenizer(name: str) -> Fingerprint:
+    """Of a tokenizer's directory or Hub id."""
+    return fingerprint_model(name, TOKENIZER_FILES)
+
+
+def fingerprint_corpus(corpus: Corpus) -> Fingerprint:
+    """Of its files; without any, of the primer's documents, or of the first ones that the Hub streams."""
+    if corpus.files:
+        return fingerprint(corpus.files.used)
+    count = None if corpus.name == "primer" else SAMPLE
+    streams = {"train": corpus.train, "validation": corpus.validation}
+    return {
+        f"{split}{DOCUMENTS}": _fingerprint_rows([row["text"] for row in islice(stream, count)])
+        for split, stream in streams.items()
+    }
+
+
+def fingerprint_conversations(spec: str, **splits: datasets.Dataset) -> Fingerprint:
+    """Of the files that `spec` of conversations or problems names, and of the rows of each split that came of it."""
+    rows = {f"{split}{ROWS}": _fingerprint_dataset(dataset) for split, dataset in splits.items()}
+    return _fingerprint_spec(spec) | rows
+
+
+def _fingerprint_spec(spec: str) -> Fingerprint:
+    """Of a user's files, and of the entries of a mixture; nothing of what has no file here."""
+    if spec.lower().endswith(MIXTURE):
+        parts = read_mixture(spec)
+        # Where the files lie does not matter.
+        entries = [
+            replace(part, path=None, source="" if conversation_files(part.source) else part.source) for part in parts
+        ]
+        files = [(number, _fingerprint_spec(part.spec)) for number, part in enumerate(parts, 1)]
+        within = {f"entry {number}: {name}": each for number, found in files for name, each in found.items()}
+        return {Path(spec).name: _fingerprint_rows(list(map(asdict, entries))), **within}
+    if files := conversation_files(spec):
+        return fingerprint(files.used)
+    path = Path(spec.partition(":")[2]).expanduser()  # of a source's local files
+    return fingerprint(find_files(str(path))) if path.name and path.exists() else {}
+
+
+def _fingerprint_dataset(dataset: datasets.Dataset) -> dict[str, Any]:
+    """Of its number of rows, and the first and last of them: drawn at random, as what is trained on is shuffled."""
+    count = len(dataset)
+    ends = [*range(min(SAMPLE, count)), *range(max(SAMPLE, count - SAMPLE), count)]
+    return {**_fingerprint_rows(dataset.select(ends).to_list()), "count": count}
+
+
+def _fingerprint_rows(rows: list[Any]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return {"count": len(rows), "sha256": digest.hexdigest()}
+
+
+def differences(there: Fingerprint, now: Fingerprint) -> list[str]:
+    """What has changed from `there` to `now`, file by file; nothing where only names or places have.
+
+    Of rows only where all files are the same: they follow from them.
+    """
+    if list(there.values()) == list(now.values()):
+        return []
+    changes = {}
+    for name in dict.fromkeys([*there, *now]):
+        if there.get(name) != now.get(name):
+            changes[name] = _change(there.get(name), now.get(name))
+    files = [name for name in changes if not name.endswith(ROWS)]
+    return [f"{name}: {changes[name]}" for name in files or changes] or ["its files come in another order"]
+
+
+def _change(there: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
+    """How one file differs: by being there, by its size, or by its bytes."""
+    if there is None or now is None:
+        return "new" if there is None else "missing"
+    for unit in ("size", "count"):
+        if there.get(unit) != now.get(unit):
+            return f"{unit} {there.get(unit, 0):,} -> {now.get(unit, 0):,}"
+    return "other content"

@@ -1,0 +1,176 @@
+"""A stage's output directory: one run holds it, and it belongs to one configuration and the data that were read."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from recipes import atomic
+from recipes.errors import InputError, SaidByMain, writing
+from recipes.outputs import hold
+from recipes.training.checkpoint_files import OURS, check_whole, discard_partial, find_checkpoint, whole_checkpoints
+from recipes.training.export import is_finished
+from recipes.training.fingerprint import Fingerprint, differences
+from recipes.training.tracking import read_metrics
+
+ARGUMENTS_FILE = "arguments.json"
+INPUTS_FILE = "inputs.json"
+MOST_LISTED = 8  # differences in a message
+
+T = TypeVar("T")
+
+
+def agree(decide: Callable[[], T], state: PartialState) -> T:
+    """What the main process decides, for all: on a network file system each might see something else.
+
+    Its `InputError` ends them all.
+    """
+    decision, complaint = None, None
+    if state.is_main_process:
+        try:
+            decision = decide()
+        except InputError as error:
+            complaint = str(error)
+    decision, complaint = broadcast_object_list([decision, complaint])
+    if complaint is not None:
+        raise InputError(complaint) if state.is_main_process else SaidByMain(complaint)
+    return decision
+
+
+@contextmanager
+def held(output_dir: str | Path, state: PartialState) -> Iterator[None]:
+    """Make sure of `output_dir` and keep other runs out of it until the block ends; a finished one is left alone."""
+    output_dir = Path(output_dir)
+    with ExitStack() as stack:
+
+        def take() -> None:
+            if not is_finished(output_dir):
+                stack.enter_context(hold(output_dir))
+                discard_partial(output_dir)
+
+        agree(take, state)
+        yield
+
+
+def claim_output_dir(
+    output_dir: Path, arguments: Mapping[str, Any], free_to_change: Set[str], inputs: Set[str], state: PartialState
+) -> bool:
+    """Make `output_dir` this run's, or make sure that the run it belongs to had the same `arguments`.
+
+    Those in `free_to_change` may differ, and those that name `inputs`: `claim_inputs` compares what they name. A run
+    that never made a step has no claim to the directory. Returns whether the run is finished already.
+    Raises `InputError` naming every argument that differs.
+    """
+    mine = {name: value for name, value in arguments.items() if name not in free_to_change}
+
+    def claim() -> bool:
+        finished, file = is_finished(output_dir), output_dir / ARGUMENTS_FILE
+        if _has_begun(output_dir) and file.exists():
+            _refuse_changed_arguments(output_dir, mine, mine.keys() - inputs)
+        elif not finished:
+            _record(file, mine)
+        return finished
+
+    return agree(claim, state)
+
+
+def claim_inputs(
+    output_dir: Path,
+    arguments: Mapping[str, Any],
+    fingerprints: Callable[[], Mapping[str, Fingerprint]],
+    state: PartialState,
+) -> None:
+    """Make sure that a run goes on with the data it began with. Raises `InputError` naming all that differs.
+
+    Without a checkpoint it begins anew, as after a damaged row was mended. Of a run from before there were
+    fingerprints, the arguments that name the data are compared.
+    """
+
+    def claim() -> None:
+        mine, file, goes_on = fingerprints(), output_dir / INPUTS_FILE, bool(whole_checkpoints(output_dir))
+        if goes_on and not file.exists():
+            _refuse_changed_arguments(output_dir, arguments, mine.keys())
+        if not (goes_on and file.exists()):
+            _record(file, mine)
+            return
+        theirs, named = _read(file), read_arguments(output_dir)
+        changed = []
+        for name in dict.fromkeys([*theirs, *mine]):
+            lines = differences(theirs.get(name, {}), mine.get(name, {}))
+            if lines and name in named and named[name] != arguments.get(name):
+                lines = [f"{named[name]!r} there, {arguments.get(name)!r} now", *lines]
+            changed += [f"--{name} {line}" for line in lines]
+        if changed:
+            raise InputError(
+                f"output_dir {output_dir} belongs to a run that began with other data ({_listed(changed)}): "
+                "put back what it began with, or choose another output_dir (which may go on from a checkpoint of this "
+                "one, by --resume)."
+            )
+
+    agree(claim, state)
+
+
+def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: str = OURS) -> Path | None:
+    """The checkpoint to go on from, if any (see `find_checkpoint`). Raises `InputError` if it is damaged."""
+
+    def choose() -> Path | None:
+        checkpoint = find_checkpoint(output_dir, resume, kind)
+        if checkpoint is not None:
+            check_whole(checkpoint)
+        return checkpoint
+
+    return agree(choose, state)
+
+
+def read_arguments(run: str | Path) -> dict[str, Any]:
+    """Arguments of the run in a directory; none if it is not a run's. Raises `InputError` if they are damaged."""
+    path = Path(run) / ARGUMENTS_FILE
+    return _read(path) if path.exists() else {}
+
+
+def _has_begun(output_dir: Path) -> bool:
+    """Whether a run has made a step here."""
+    return bool(read_metrics(output_dir / "metrics.jsonl") or whole_checkpoints(output_dir))
+
+
+def _refuse_changed_arguments(output_dir: Path, mine: Mapping[str, Any], names: Set[str]) -> None:
+    """Raise `InputError` if one of the arguments called `names` was another when the run began."""
+    mine, theirs = _as_json(mine), read_arguments(output_dir)
+    known = [name for name in mine if name in names and name in theirs]
+    changed = [f"{name} {theirs[name]!r} there, {mine[name]!r} now" for name in known if theirs[name] != mine[name]]
+    if changed:
+        raise InputError(
+            f"output_dir {output_dir} belongs to a run of another configuration ({_listed(changed)}): "
+            "choose another output_dir, or the same configuration. Only what concerns logging, evaluating, saving, "
+            "publishing and the machine may change."
+        )
+
+
+def _listed(changed: list[str]) -> str:
+    more = [f"and {len(changed) - MOST_LISTED:,} more"] if len(changed) > MOST_LISTED else []
+    return "; ".join(changed[:MOST_LISTED] + more)
+
+
+def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read back."""
+    return json.loads(json.dumps(dict(content), default=str))
+
+
+def _record(path: Path, content: Mapping[str, Any]) -> None:
+    with writing(path):
+        atomic.write_text(path, json.dumps(_as_json(content), indent=2) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a file. Raises `InputError` if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): put it back, or remove it.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (it holds no JSON object): put it back, or remove it.")
+    return content

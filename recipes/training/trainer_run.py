@@ -1,0 +1,152 @@
+"""A run of TRL's trainers as a run of our loop: stopped by signals, resumed from whole checkpoints of its own kind."""
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import ModelConfig
+
+from recipes.errors import InputError, writing
+from recipes.training.checkpoint_files import (
+    check_room,
+    describe_newest,
+    set_aside_after,
+    unfinished_checkpoints,
+    whole_checkpoints,
+    write_manifest,
+)
+from recipes.training.export import has_finite_weights
+from recipes.training.loop import StopSignal
+
+# What may change between a run and its continuation: none of it changes what is trained on what. Precision, kernels
+# and what recomputes activations do change the last bits.
+FREE_TO_CHANGE = {
+    # where it goes, and what is logged
+    "output_dir", "resume", "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
+    "logging_nan_inf_filter", "log_level", "log_level_replica", "disable_tqdm", "report_to", "run_name", "project",
+    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "skip_memory_metrics", "debug",
+    "log_completions", "log_multimodal", "num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo",
+    # evaluating
+    "do_train", "do_eval", "do_predict", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_rows",
+    "eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps", "per_device_eval_batch_size",
+    "prediction_loss_only", "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval",
+    "load_best_model_at_end", "early_stopping", "early_stopping_patience",
+    "pass_every", "pass_problems", "pass_samples", "pass_batch_size",
+    # saving and publishing
+    "save_strategy", "save_steps", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint",
+    "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision",
+    # the machine
+    "use_cpu", "local_rank", "bf16", "fp16", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode",
+    "attn_implementation", "gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_checkpointing",
+    "activation_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "dataset_num_proc",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataloader_multiprocessing_context", "dataloader_in_order", "ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb",
+    "ddp_find_unused_parameters", "ddp_broadcast_buffers", "ddp_static_graph", "vllm_server_base_url",
+    "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port", "vllm_enable_sleep_mode",
+    "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size",
+}  # fmt: skip
+
+
+def trainer_settings(args: TrainingArguments, model_args: ModelConfig, recipe: str) -> dict[str, Any]:
+    """What a run is known by: its arguments, and who trains."""
+    who = {"recipe": recipe, "num_processes": PartialState().num_processes}
+    return args.to_dict() | asdict(model_args) | who
+
+
+class StopCallback(TrainerCallback):
+    """Saves a checkpoint and ends training after the step in which a signal came to any process."""
+
+    def __init__(self, trainer: Trainer, stop: StopSignal) -> None:
+        self.trainer, self.stop, self.stopped = trainer, stop, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look whether one came; the last step needs no stopping."""
+        received = torch.tensor(float(self.stop.received), device=args.device)
+        if self.trainer.accelerator.reduce(received).item() and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+class FiniteCallback(TrainerCallback):
+    """Ends a training whose weights are not finite, before a checkpoint of them pushes a good one out."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs: Any,
+    ) -> None:
+        """Raise `InputError`, naming the last checkpoint, if a weight is not finite."""
+        if has_finite_weights(model):
+            return
+        good = whole_checkpoints(Path(args.output_dir).parent)
+        where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
+        raise InputError(
+            f"the weights are not finite, or too large to compute with, after step {state.global_step}; {where}. "
+            "Lower the learning rates (--init_lr_frac, in another output_dir; --resume takes a checkpoint's path)."
+        )
+
+
+class CheckpointCallback(TrainerCallback):
+    """Gives every checkpoint its manifest; resumed from an older one, sets newer ones aside."""
+
+    def __init__(self, trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> None:
+        self.trainer, self.checkpoint, self.output_dir = trainer, checkpoint, output_dir
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Find the best checkpoint so far where it is now: its path is that of when it was written."""
+        if self.checkpoint is None:
+            return
+        if state.best_global_step is not None:
+            here = Path(args.output_dir, f"checkpoint-{state.best_global_step}")
+            if here.is_dir():
+                state.best_model_checkpoint = str(here)
+            elif state.best_model_checkpoint is None:
+                self.trainer.accelerator.print(f"note: {here.name}, the best so far, is gone: a later one will count")
+        if state.is_world_process_zero:
+            set_aside_after(self.checkpoint, state.global_step, self.output_dir)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """When all processes have written their part, write down what all files are."""
+        self.trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            write_manifest(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+
+def train(trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> bool:
+    """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved.
+
+    Raises `InputError` when the disk is full or fails; what was saved before stays as it is.
+    """
+    if checkpoint is None:
+        check_room(output_dir, trainer.accelerator.unwrap_model(trainer.model))
+    # It would say that the best checkpoint does not exist, where only its directory has moved.
+    logging.getLogger("transformers.trainer").addFilter(lambda log: "in the resumed state" not in log.getMessage())
+    trainer.add_callback(CheckpointCallback(trainer, checkpoint, output_dir))
+    left_before = unfinished_checkpoints(output_dir)
+    with StopSignal() as signal:
+        callback = StopCallback(trainer, signal)
+        trainer.add_callback(callback)
+        trainer.add_callback(FiniteCallback())
+        try:
+            with writing(f"to {output_dir}", lambda: describe_newest(output_dir)):
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except InputError:
+            if trainer.is_world_process_zero():  # half a checkpoint only takes room
+                for path in unfinished_checkpoints(output_dir) - left_before:
+                    shutil.rmtree(path, ignore_errors=True)
+            raise
+    if callback.stopped:
+        path = whole_checkpoints(output_dir)[-1]
+        trainer.accelerator.print(f"stopped by a signal; {path} is saved, the same command goes on from it")
+    return not callback.stopped

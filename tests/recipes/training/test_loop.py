@@ -1,0 +1,86 @@
+"""Two processes of a loop: what they hold in memory, and how long they wait for each other."""
+
+import json
+import os
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes.training import setup
+from tests.recipes.processes import flags, run
+
+
+def measure_gradients(directory: Path) -> None:
+    """In a training process: note in each last micro-batch how many bytes its gradients hold, and of which size."""
+
+    class Measuring(setup.Trainer):
+        def _update(self, *args):
+            gradients = [parameter.grad for parameter in self.model.parameters()]
+            storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in gradients}
+            noted.append({"held": sum(storages.values()), "needed": sum(each.nbytes for each in gradients)})
+            norm = super()._update(*args)
+            noted[-1]["kept"] = all(parameter.grad is not None for parameter in self.model.parameters())
+            return norm
+
+        def _loss(self, rows, num_tokens):
+            parameters = list(self.model.parameters())
+            gradients = {each.grad.untyped_storage().data_ptr() for each in parameters if each.grad is not None}
+            storages.append(len(gradients))
+            return super()._loss(rows, num_tokens)
+
+        def train(self, checkpoint):
+            super().train(checkpoint)
+            rank = os.environ.get("RANK", "0")
+            (directory / f"{rank}.json").write_text(json.dumps({"steps": noted, "storages": storages}))
+
+    noted, storages = [], []
+    setup.Trainer = Measuring
+
+
+def measured(tiny, tmp_path, processes: int) -> dict:
+    """Of the first process of a run of 4 steps, each of several micro-batches."""
+    few = {"num_iterations": 4, "eval_every": -1, "save_every": 0, "mixed_precision": "no", "device_batch_size": 1}
+    argv = flags(tiny | few | {"output_dir": tmp_path / "run"})
+    end = run(argv, processes, before=partial(measure_gradients, tmp_path))
+    assert end.code == 0, end.stderr
+    return json.loads((tmp_path / "0.json").read_text())
+
+
+def test_under_ddp_gradients_stay_in_its_buckets_and_are_held_once(tiny, tmp_path):
+    found = measured(tiny, tmp_path, processes=2)
+    number_of_buckets = found["storages"][-1]
+    assert number_of_buckets <= 2 < 8, "fewer storages than parameters: views of buckets"
+    # Two micro-batches a step, and buckets as they stay from the third step on: also in the first micro-batch, whose
+    # gradients do not travel, nothing is allocated anew.
+    assert found["storages"][4:] == [number_of_buckets] * 4
+    for step in found["steps"][2:]:
+        assert step["kept"] and step["held"] == step["needed"]
+
+
+def test_one_process_lets_go_of_its_gradients(tiny, tmp_path):
+    found = measured(tiny, tmp_path, processes=1)
+    assert not any(step["kept"] for step in found["steps"])
+
+
+def note_timeout(file: Path) -> None:
+    """In a training process: write down the timeout of the group that it joins."""
+    join = torch.distributed.init_process_group
+
+    def joining(*args, **kwargs):
+        join(*args, **kwargs)
+        # Private, as torch has no public way to ask.
+        backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+        file.write_text(str(backend.options._timeout.total_seconds()))
+
+    torch.distributed.init_process_group = joining
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_processes_wait_two_hours_for_the_one_that_reads_the_data(tiny, tmp_path, stage):
+    # The mistake ends them as soon as they have joined.
+    arguments = tiny | {"total_batch_size": 100} if stage == "pretrain" else {"source": "./nowhere"}
+    run(flags(arguments | {"output_dir": tmp_path / "run"}), 2, partial(note_timeout, tmp_path / "timeout"), stage)
+    assert timedelta(seconds=float((tmp_path / "timeout").read_text())) == timedelta(hours=2)
