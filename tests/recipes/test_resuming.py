@@ -10,7 +10,6 @@ import torch
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.training.checkpoint_files import whole_checkpoints
-from recipes.training.tracking import read_metrics
 from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tokenizer.train import train_tokenizer
@@ -191,7 +190,7 @@ def test_a_row_mended_before_the_first_checkpoint_needs_no_other_directory(place
     large = {"total_batch_size": 2048, "device_batch_size": 64, "packing": "concatenated", "num_iterations": 20}
     given = arguments("pretrain", place) | large | {"output_dir": place / "run", "save_every": 0}
     assert "line 141: not valid JSON" in complaint("pretrain", given)
-    assert read_metrics(place / "run" / "metrics.jsonl"), "it had begun"
+    assert (place / "run" / "inputs.json").exists(), "it had noted what it reads"
     path.write_text(whole)
     end = run(flags(given))
     assert end.code == 0, end.stderr
