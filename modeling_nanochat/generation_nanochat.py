@@ -46,7 +46,7 @@ class Decoding:
         return room.append(layer, key, value)
 
     def linear(self, x: torch.Tensor, matrix: nn.Module) -> torch.Tensor:
-        """`matrix(x)` for x (B, 1, D): by the weight alone where `matrix` is nothing else.
+        """`matrix(x)` of one token a row, x (B, D): by the weight alone where `matrix` is nothing else.
 
         A product of several rows in fp32 on a CPU is faster by a copy of the weight laid out for oneDNN; a plain one
         lays it out every time. As torch.compile does it, by operators of torch that are not public.
@@ -59,7 +59,7 @@ class Decoding:
             or type(matrix).forward is not nn.Linear.forward
             or not is_bare(matrix)
         ):
-            return matrix(x)  # adapted, quantized, parametrized, hooked
+            return matrix(x[:, None])[:, 0]  # adapted, quantized, parametrized, hooked: it is used to (B, T, D)
         if x.size(0) == 1:  # reads each weight once either way
             return F.linear(x, weight)
         known, version, packed = self.packed.get(matrix, (None, None, None))
@@ -149,7 +149,7 @@ class NanochatGPTGenerationMixin(GenerationMixin):
             and not is_first_iteration
             and type(past_key_values) is DynamicCache
             and kwargs.keys() <= SINGLE_TOKEN_OPTIONS
-            and input_ids.device == self.device
+            and input_ids.device == self.lm_head.weight.device
         ):
             inputs = {"input_ids": input_ids[:, -1:], "past_key_values": past_key_values, **kwargs}
             if inputs.get("position_ids") is not None:

@@ -265,6 +265,15 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))
 
+    def is_bare(self) -> bool:
+        """Whether nothing was put around the block or its parts; their matrices may be anything."""
+        parts = self._modules  # quicker than by attributes
+        return (
+            is_bare(self, NanochatGPTDecoderLayer)
+            and is_bare(parts["self_attn"], NanochatGPTAttention)
+            and is_bare(parts["mlp"], NanochatGPTMLP)
+        )
+
 
 class NanochatGPTPreTrainedModel(PreTrainedModel):
     """What transformers needs to know of the architecture, and the initialization."""
@@ -378,10 +387,10 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         """`forward` of a single token a row (B, 1) where `can_decode`: the same products, with little around them.
 
         A matrix that is more than its weight (adapted, quantized, hooked) is called as everywhere. Returns hidden
-        states (B, 1, D).
+        states (B, D).
         """
         B, eps = len(input_ids), self.config.rms_norm_eps
-        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
+        hidden_states = rms_norm(self.embed_tokens(input_ids)[:, 0], eps)  # (B, D)
         if position_ids is None:
             position_ids = input_ids.new_full((1, 1), past_key_values.get_seq_length())
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
@@ -402,7 +411,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             # The query heads that share a key head stand where several tokens would.
             query = heads[:, :H].view(B, K, -1, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
-            hidden_states = hidden_states + linear(mixed.reshape(B, 1, -1), attention.o_proj)
+            hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
             activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
             hidden_states = hidden_states + linear(activated, mlp.fc2)
         return rms_norm(hidden_states, eps)
@@ -454,7 +463,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         if decoding is not None and inputs_embeds is None and not asked_for_more and self.can_decode(*inputs):
             hidden_states = self.model.decode(decoding, *inputs)
             logits = soft_cap(decoding.linear(hidden_states, self.lm_head), self.config.final_logit_softcapping)
-            return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+            return CausalLMOutputWithPast(logits=logits[:, None], past_key_values=past_key_values)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -509,12 +518,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             and not config.output_hidden_states
             and not (self.training and (config.attention_dropout or model.gradient_checkpointing))
             and is_bare(model, NanochatGPTModel)
-            and all(
-                is_bare(layer, NanochatGPTDecoderLayer)
-                and is_bare(layer.self_attn, NanochatGPTAttention)
-                and is_bare(layer.mlp, NanochatGPTMLP)
-                for layer in model.layers
-            )
+            and all(map(NanochatGPTDecoderLayer.is_bare, model.layers))
         )
 
     def loss_without_logits(

@@ -451,7 +451,7 @@ def test_a_token_is_written_in_place_while_there_is_room():
 
 
 def test_torch_still_has_the_operators_that_pack_weights():
-    matrix, x = nn.Linear(5, 7, bias=False), torch.randn(3, 1, 5)
+    matrix, x = nn.Linear(5, 7, bias=False), torch.randn(3, 5)
     with torch.no_grad():
         decoding = Decoding()
         torch.testing.assert_close(decoding.linear(x, matrix), matrix(x))
