@@ -21,6 +21,7 @@ from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
 from recipes.training.charts import draw_loss
 from recipes.training.export import is_finished
+from recipes.training.models import reason
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
@@ -138,7 +139,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         )
     except ValueError as error:
         if "generation" not in str(error):
-            raise
+            raise InputError(f"TRL refuses these flags: {reason(error)}") from error
         raise InputError(
             f"the chat template of {source} does not mark what the assistant writes ({{% generation %}}): mark it, or "
             "train on every token by --assistant_only_loss false."

@@ -120,7 +120,7 @@ def test_help_says_what_there_is(program, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"matrix_lr": float("nan")}, "matrix_lr must be at least 0, not nan."),
+        ({"matrix_lr": float("nan")}, "matrix_lr must be at least 0 and at most 1,000, not nan."),
         ({"depth": 1.5}, "depth must be a whole number, not 1.5."),
         ({"depth": True}, "depth must be a whole number, not True."),
         ({"depth": None}, "depth must be a whole number, not None."),
@@ -131,6 +131,7 @@ def test_help_says_what_there_is(program, capsys):
         ({"output_dir": ""}, "output_dir is empty (an unset variable?): give a value, or leave out --output_dir."),
         ({"output_dir": "a\0b"}, "output_dir must not contain a null character: 'a\\x00b'."),
         ({"seed": 2**32}, "seed must be at least 0 and below 4,294,967,296, not 4294967296."),
+        ({"target_flops": 1e31}, "target_flops 1e+31 is too large."),
         ({"num_iterations": 10**40}, "num_iterations 10000000000000000000000000000000000000000 is too large."),
         ({"compile": "maybe"}, "compile must be one of auto, true, false, not 'maybe'."),
     ],
