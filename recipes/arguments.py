@@ -26,7 +26,7 @@ from recipes.yaml_files import construct, place, read_nodes
 
 REQUIRED = dataclasses.MISSING  # the default of a flag that must be given
 MOST_LISTED = 50  # names in a message
-LARGEST_INT = 2**63 - 1  # that torch, numpy and Arrow hold
+LARGEST_INT, LARGEST_FLOAT = 2**63 - 1, 1e30  # that torch, numpy and Arrow hold, also times a factor
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 # Names for one thing in different programs, here and elsewhere: a program offers the one that it knows for the others.
 SYNONYMS = (
@@ -218,7 +218,7 @@ class Flag:
             wanted = self.limits.range or "a finite number"
             remedy = ": leave it out for the default" if self.optional else ""
             raise InputError(f"{self.name} must be {wanted}, not {shown(number)}{remedy}.")
-        if isinstance(number, Integral) and abs(number) > LARGEST_INT:
+        if abs(number) > (LARGEST_INT if isinstance(number, Integral) else LARGEST_FLOAT):
             raise InputError(f"{self.name} {shown(number)} is too large.")
 
 

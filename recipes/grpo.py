@@ -18,7 +18,9 @@ from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.calculator import calculator
 from recipes.inference.generate import Sampling
 from recipes.launches import record_launch
+from recipes.loading import in_one_line
 from recipes.publish.after_training import leave_finished
+from recipes.training.arguments import LARGEST_RATE
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
@@ -54,12 +56,14 @@ class GRPOArguments(PosttrainArguments, GRPOConfig):
     )
     pass_every: int = flag(60, "steps between measurements of pass@k; 0: only before and after, -1: never", least=-1)
     pass_problems: int = flag(200, "held-out problems that pass@k is measured on", least=1)
-    pass_samples: int = flag(8, "sampled replies to each of them: the k", least=1)
+    pass_samples: int = flag(8, "sampled replies to each of them: the k", least=1, most=10_000)
     pass_batch_size: int = flag(64, "replies that a process works on at a time for pass@k", least=1)
     output_dir: str = flag(
         "runs/base/grpo", "where checkpoints, metrics and the final model go", path=True, resumable=True
     )
-    init_lr_frac: float = flag(0.05, "learning rates of this stage, as a share of pretraining's", above=0)
+    init_lr_frac: float = flag(
+        0.05, "learning rates of this stage, as a share of pretraining's", above=0, most=LARGEST_RATE
+    )
     num_train_epochs: float = flag(1.0, "passes over the problems", above=0)
     per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time", least=1)
     num_generations: int = flag(16, "replies to each problem, compared with each other", least=2)
@@ -116,15 +120,19 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
     checkpoint = choose_checkpoint(output_dir, args.resume, state, TRAINERS)
     args.output_dir = str(output_dir / "checkpoints")
     args.reward_weights = [1.0, args.format_reward]
-    trainer = GRPOTrainer(
-        model=model,
-        args=args,
-        train_dataset=problems,
-        reward_funcs=[right_answer, called_calculator],
-        tools=[calculator],
-        processing_class=tokenizer,
-        optimizers=(build_posttraining_optimizer(args, model, args.weight_decay), None),
-    )
+    optimizer = build_posttraining_optimizer(args, model, args.weight_decay)
+    try:
+        trainer = GRPOTrainer(
+            model=model,
+            args=args,
+            train_dataset=problems,
+            reward_funcs=[right_answer, called_calculator],
+            tools=[calculator],
+            processing_class=tokenizer,
+            optimizers=(optimizer, None),
+        )
+    except ValueError as error:
+        raise InputError(f"TRL refuses these flags: {in_one_line(error)}") from error
     metrics = use_our_console(trainer, output_dir)
     sampling = Sampling(args.max_completion_length, args.temperature, args.top_k or None, args.top_p)
     passes = PassAtK(trainer, metrics, held_out, args.pass_every, args.pass_samples, sampling, args.pass_batch_size)

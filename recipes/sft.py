@@ -20,6 +20,7 @@ from recipes.data.conversations import files_lines, fit_conversations, open_conv
 from recipes.data.messages import choice_wording
 from recipes.errors import InputError, exit_on_input_error
 from recipes.launches import record_launch
+from recipes.loading import in_one_line
 from recipes.publish.after_training import leave_finished
 from recipes.training.charts import draw_loss
 from recipes.training.checkpoint_files import TRAINERS
@@ -155,7 +156,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
         )
     except ValueError as error:
         if "generation" not in str(error):
-            raise
+            raise InputError(f"TRL refuses these flags: {in_one_line(error)}") from error
         raise InputError(
             f"the chat template of {source} does not mark what the assistant writes ({{% generation %}}): mark it, or "
             "train on every token by --assistant_only_loss false."

@@ -32,7 +32,9 @@ class ChatEvalArguments(Arguments):
     )
     batch_size: int = flag(32, "answers that one process works on at a time", least=1)
     max_problems: int | None = flag(None, "problems of each task, drawn from a fixed seed (default: all)", least=1)
-    num_samples: int = flag(1, "answers to each problem whose answer is generated; more than 1 gives pass@k", least=1)
+    num_samples: int = flag(
+        1, "answers to each problem whose answer is generated; more than 1 gives pass@k", least=1, most=10_000
+    )
     temperature: float = flag(0.0, "of sampling; 0 takes the likeliest token", least=0)
     top_k: int | None = flag(None, "sample from this many likeliest tokens only", least=1)
     max_new_tokens: int | None = flag(

@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 Tools = Mapping[str, Callable[..., str]]
+LOWEST_TEMPERATURE = 1e-3  # below it the likeliest token is as good as certain, and logits soon overflow
 TOOLS: Tools = {CALCULATOR: calculator}
 
 
@@ -80,7 +81,7 @@ class Sampling:
 
     def options(self) -> dict[str, Any]:
         """The same as arguments of `generate`."""
-        if self.temperature == 0:
+        if self.temperature < LOWEST_TEMPERATURE:
             return {"do_sample": False}
         return {
             "do_sample": True,

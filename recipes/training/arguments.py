@@ -6,6 +6,7 @@ from recipes.arguments import REQUIRED, Arguments, flag
 from recipes.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
+LARGEST_RATE = 1000  # of learning or decay, that was not mistyped
 PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 
 
@@ -24,7 +25,7 @@ class LoopArguments(Arguments):
         "auto: best_fit, or best_fit_split where a run would see the beginnings of documents again before their ends",
         choices=PACKINGS,
     )
-    num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=1024)
+    num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=256)
     # Model
     max_seq_len: int = flag(2048, "tokens a row (context length)", least=1, most=2**24)
     gradient_checkpointing: bool = flag(
@@ -40,10 +41,12 @@ class LoopArguments(Arguments):
     )
     # Optimization
     optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
-    matrix_lr: float = flag(0.02, "Muon's learning rate for the matrices in the blocks", least=0)
-    embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0)
-    unembedding_lr: float = flag(0.004, "learning rate of the head (and of adamw's matrices), at width 768", least=0)
-    weight_decay: float = flag(0.0, "decoupled weight decay of the matrices", least=0)
+    matrix_lr: float = flag(0.02, "Muon's learning rate for the matrices in the blocks", least=0, most=LARGEST_RATE)
+    embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE)
+    unembedding_lr: float = flag(
+        0.004, "learning rate of the head (and of adamw's matrices), at width 768", least=0, most=LARGEST_RATE
+    )
+    weight_decay: float = flag(0.0, "decoupled weight decay of the matrices", least=0, most=LARGEST_RATE)
     grad_clip: float = flag(1.0, "largest norm of the gradient; 0 for no limit", least=0)
     warmup_ratio: float | None = flag(
         None, "share of the steps with rising learning rate (default: by rule)", least=0, most=1
@@ -103,6 +106,9 @@ class LoopArguments(Arguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.warmup_ratio or 0) + (self.warmdown_ratio or 0) > 1:
+            both = f"warmup_ratio {self.warmup_ratio:g} and warmdown_ratio {self.warmdown_ratio:g}"
+            raise InputError(f"{both} make more than all steps.")
         if self.core_metric_every >= 0 and self.core_bundle is None:
             raise InputError(
                 "core_metric_every needs core_bundle: get one by python -m evals.core.fetch --bundle DIR."
@@ -178,7 +184,7 @@ class MidtrainArguments(LoopArguments):
         0,
         "processes that render and tokenize the conversations before training",
         least=0,
-        most=1024,
+        most=256,
         resumable=True,
     )
     max_seq_len: int | None = flag(None, "tokens a row (default: the source's)", least=1, most=2**24)
@@ -193,13 +199,16 @@ class MidtrainArguments(LoopArguments):
         None, "tokens an optimizer step, all processes (default: the source's)", least=1
     )
     init_lr_frac: float = flag(
-        1.0, "learning rates to start with, as a share of the full ones of the source's run", above=0
+        1.0,
+        "learning rates to start with, as a share of the full ones of the source's run",
+        above=0,
+        most=LARGEST_RATE,
     )
     optimizer: str | None = flag(None, "muon, adamw or a registered one (default: the source's)")
-    matrix_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
-    embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
-    unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
-    weight_decay: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
+    matrix_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
+    embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
+    unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
+    weight_decay: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     grad_clip: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
     warmup_ratio: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)
     warmdown_ratio: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)

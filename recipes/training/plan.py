@@ -253,10 +253,11 @@ def _plan_steps(args: LoopArguments, facts: ModelFacts, total_batch_size: int, r
 
 
 def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reasons: dict[str, str]) -> Schedule:
-    by_rule = length.between(SHORT_RUN_WARMDOWN, WARMDOWN)
+    warmup = args.warmup_ratio or 0.0
+    by_rule = min(length.between(SHORT_RUN_WARMDOWN, WARMDOWN), 1 - warmup)
     schedule = Schedule(
         num_steps=num_steps,
-        warmup_ratio=0.0 if args.warmup_ratio is None else args.warmup_ratio,
+        warmup_ratio=warmup,
         warmdown_ratio=by_rule if args.warmdown_ratio is None else args.warmdown_ratio,
         final_fraction=args.final_lr_frac,
     )

@@ -27,6 +27,7 @@ from recipes.errors import InputError
 from recipes.loading import check_decoder, load_config, load_tokenizer, load_weights
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.run_directory import STAGES
+from recipes.training.arguments import LARGEST_RATE
 from recipes.training.export import save_model
 from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.models import LONGEST_EAGER_ROW, check_causal, set_special_tokens
@@ -74,10 +75,18 @@ class PosttrainArguments(Arguments):
         resumable=True,
     )
     optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
-    init_lr_frac: float = flag(0.02, "learning rates of this stage, as a share of pretraining's", above=0)
-    matrix_lr: float = flag(0.02, "pretraining's learning rate of the matrices in the blocks", least=0)
-    embedding_lr: float = flag(0.2, "pretraining's learning rate of the embedding, at width 768", least=0)
-    unembedding_lr: float = flag(0.004, "pretraining's learning rate of the head, at width 768", least=0)
+    init_lr_frac: float = flag(
+        0.02, "learning rates of this stage, as a share of pretraining's", above=0, most=LARGEST_RATE
+    )
+    matrix_lr: float = flag(
+        0.02, "pretraining's learning rate of the matrices in the blocks", least=0, most=LARGEST_RATE
+    )
+    embedding_lr: float = flag(
+        0.2, "pretraining's learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE
+    )
+    unembedding_lr: float = flag(
+        0.004, "pretraining's learning rate of the head, at width 768", least=0, most=LARGEST_RATE
+    )
     logging_nan_inf_filter: bool = flag(False, "leave losses that are not finite out of the logged mean")
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
     ddp_timeout: int = flag(round(PATIENCE.total_seconds()), "seconds that processes wait for each other")
@@ -272,11 +281,11 @@ class MetricsCallback(TrainerCallback):
         seen = state.num_input_tokens_seen  # by all processes
         tokens = seen - self.tokens
         speed = tokens / self.seconds if self.seconds else 0.0
-        group = self.trainer.optimizer.param_groups[0]
+        full_rate = self.trainer.optimizer.param_groups[0]["initial_lr"]
         self.total_seconds += self.seconds
         record = {
             "train/loss": logs["loss"],
-            "train/lrm": logs["learning_rate"] / group["initial_lr"],
+            "train/lrm": logs["learning_rate"] / full_rate if full_rate else 0.0,
             "train/dt": self.seconds / steps,
             "train/tok_per_sec": speed,
             "train/mfu": speed * self.flops_per_token / self.peak if self.peak else None,

@@ -6,14 +6,16 @@ A flag that is ours, or whose default differs here, has its limits where it is d
 from collections.abc import Iterator
 
 from recipes.arguments import Limits
+from recipes.training.arguments import LARGEST_RATE
 
 AT_LEAST_0 = Limits(least=0)
 AT_LEAST_1 = Limits(least=1)
 ABOVE_0 = Limits(above=0)
 SHARE = Limits(least=0, most=1)
+RATE = Limits(least=0, most=LARGEST_RATE)
 BELOW_1 = Limits(least=0, below=1)
 SEED = Limits(least=0, below=2**32)  # numpy's
-WORKERS = Limits(least=0, most=1024, resumable=True)
+WORKERS = Limits(least=0, most=256, resumable=True)
 LOGGING = Limits(above=0, resumable=True)  # steps, or a share of all steps
 PATH = Limits(path=True)
 
@@ -33,9 +35,11 @@ TRL_LIMITS = dict(
         *_named("max_steps local_rank", Limits(least=-1)),
         *_named("seed data_seed", SEED),
         # ... optimization
-        *_named("learning_rate warmup_steps weight_decay max_grad_norm router_aux_loss_coef", AT_LEAST_0),
+        *_named("learning_rate weight_decay router_aux_loss_coef", RATE),
+        *_named("warmup_steps max_grad_norm", AT_LEAST_0),
         *_named("adam_beta1 adam_beta2 label_smoothing_factor", BELOW_1),
-        *_named("adam_epsilon neftune_noise_alpha", ABOVE_0),
+        *_named("neftune_noise_alpha", Limits(above=0, most=LARGEST_RATE)),
+        *_named("adam_epsilon", ABOVE_0),
         # ... logging, evaluating, saving
         *_named("logging_steps", LOGGING),
         *_named("eval_steps save_steps", ABOVE_0),
@@ -48,11 +52,13 @@ TRL_LIMITS = dict(
         *_named("accelerator_config fsdp_config deepspeed", PATH),
         # SFTConfig
         *_named("max_length", AT_LEAST_1),
-        *_named("dataset_num_proc", Limits(least=1, most=1024)),
+        *_named("dataset_num_proc", Limits(least=1, most=256)),
         # GRPOConfig: the replies
         *_named("num_generations num_generations_eval", Limits(least=2)),  # they are compared with each other
-        *_named("max_completion_length generation_batch_size steps_per_generation num_iterations", AT_LEAST_1),
-        *_named("temperature repetition_penalty", ABOVE_0),
+        *_named("max_completion_length generation_batch_size steps_per_generation", AT_LEAST_1),
+        *_named("num_iterations", Limits(least=1, most=1000)),
+        *_named("temperature", Limits(least=1e-3)),  # logits are divided by it
+        *_named("repetition_penalty", Limits(least=0.01, most=100)),
         *_named("top_p", Limits(above=0, most=1)),
         *_named("top_k", AT_LEAST_0),
         *_named("min_p top_entropy_quantile ref_model_mixup_alpha", SHARE),

@@ -1,5 +1,8 @@
 """What every flag of every program takes, whether the value comes from the command line, a file or Python."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 
 from recipes.arguments import REQUIRED, Arguments, Flag, flag, parse_arguments, resumable_flags
 from recipes.errors import InputError
+from recipes.launches import ROOT
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from tests.recipes.programs import PROGRAMS, classes_of, flags_of, needed
 
@@ -120,7 +124,7 @@ def test_help_says_what_there_is(program, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"matrix_lr": float("nan")}, "matrix_lr must be at least 0, not nan."),
+        ({"matrix_lr": float("nan")}, "matrix_lr must be at least 0 and at most 1,000, not nan."),
         ({"depth": 1.5}, "depth must be a whole number, not 1.5."),
         ({"depth": True}, "depth must be a whole number, not True."),
         ({"depth": None}, "depth must be a whole number, not None."),
@@ -131,6 +135,7 @@ def test_help_says_what_there_is(program, capsys):
         ({"output_dir": ""}, "output_dir is empty (an unset variable?): give a value, or leave out --output_dir."),
         ({"output_dir": "a\0b"}, "output_dir must not contain a null character: 'a\\x00b'."),
         ({"seed": 2**32}, "seed must be at least 0 and below 4,294,967,296, not 4294967296."),
+        ({"target_flops": 1e31}, "target_flops 1e+31 is too large."),
         ({"num_iterations": 10**40}, "num_iterations 10000000000000000000000000000000000000000 is too large."),
         ({"compile": "maybe"}, "compile must be one of auto, true, false, not 'maybe'."),
     ],
@@ -156,3 +161,39 @@ def test_each_number_of_a_list_is_checked_and_the_default_is_nobody_elses():
     for wrong, message in (([4, 0], "at least 1, not 0"), ([], "an empty list"), ([0.5], "a whole number")):
         with pytest.raises(InputError, match=rf"^sizes .*{message}"):
             Several(sizes=wrong)
+
+
+# The programs themselves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["recipes/pretrain.py", "--output_dir", ""], "pretrain: output_dir is empty (an unset variable?): "),
+        (
+            ["recipes/sft.py", "--weight_decay", "-1"],
+            "sft: weight_decay must be at least 0 and at most 1,000, not -1.0.",
+        ),
+        (["-m", "recipes.chat", "--model", "x", "--seed", str(2**70)], "chat: seed must be at least 0 and below "),
+        (
+            ["-m", "recipes.serve", "--model", "x", "--port", "99999"],
+            "serve: port must be at least 1 and at most 65,535",
+        ),
+        (["space/app.py", "--model", "x", "--port", "99999"], "app: port must be at least 1 and at most 65,535"),
+    ],
+)
+def test_a_program_says_it_in_one_line_and_leaves_nothing_behind(command, message, tmp_path):
+    place = [str(ROOT / command[0]), *command[1:]] if command[0].endswith(".py") else command
+    end = subprocess.run(
+        [sys.executable, *place],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert end.returncode == 2 and end.stdout == ""
+    (line,) = end.stderr.splitlines()
+    assert line.startswith(message)
+    assert list(tmp_path.iterdir()) == []

@@ -338,6 +338,14 @@ def test_impossible_sampling_is_an_input_error(mistake):
         Sampling(**mistake)
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-9])
+def test_a_temperature_too_low_to_divide_by_takes_the_likeliest_token(babbler, tokenizer, temperature):
+    cold = replace(DRAWN, temperature=temperature)
+    greedy = replace(DRAWN, temperature=0.0, top_k=None, top_p=1.0)
+    drawn, likeliest = (generate_replies(babbler, tokenizer, QUESTIONS, each) for each in (cold, greedy))
+    assert drawn == likeliest
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_the_model_is_left_in_its_mode(tokenizer, training):
     model = random_model(vocab_size=len(tokenizer), attention_dropout=0.9).train(training)

@@ -201,6 +201,9 @@ def test_short_runs_take_larger_steps_cool_down_for_longer_and_lag_less():
     assert (short.settings.momentum_start, short.settings.momentum) == (0.7, 0.7)
     assert (long.settings.momentum_start, long.settings.momentum) == (0.85, 0.95)
     assert (short.schedule.warmdown_ratio, long.schedule.warmdown_ratio) == (0.75, 0.2)
+    assert plan_of(num_iterations=50, warmup_ratio=0.6).schedule.warmdown_ratio == pytest.approx(0.4)
+    with pytest.raises(InputError, match=r"^warmup_ratio 0\.6 and warmdown_ratio 0\.5 make more than all steps\.$"):
+        PretrainArguments(warmup_ratio=0.6, warmdown_ratio=0.5)
     assert plan_of(num_iterations=50, warmdown_ratio=0.1, warmup_ratio=0.3, final_lr_frac=0.05).schedule(
         49
     ) == pytest.approx(0.05 + 0.95 / 5)
