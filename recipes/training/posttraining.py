@@ -89,7 +89,9 @@ class PosttrainArguments(Arguments):
     )
     logging_nan_inf_filter: bool = flag(False, "leave losses that are not finite out of the logged mean")
     ddp_find_unused_parameters: bool | None = flag(False, "look for parameters without gradient at every step")
-    ddp_timeout: int = flag(round(PATIENCE.total_seconds()), "seconds that processes wait for each other")
+    ddp_timeout: int = flag(
+        round(PATIENCE.total_seconds()), "seconds that processes wait for each other", least=1, most=10**9
+    )
 
 
 def settle_on_hardware(args: TrainingArguments) -> None:

@@ -28,7 +28,8 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "core", "data", "formats", "generate", "gpu", "pretrain", "quality", "reinforcement", "space", "stages",
+            "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality", "reinforcement", "space",
+            "stages",
         )
     },
 }  # fmt: skip
