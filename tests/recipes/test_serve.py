@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -182,12 +183,13 @@ def test_ctrl_c_ends_it_without_a_traceback(talker_dir):
     ("flags", "line"),
     [
         (["--model", "/no/such/model"], "serve: model /no/such/model: no such directory."),
-        (["--model", "{talker}", "--port", "99999"], "choose another --port."),
+        (["--model", "{talker}", "--port", "{taken}"], "choose another --port."),
     ],
     ids=["model", "port"],
 )
 def test_what_cannot_be_served_is_one_clear_line(talker_dir, flags, line):
-    command = [sys.executable, "-m", "recipes.serve", *(word.format(talker=talker_dir) for word in flags)]
-    process = started(command)
-    said = process.communicate(timeout=PATIENCE)[0]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = {"talker": talker_dir, "taken": taken.getsockname()[1]}
+        process = started([sys.executable, "-m", "recipes.serve", *(word.format_map(given) for word in flags)])
+        said = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 2 and said.strip().splitlines()[-1].endswith(line) and "Traceback" not in said
