@@ -215,7 +215,7 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(mid, fin
         ({"total_batch_size": 1000}, "total_batch_size 1000 is not a multiple of 64"),
         ({"total_batch_size": 2**20}, "are too few for one step of 1,048,576 tokens"),
         ({"max_seq_len": 128}, "max_seq_len 128 is beyond the model's context of 64 tokens"),
-        ({"init_lr_frac": 0}, "init_lr_frac must be above 0, not 0"),
+        ({"init_lr_frac": 0}, "init_lr_frac must be above 0 and at most 1,000, not 0.0"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(mid, tmp_path, wrong, expected):
