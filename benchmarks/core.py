@@ -16,13 +16,13 @@ from evals.core.bundle import available, check_enough, read_examples, read_tasks
 from evals.core.evaluate import evaluate_task
 from evals.core.questions import order_examples
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.errors import exit_on_input_error
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from tokenizer.bpe import train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import train_tokenizer
 
 
 @dataclass

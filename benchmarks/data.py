@@ -9,14 +9,14 @@ from itertools import islice
 
 import numpy as np
 
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.data.pools import BestFitPool
-from recipes.errors import exit_on_input_error
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from tokenizer.bpe import train_tokenizer
 from tokenizer.encode import encode_documents
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import train_tokenizer
 
 
 @dataclass

@@ -12,14 +12,14 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, TorchAoConfig
 from transformers.utils import logging
 
-import recipes.quiet  # noqa: F401  (before peft)
+import recipes.utils.quiet  # noqa: F401  (before peft)
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
 from tokenizer.encode import token_byte_lengths
 
 

@@ -15,13 +15,13 @@ import torch
 from transformers import NanoChatConfig, NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.errors import exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import Message, encode_prompt
 from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
-from tokenizer.train import train_tokenizer
 
 THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
 PROMPT_TOKENS = (24, 48)  # least and most of a prompt

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.arguments import Arguments, flag, parse_arguments
-from recipes.errors import exit_on_input_error
-from recipes.training.hardware import peak_flops, peak_memory
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.hardware import peak_flops, peak_memory
 
 
 @dataclass

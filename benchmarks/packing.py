@@ -11,14 +11,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
 from recipes.data.coverage import measure_coverage
 from recipes.data.pools import POOLS
-from recipes.errors import exit_on_input_error
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 ALL_TOKENS = 10**9

@@ -19,13 +19,13 @@ import torch
 
 from benchmarks.plain_loop import plain_tokens_per_second
 from modeling_nanochat import NanochatGPTConfig
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.errors import exit_on_input_error
-from recipes.training.hardware import peak_flops
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.hardware import peak_flops
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,14 +18,14 @@ from transformers import AutoTokenizer
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.errors import exit_on_input_error
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.encode import token_byte_lengths
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 TOKENS, LENGTH, EVAL_TOKENS = 819_200, 512, 65_536

@@ -12,9 +12,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import exit_on_input_error
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.run_directory import read_metrics
 
 ROOT = Path(__file__).parent.parent
 

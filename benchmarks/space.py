@@ -35,11 +35,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.generate import BenchmarkArguments as ModelArguments
 from benchmarks.generate import build_twins
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.corpora import open_corpus
-from recipes.errors import InputError, exit_on_input_error
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
-from tokenizer.train import train_tokenizer
 
 APP = Path(__file__).parents[1] / "space" / "app.py"
 PATIENCE = 120  # seconds

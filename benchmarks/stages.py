@@ -16,14 +16,14 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from recipes.arguments import Arguments, flag, parse_arguments
 from recipes.data.conversations import open_conversations
 from recipes.data.corpora import open_corpus
-from recipes.errors import exit_on_input_error
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.chat import Message, encode_conversation
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-from tokenizer.train import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 

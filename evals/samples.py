@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes import atomic
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import exit_on_input_error
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from recipes.inference.models import load_model, results_file
-from recipes.launches import command_line
-from recipes.plain_text import plain_text
-from recipes.run_directory import read_documents_only
+from recipes.utils import atomic
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import read_documents_only
 from tokenizer.chat import Message, call_expression
 
 PROMPTS = {  # with the words that a right completion begins with; None where any will do

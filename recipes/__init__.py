@@ -1,5 +1,6 @@
 """The recipes: one script a stage, and what they share.
 
-`errors`, `atomic`, `arguments` and `hub` import nothing of ours, so everything, the tokenizer included, may import
-them. Otherwise arrows run one way: scripts -> training, data, evals -> tokenizer, modeling_nanochat.
+Arrows run one way, and tests/test_layers.py holds them: modeling_nanochat -> utils -> tokenizer, plots -> data,
+inference -> evals -> training -> publish, convert -> scripts. Each room may import those before it. The model stands
+first and imports nothing of ours, for its files travel with every checkpoint. Nothing imports a script.
 """

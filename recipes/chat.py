@@ -19,8 +19,6 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from recipes.arguments import Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import (
     Call,
@@ -34,8 +32,10 @@ from recipes.inference.generate import (
     stream_reply,
 )
 from recipes.inference.models import load_chat_model
-from recipes.plain_text import plain_text
-from recipes.run_directory import check_learnt_to_chat
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.plain_text import plain_text
+from recipes.utils.run_directory import check_learnt_to_chat
 from tokenizer.chat import Message
 from tokenizer.encode import check_utf8
 

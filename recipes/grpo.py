@@ -4,7 +4,7 @@ TRL's GRPOTrainer on problems with a checkable answer. The model may call the ca
 1 if its final number is right. Every flag of TRL's GRPOConfig and ModelConfig works, beside our own.
 """
 
-import recipes.quiet  # noqa: F401  # isort: skip
+import recipes.utils.quiet  # noqa: F401  # isort: skip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,7 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
-from recipes.arguments import flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
-from recipes.inference.calculator import calculator
 from recipes.inference.generate import Sampling
-from recipes.launches import record_launch
-from recipes.loading import in_one_line
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import LARGEST_RATE
 from recipes.training.checkpoint_files import TRAINERS
@@ -37,8 +32,13 @@ from recipes.training.posttraining import (
     use_our_console,
 )
 from recipes.training.rollouts import PassAtK, called_calculator, open_problems, right_answer
-from recipes.training.run import join_processes
 from recipes.training.trainer_run import FREE_TO_CHANGE, train, trainer_settings
+from recipes.utils.arguments import flag, parse_arguments
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.loading import in_one_line
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import record_launch
 from tokenizer.chat import has_chat_format
 
 INPUTS = {"source", "problems"}

@@ -11,19 +11,14 @@ from pathlib import Path
 import datasets
 from accelerate import PartialState
 
-from recipes.arguments import parse_arguments, resumable_flags
 from recipes.data.conversations import files_lines, open_conversations
 from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
 from recipes.data.messages import choice_wording
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
-from recipes.errors import InputError, exit_on_input_error
-from recipes.launches import record_launch
-from recipes.loading import load_config
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
-from recipes.training.hardware import choose_precision
 from recipes.training.models import load_tokenizer
 from recipes.training.output_dir import (
     ARGUMENTS_FILE,
@@ -34,8 +29,14 @@ from recipes.training.output_dir import (
     read_arguments,
 )
 from recipes.training.plan import Plan, check_batch, largest_divisor
-from recipes.training.run import join_processes, settings
+from recipes.training.run import settings
 from recipes.training.setup import make_plan, train_and_save
+from recipes.utils.arguments import parse_arguments, resumable_flags
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.hardware import choose_precision
+from recipes.utils.loading import load_config
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import record_launch
 from tokenizer.chat import add_chat_template
 
 INPUTS = {"source", "conversations"}

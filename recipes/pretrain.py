@@ -8,11 +8,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from recipes.arguments import parse_arguments, resumable_flags
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.coverage import measure_coverage
-from recipes.errors import exit_on_input_error
-from recipes.launches import record_launch
 from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import PretrainArguments
 from recipes.training.fingerprint import (
@@ -21,12 +18,16 @@ from recipes.training.fingerprint import (
     fingerprint_model,
     fingerprint_tokenizer,
 )
-from recipes.training.hardware import choose_precision
 from recipes.training.models import load_tokenizer
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
 from recipes.training.plan import dry_run_lines
-from recipes.training.run import join_processes, settings
+from recipes.training.run import settings
 from recipes.training.setup import make_plan, train_and_save
+from recipes.utils.arguments import parse_arguments, resumable_flags
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.hardware import choose_precision
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import record_launch
 
 INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}
 

@@ -14,10 +14,10 @@ from transformers.utils.import_utils import is_serve_available
 from transformers.utils.logging import disable_progress_bar
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
-from recipes.loading import check_vocabulary, load_config, load_tokenizer
-from recipes.run_directory import read_documents_only
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.loading import check_vocabulary, load_config, load_tokenizer
+from recipes.utils.run_directory import read_documents_only
 from tokenizer.chat import check_chat_template
 
 

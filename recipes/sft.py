@@ -4,7 +4,7 @@ TRL's SFTTrainer on conversations, with the loss on what the assistant writes an
 flag of TRL's SFTConfig and ModelConfig works (`--use_peft`, `--load_in_4bit`, `--packing`), beside our own.
 """
 
-import recipes.quiet  # noqa: F401  # isort: skip
+import recipes.utils.quiet  # noqa: F401  # isort: skip
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,10 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import EarlyStoppingCallback, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from recipes.arguments import flag, parse_arguments
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import choice_wording
-from recipes.errors import InputError, exit_on_input_error
-from recipes.launches import record_launch
-from recipes.loading import in_one_line
+from recipes.plots.curves import draw_loss
 from recipes.publish.after_training import leave_finished
-from recipes.training.charts import draw_loss
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
@@ -38,8 +34,12 @@ from recipes.training.posttraining import (
     take_hub_target,
     use_our_console,
 )
-from recipes.training.run import join_processes
 from recipes.training.trainer_run import FREE_TO_CHANGE, train, trainer_settings
+from recipes.utils.arguments import flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.loading import in_one_line
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import record_launch
 
 INPUTS = {"source", "conversations"}
 

@@ -19,12 +19,11 @@ from pathlib import Path
 import torch
 
 from evals.samples import print_completions, print_conversation
-from recipes.arguments import Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
-from recipes.outputs import hold
-from recipes.run_directory import check_run
-from recipes.training.export import FINISHED_BY
-from recipes.training.tracking import clock, read_metrics
+from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.outputs import hold
+from recipes.utils.plain_text import clock
+from recipes.utils.run_directory import FINISHED_BY, check_run, read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"

@@ -21,8 +21,8 @@ from transformers.utils import logging  # noqa: E402
 
 from chat_page.engine import Engine  # noqa: E402
 from chat_page.page import serve  # noqa: E402
-from recipes.arguments import Arguments, flag, parse_arguments  # noqa: E402
-from recipes.errors import InputError, exit_on_input_error  # noqa: E402
+from recipes.utils.arguments import Arguments, flag, parse_arguments  # noqa: E402
+from recipes.utils.errors import InputError, exit_on_input_error  # noqa: E402
 
 
 @dataclass

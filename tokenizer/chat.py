@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.special_tokens import (
     ASSISTANT_END,
     ASSISTANT_START,

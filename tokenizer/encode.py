@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

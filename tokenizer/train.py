@@ -1,47 +1,16 @@
 """Train a byte-level BPE tokenizer: `python -m tokenizer.train --dataset primer --output_dir runs/NAME/tokenizer`."""
 
-import sys
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
-
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.atomic import new_directory
-from recipes.errors import InputError, exit_on_input_error, writing
-from recipes.launches import record_launch
-from recipes.outputs import hold
-from tokenizer.chat import add_chat_template
-from tokenizer.encode import check_utf8, encode_documents
-from tokenizer.special_tokens import ASSISTANT_END, BOS, SMALLEST_VOCABULARY, SPECIAL_TOKENS
-
-# GPT-4's pattern with numbers cut after 2 digits instead of 3: a small vocabulary has no room for 1000 numbers.
-SPLIT_PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)"
-    r"|[^\r\n\p{L}\p{N}]?+\p{L}+"
-    r"|\p{N}{1,2}"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*"
-    r"|\s*[\r\n]"
-    r"|\s+(?!\S)"
-    r"|\s+"
-)
-BYTE_ALPHABET = pre_tokenizers.ByteLevel.alphabet()
-TOKENIZER_FILES = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "response_template.json",
-    # What else we write there: how it was trained, and its evaluation, which a new tokenizer makes void.
-    "launches.json",
-    "tokenizer_evaluation.json",
-    "tokenizer_report",
-    "tokenizer_report.html",
-    "tokenizer_report.md",
-}
+from recipes.data.corpora import open_corpus
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import exit_on_input_error, writing
+from recipes.utils.outputs import hold
+from recipes.utils.provenance import record_launch
+from tokenizer.bpe import CappedDocuments, as_pretrained, check_replaceable, save_tokenizer, train_bpe
+from tokenizer.encode import encode_documents
+from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
 
 
 @dataclass
@@ -60,137 +29,8 @@ class TokenizerArguments(Arguments):
     model_max_length: int = flag(2048, "context length of the model it is meant for", least=1)
 
 
-class CappedDocuments:
-    """The first `doc_cap` characters of each document, `max_chars` in all; remembers what went through."""
-
-    SAMPLE_DOCUMENTS = 100
-
-    def __init__(self, documents: Iterable[str], max_chars: int, doc_cap: int):
-        self.documents, self.max_chars, self.doc_cap = documents, max_chars, doc_cap
-        self.chars = 0
-        self.sample: list[str] = []  # the first documents, to report bytes per token on
-
-    def __iter__(self) -> Iterator[str]:
-        for number, document in enumerate(self.documents):
-            text = document[: min(self.doc_cap, self.max_chars - self.chars)]
-            check_utf8([text], first=number)
-            self.chars += len(text)
-            if number < self.SAMPLE_DOCUMENTS:
-                self.sample.append(text)
-            yield text
-            if self.chars >= self.max_chars:
-                return
-
-
-def train_tokenizer(
-    documents: Iterable[str],
-    vocab_size: int,
-    max_chars: int = 2_000_000_000,
-    doc_cap: int = 10_000,
-    model_max_length: int = 2048,
-) -> PreTrainedTokenizerFast:
-    """Tokenizer of exactly `vocab_size` tokens, the nine special ones last. The same documents give the same file.
-
-    Trains on the first `doc_cap` characters of each document, `max_chars` in all.
-    Raises `InputError` if the documents are too few for `vocab_size` tokens.
-    """
-    backend = train_bpe(CappedDocuments(documents, max_chars, doc_cap), vocab_size)
-    return as_pretrained(backend, model_max_length)
-
-
-def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
-    """Byte-level BPE over all 256 bytes, then the special tokens: no unknown token, no normalizer, nothing lost."""
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise InputError(
-            f"vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIAL_TOKENS)} specials."
-        )
-    if documents.max_chars < 1 or documents.doc_cap < 1:
-        raise InputError(
-            f"max_chars ({documents.max_chars}) and doc_cap ({documents.doc_cap}) must be at least 1 character."
-        )
-
-    tokenizer = byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
-        initial_alphabet=BYTE_ALPHABET,
-        show_progress=sys.stderr.isatty(),
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    add_special_tokens(tokenizer)  # after training, so that no text was ever taken for one of them
-    reached = tokenizer.get_vocab_size()
-    if reached < vocab_size:
-        raise InputError(
-            f"the corpus gives only {reached:,} tokens of vocab_size {vocab_size:,} ({documents.chars:,} characters "
-            f"read): train on more text or set --vocab_size {reached} or less."
-        )
-    return tokenizer
-
-
-def byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer that splits text by our pattern and gives `model` the bytes of each piece."""
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def add_special_tokens(tokenizer: Tokenizer) -> None:
-    """Give `tokenizer` the nine special tokens, last in its vocabulary, and have each text begin with `<|bos|>`."""
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A",
-        pair=f"{BOS} $A {BOS} $B",
-        special_tokens=[(BOS, tokenizer.token_to_id(BOS))],
-    )
-
-
-def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers sees it."""
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=BOS,
-        eos_token=ASSISTANT_END,
-        pad_token=ASSISTANT_END,
-        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in (BOS, ASSISTANT_END)],
-        padding_side="left",  # prompts of a batch end together, where generation goes on
-        clean_up_tokenization_spaces=False,
-        model_max_length=model_max_length,
-    )
-    add_chat_template(tokenizer)
-    return tokenizer
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
-    """Save so that `output_dir` is never seen half-written: beside its final name, synced, then renamed.
-
-    A tokenizer that is there already is replaced; any other content raises `InputError`.
-    """
-    check_replaceable(output_dir)
-    with new_directory(output_dir) as directory:
-        tokenizer.save_pretrained(directory)
-
-
-def check_replaceable(output_dir: str | Path) -> None:
-    """Raise `InputError` unless `output_dir` is missing or holds nothing but a tokenizer."""
-    path = Path(output_dir)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"output_dir {path} is a file: choose another directory.")
-    foreign = (
-        sorted(entry.name for entry in path.iterdir() if entry.name not in TOKENIZER_FILES) if path.exists() else []
-    )
-    if foreign:
-        raise InputError(f"output_dir {path} holds more than a tokenizer ({foreign[0]}): choose another directory.")
-
-
 def train(args: TokenizerArguments) -> None:
     """Train, save, and say what came of it."""
-    from recipes.data.corpora import open_corpus
-
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
 

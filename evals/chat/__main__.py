@@ -11,15 +11,15 @@ from pathlib import Path
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
 from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
-from recipes import atomic
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.data.messages import choice_wording
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
-from recipes.launches import command_line
-from recipes.plain_text import plain_text
-from recipes.training.run import join_processes
+from recipes.utils import atomic
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.plain_text import plain_text
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import command_line
 
 
 @dataclass

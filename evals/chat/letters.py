@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import encode_conversation, encode_prompt
 
 

@@ -29,8 +29,8 @@ from recipes.data.sources.exams import (
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.data.sources.tables import Table
 from recipes.data.sources.talk import HUMANEVAL
-from recipes.errors import InputError
-from recipes.numerals import ends_in_number
+from recipes.utils.errors import InputError
+from recipes.utils.numerals import ends_in_number
 from tokenizer.chat import NANOCHAT, PLAIN, Message
 
 SHUFFLE_SEED = 1337  # of the rows, before the first so many are taken

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from evals.core.bundle import GPT2_CORE, available, check_enough, choose_tasks, core_tasks, read_tasks
 from evals.core.evaluate import CoreResult, TaskResult, evaluate_core
-from recipes import atomic
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.models import load_model, results_file
-from recipes.launches import command_line
-from recipes.training.run import join_processes
+from recipes.utils import atomic
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import command_line
 
 
 @dataclass

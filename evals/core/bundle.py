@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recipes.errors import InputError
-from recipes.json_lines import read_json_rows
-from recipes.yaml_files import read_yaml
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import read_json_rows
+from recipes.utils.yaml_files import read_yaml
 
 DEFINITIONS = Path(__file__).with_name("core.yaml")
 GPT2_CORE = 0.256525  # CORE of the 1.6B model

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
-from recipes import atomic
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error, writing
-from recipes.hub import check_hub_reachable
-from recipes.outputs import ensure_writable
+from recipes.utils import atomic
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error, writing
+from recipes.utils.hub import check_hub_reachable
+from recipes.utils.outputs import ensure_writable
 
 NANOCHATS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # about 160 MB
 TIMEOUT_SECONDS = 30  # without any byte

@@ -20,13 +20,13 @@ from evals.judge.instructions import Row, read_instructions
 from evals.judge.local import LocalJudge, spoken
 from evals.judge.results import resume, write_results
 from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
 from recipes.inference.urls import public_url
-from recipes.launches import command_line, join
-from recipes.plain_text import plain_text
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line, join
 
 SAVE_EVERY = 8  # verdicts
 

@@ -11,9 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, InferenceTimeoutEr
 
 from evals.judge.verdict import NOT_ASKED, Verdict, attempts, nonsense, parse_verdict
 from recipes.data.messages import user
-from recipes.errors import InputError
 from recipes.inference.generate import Sampling
 from recipes.inference.urls import api_urls, public_url
+from recipes.utils.errors import InputError
 
 PROBE_SECONDS = 10
 WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of a failure that may pass

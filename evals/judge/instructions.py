@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipes.data.messages import user
-from recipes.errors import InputError
-from recipes.json_lines import names_of, read_json_rows
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import names_of, read_json_rows
 from tokenizer.chat import Message
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evals.judge.instructions import Row
-from recipes import atomic
-from recipes.errors import InputError
-from recipes.json_lines import parse_json
+from recipes.utils import atomic
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import parse_json
 
 SAME = ("max_new_tokens", "temperature", "top_k")  # arguments on which the answers depend
 

@@ -12,10 +12,10 @@ from transformers.utils.logging import set_verbosity_error
 from evals.report import sections
 from evals.report.card import write_model_card
 from evals.report.gather import Run, Stage, gather
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
-from recipes.outputs import ensure_writable
-from recipes.page import Page
+from evals.report.page import Page
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.outputs import ensure_writable
 
 
 @dataclass

@@ -15,9 +15,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from evals.chat.tasks import CHAT_CORE
 from evals.report.formats import count, duration, listed, percent, task_name
 from evals.report.gather import Run, Stage, commands
-from recipes import atomic
-from recipes.page import Block, Code, Heading, Table, Text, escape_markdown
-from recipes.run_directory import STAGES
+from evals.report.page import Block, Code, Heading, Table, Text, escape_markdown
+from recipes.utils import atomic
+from recipes.utils.run_directory import STAGES
 
 MARK = re.compile(r"<!-- written by evals\.report: ([0-9a-f]{64}) -->\n")
 WHAT = {

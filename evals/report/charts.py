@@ -7,9 +7,9 @@ from evals.core.bundle import GPT2_CORE
 from evals.report.files import CoreScores
 from evals.report.formats import D20_CHAT, D20_CORE, percent, task_name
 from evals.report.gather import Run, Stage
-from recipes.figures import draw_bars, finite, label_ends, new_figure, styled
-from recipes.palette import REFERENCES, STAGES
-from recipes.training.charts import plot_points, smooth
+from recipes.plots.curves import plot_points, smooth
+from recipes.plots.figures import draw_bars, finite, label_ends, new_figure, styled
+from recipes.plots.palette import REFERENCES, STAGES
 
 REFERENCE = REFERENCES[0]
 

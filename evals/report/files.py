@@ -14,11 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from evals.chat.tasks import CHAT_CORE
 from evals.samples import turns
-from recipes.figures import is_number
-from recipes.json_lines import scan_json_rows
-from recipes.training.charts import Records
-from recipes.training.plan import describe_model
-from tokenizer.report import tokenizer_blocks
+from evals.tokenizer.report import tokenizer_blocks
+from recipes.plots.curves import Records
+from recipes.plots.figures import is_number
+from recipes.utils.json_lines import scan_json_rows
+from recipes.utils.model_facts import describe_model
 
 CORE_TASKS = 22
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Numbers and names as people read them."""
 
-from recipes.training.tracking import clock
+from recipes.utils.plain_text import clock
 
 TASK_NAMES = {
     "arc_easy": "ARC-Easy",

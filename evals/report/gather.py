@@ -25,13 +25,12 @@ from evals.report.files import (
     read,
     read_records,
 )
-from recipes.errors import InputError
-from recipes.figures import is_number
-from recipes.launches import LAUNCHES_FILE, portable, read_launches
-from recipes.run_directory import STAGES, check_run
-from recipes.training.charts import Records, series
-from recipes.training.export import is_finished
-from recipes.training.hardware import precision_name
+from recipes.plots.curves import Records, series
+from recipes.plots.figures import is_number
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import precision_name
+from recipes.utils.provenance import LAUNCHES_FILE, portable, read_launches
+from recipes.utils.run_directory import STAGES, check_run, is_finished
 
 
 @dataclass(frozen=True)

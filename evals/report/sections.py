@@ -20,9 +20,9 @@ from evals.report.formats import (
     task_name,
 )
 from evals.report.gather import Run, Stage, commands
-from recipes.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
-from recipes.training.charts import plot_loss, plot_pass_at_k, series
-from tokenizer.report import tokenizer_blocks
+from evals.report.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
+from evals.tokenizer.report import tokenizer_blocks
+from recipes.plots.curves import plot_loss, plot_pass_at_k, series
 
 Price = Callable[[Stage], float | None]  # dollars of a stage's training, where a price is given
 

@@ -13,12 +13,12 @@ from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokeniz
 from transformers.utils import logging
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes import atomic
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
 from recipes.convert.original import has_original_weights, load_original
-from recipes.errors import InputError, exit_on_input_error, writing
-from recipes.outputs import hold
+from recipes.utils import atomic
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error, writing
+from recipes.utils.outputs import hold
 
 
 @dataclass

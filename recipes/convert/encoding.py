@@ -16,9 +16,9 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
+from tokenizer.bpe import SPLIT_PATTERN, add_special_tokens, as_pretrained, byte_level
 from tokenizer.special_tokens import SPECIAL_TOKENS
-from tokenizer.train import SPLIT_PATTERN, add_special_tokens, as_pretrained, byte_level
 
 ENCODING = ("tiktoken.core", "Encoding")
 BYTES = 256

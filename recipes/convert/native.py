@@ -13,8 +13,8 @@ from transformers import (
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.messages import choice_wording
-from recipes.errors import InputError
-from recipes.loading import load_config, load_tokenizer, load_weights
+from recipes.utils.errors import InputError
+from recipes.utils.loading import load_config, load_tokenizer, load_weights
 from tokenizer.chat import MULTIPLE_CHOICE
 
 OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type

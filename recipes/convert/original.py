@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.convert.encoding import load_encoding
 from recipes.convert.native import check_vocabulary
-from recipes.errors import InputError
 from recipes.training.models import set_special_tokens
+from recipes.utils.errors import InputError
 from tokenizer.chat import MULTIPLE_CHOICE, NANOCHAT
 
 WEIGHTS = re.compile(r"model_(\d+)\.pt")

@@ -17,8 +17,8 @@ from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.sources import SOURCES, as_dataset
 from recipes.data.sources.exams import MULTIPLE_CHOICE
 from recipes.data.splits import SplitFiles, hold_out, split_files
-from recipes.errors import InputError
-from recipes.json_lines import is_json_lines, names_of, read_json_rows
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import is_json_lines, names_of, read_json_rows
 from tokenizer.chat import PLAIN, Message, encode_conversations
 
 MIXTURE = (".yaml", ".yml")

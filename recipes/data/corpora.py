@@ -12,8 +12,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from recipes.data.files import find_files
 from recipes.data.readers import JSON_SUFFIXES, check_file, logger, read_documents
 from recipes.data.splits import SplitFiles, hold_out, list_names, split_files
-from recipes.errors import InputError
-from recipes.hub import check_hub_reachable
+from recipes.utils.errors import InputError
+from recipes.utils.hub import check_hub_reachable
 
 TEXT = datasets.Features({"text": datasets.Value("string")})
 HASH_RANGE = 2**64

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from recipes.data.readers import SUFFIXES, logger, what_instead
-from recipes.errors import InputError
-from recipes.json_lines import names_of
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import names_of
 
 KINDS = f"(data files end in {', '.join(SUFFIXES)})"
 

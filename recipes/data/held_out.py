@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.packing import READ_DOCUMENTS, token_ids
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.encode import document_start_id
 
 

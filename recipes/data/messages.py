@@ -11,7 +11,7 @@ import datasets
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from recipes.data.readers import warn_once
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message, encode_conversation
 
 # As JSON a message comes back exactly as it went in; as an Arrow struct it would grow a None for each key it lacks.

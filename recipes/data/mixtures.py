@@ -10,8 +10,8 @@ from typing import Any
 
 import datasets
 
-from recipes.errors import InputError
-from recipes.yaml_files import read_yaml
+from recipes.utils.errors import InputError
+from recipes.utils.yaml_files import read_yaml
 
 MIXTURES = Path(__file__).parents[1] / "configs" / "mixtures"  # those that come with the recipes
 

@@ -18,8 +18,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
-from recipes.errors import InputError
-from recipes.json_lines import one_line
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import one_line
 from tokenizer.encode import encode_documents
 
 READ_DOCUMENTS = 128  # read and tokenized at a time at most,

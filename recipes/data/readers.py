@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recipes.errors import InputError
-from recipes.json_lines import UNREADABLE, Damaged, names_of, one_line, scan_json_rows
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, one_line, scan_json_rows
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt", ".txt.gz")  # in capitals or not

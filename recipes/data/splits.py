@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 # The words that `datasets` knows, where they stand alone in the name of a file or directory: train-00000.parquet,
 # my_test.jsonl, validation/part1.jsonl.

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.data.messages import fit_conversation
 from recipes.data.packing import count_rows
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import encode_conversation, encode_conversations
 
 TOKENS = datasets.Features(

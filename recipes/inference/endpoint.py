@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx2
 
-from recipes.errors import InputError
 from recipes.inference.generate import MAX_CALLS, TOOLS, Sampling
 from recipes.inference.streaming import Call, Event, Reply, Result, Text
 from recipes.inference.urls import api_urls, public_url
+from recipes.utils.errors import InputError
 from tokenizer.chat import CALCULATOR, Message, call_expression
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 300.0  # until it answers at all; and until the next piece of an answer

@@ -17,9 +17,9 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
 from recipes.inference.streaming import BROKEN, Call, Event, EventStreamer, Reply, Result, Text
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
 from tokenizer.chat import (
     CALCULATOR,
     Message,

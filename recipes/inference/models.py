@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes.errors import InputError
-from recipes.loading import check_source, load_tokenizer, load_weights
-from recipes.outputs import ensure_writable
-from recipes.training.hardware import has_bf16
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import has_bf16
+from recipes.utils.loading import check_source, load_tokenizer, load_weights
+from recipes.utils.outputs import ensure_writable
 from tokenizer.chat import check_chat_template
 
 

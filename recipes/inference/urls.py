@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 
 def public_url(url: str) -> str:

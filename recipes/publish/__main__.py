@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.errors import InputError, exit_on_input_error
 from recipes.publish.files import find_stage, model_files
 from recipes.publish.space import space_files
 from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
+from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.errors import InputError, exit_on_input_error
 
 
 @dataclass

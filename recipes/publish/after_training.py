@@ -7,9 +7,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from recipes.errors import InputError
 from recipes.publish.files import find_stage, model_files
 from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
+from recipes.utils.errors import InputError
 
 
 @dataclass(frozen=True)

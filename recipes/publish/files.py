@@ -19,11 +19,10 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from evals.report.card import build_model_card, is_ours, sign
 from evals.report.gather import Run, Stage, gather, gather_stage
-from recipes.errors import InputError
-from recipes.json_lines import parse_json
-from recipes.launches import LAUNCHES_FILE, SECRET, hide_secrets
-from recipes.run_directory import STAGES
-from recipes.training.export import is_finished
+from recipes.utils.errors import InputError
+from recipes.utils.json_lines import parse_json
+from recipes.utils.provenance import LAUNCHES_FILE, SECRET, hide_secrets
+from recipes.utils.run_directory import STAGES, is_finished
 
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 MODEL_FILES = re.compile(

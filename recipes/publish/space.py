@@ -9,9 +9,9 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard
 
-from recipes.errors import InputError
-from recipes.launches import ROOT
 from recipes.publish.files import Upload, check_secrets
+from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 
 PACKAGES = ("modeling_nanochat", "tokenizer", "recipes", "evals")  # ours
 SUFFIXES = {".py", ".md", ".txt", ".css", ".js", ".html", ".svg", ".png"}

@@ -14,9 +14,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError  # HTTPError: any of httpx's
 from huggingface_hub.utils import disable_progress_bars, logging
 
-from recipes.errors import InputError
-from recipes.hub import check_hub_reachable, check_repo_id
 from recipes.publish.files import MODEL_FILES, Upload
+from recipes.utils.errors import InputError
+from recipes.utils.hub import check_hub_reachable, check_repo_id
 
 AGAIN = "what was uploaded is kept: the same again completes it."
 NOTHING = "nothing was uploaded: try again later."

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from recipes.arguments import REQUIRED, Arguments, flag
-from recipes.errors import InputError
+from recipes.utils.arguments import REQUIRED, Arguments, flag
+from recipes.utils.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 LARGEST_RATE = 1000  # of learning or decay, that was not mistyped

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from recipes import atomic
-from recipes.errors import InputError
-from recipes.loading import unreadable
+from recipes.utils import atomic
+from recipes.utils.errors import InputError
+from recipes.utils.loading import unreadable
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"(step_|checkpoint-)(\d+)")  # step_000500 by our loop, checkpoint-500 by transformers' Trainer

@@ -16,9 +16,7 @@ from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes import atomic
 from recipes.data.packing import RowsLoader
-from recipes.errors import InputError, writing
 from recipes.training.checkpoint_files import (
     OURS,
     STATE_FILES,
@@ -27,6 +25,8 @@ from recipes.training.checkpoint_files import (
     whole_checkpoints,
     write_manifest,
 )
+from recipes.utils import atomic
+from recipes.utils.errors import InputError, writing
 
 STATE_FILE = STATE_FILES[OURS]
 

@@ -1,6 +1,5 @@
 """The finished model: a directory that `from_pretrained` loads as it is."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,15 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes import atomic
-from recipes.errors import writing
-
-FINISHED_BY = "config.json"  # written last: while it is missing, the directory holds no finished model
-
-
-def is_finished(output_dir: Path) -> bool:
-    """Whether a run has ended in `output_dir`."""
-    return os.path.exists(output_dir / FINISHED_BY)
+from recipes.utils import atomic
+from recipes.utils.errors import writing
+from recipes.utils.run_directory import FINISHED_BY
 
 
 @torch.no_grad()

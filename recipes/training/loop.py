@@ -12,12 +12,12 @@ import torch
 from accelerate import Accelerator
 
 from recipes.data.packing import RowsLoader
-from recipes.errors import InputError, writing
 from recipes.training.checkpoint_files import describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
+from recipes.utils.errors import InputError, writing
 
 MAX_SKIPPED_IN_A_ROW = 10
 

@@ -4,9 +4,9 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes import loading
-from recipes.errors import InputError
 from recipes.training.arguments import LoopArguments
+from recipes.utils import loading
+from recipes.utils.errors import InputError
 from tokenizer.chat import stop_token_ids
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 

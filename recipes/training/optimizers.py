@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
-from recipes.errors import InputError
-from recipes.training.hardware import has_bf16
 from recipes.training.muon import Muon
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import has_bf16
+from recipes.utils.model_facts import split_parameters
 
 
 @dataclass(frozen=True)
@@ -44,42 +44,6 @@ def build_optimizer(name: str, model: nn.Module, settings: OptimizerSettings) ->
     if name not in _BUILDERS:
         raise InputError(f"unknown optimizer {name!r}: registered are {', '.join(sorted(_BUILDERS))}.")
     return _BUILDERS[name](model, settings)
-
-
-def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
-
-    Matrices are the 2-D weights of linear layers inside the blocks; GPT-2's `Conv1D` stores them (inputs, outputs).
-    A head tied to the embedding counts as embedding.
-    """
-    roles: dict[str, list[nn.Parameter]] = {
-        "matrices": [],
-        "transposed_matrices": [],
-        "embedding": [],
-        "head": [],
-        "others": [],
-    }
-    head = model.get_output_embeddings()
-    seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter in seen or not parameter.requires_grad:
-                continue
-            seen.add(parameter)
-            roles[_role(module, name, parameter, head)].append(parameter)
-    return roles
-
-
-def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if module is head and name == "weight":
-        return "head"
-    if name == "weight" and parameter.ndim == 2 and isinstance(module, nn.Linear):
-        return "matrices"
-    if name == "weight" and parameter.ndim == 2 and isinstance(module, Conv1D):
-        return "transposed_matrices"
-    return "others"
 
 
 @register_optimizer("muon")

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from recipes import atomic
-from recipes.errors import InputError, SaidByMain, writing
-from recipes.outputs import hold
 from recipes.training.checkpoint_files import OURS, check_whole, discard_partial, find_checkpoint, whole_checkpoints
-from recipes.training.export import is_finished
 from recipes.training.fingerprint import Fingerprint, differences
-from recipes.training.tracking import read_metrics
+from recipes.utils import atomic
+from recipes.utils.errors import InputError, SaidByMain, writing
+from recipes.utils.outputs import hold
+from recipes.utils.run_directory import is_finished, read_metrics
 
 ARGUMENTS_FILE = "arguments.json"
 INPUTS_FILE = "inputs.json"

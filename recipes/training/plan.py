@@ -4,14 +4,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from torch import nn
-
-from modeling_nanochat import NanochatGPTConfig
-from recipes.errors import InputError
 from recipes.training.arguments import LoopArguments, PretrainArguments
-from recipes.training.hardware import GPUS, gpu_figures, this_cpu
-from recipes.training.optimizers import OptimizerSettings, split_parameters
+from recipes.training.optimizers import OptimizerSettings
 from recipes.training.schedule import Schedule
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import GPUS, gpu_figures, this_cpu
+from recipes.utils.model_facts import ModelFacts
 
 REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embedding and the head were tuned
 REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
@@ -35,48 +33,6 @@ class LearningRates(Protocol):
     matrix_lr: float
     embedding_lr: float
     unembedding_lr: float
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What planning needs to know of a model, whatever its architecture."""
-
-    name: str
-    parameter_counts: dict[str, int]
-    flops_per_token: int
-    hidden_size: int
-    num_layers: int
-    vocab_size: int
-    embedding_std: float
-
-    @property
-    def num_parameters(self) -> int:
-        """All parameters."""
-        return sum(self.parameter_counts.values())
-
-
-def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
-    """Facts of a causal LM; its weights are not looked at, so it may be on the meta device."""
-    config = model.config
-    roles = {role: sum(p.numel() for p in parameters) for role, parameters in split_parameters(model).items()}
-    if isinstance(config, NanochatGPTConfig):
-        counts = {name: count for name, count in config.parameter_counts().items() if name != "total"}
-        flops, embedding_std = config.flops_per_token(sequence_length), 1.0
-    else:
-        counts = {role.replace("_", " "): count for role, count in roles.items() if count}
-        head = roles["head"] or model.get_output_embeddings().weight.numel()
-        in_matmuls = roles["matrices"] + roles["transposed_matrices"] + head
-        attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
-        flops, embedding_std = 6 * in_matmuls + attention, getattr(config, "initializer_range", 0.02)
-    return ModelFacts(
-        name=f"{type(model).__name__}, {config.num_hidden_layers} layers, {config.hidden_size} wide",
-        parameter_counts=counts,
-        flops_per_token=flops,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_hidden_layers,
-        vocab_size=config.vocab_size,
-        embedding_std=embedding_std,
-    )
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,22 @@ from transformers import (
 )
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from recipes import atomic
-from recipes.arguments import Arguments, flag
-from recipes.errors import InputError
-from recipes.loading import check_decoder, load_config, load_tokenizer, load_weights
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
-from recipes.run_directory import STAGES
 from recipes.training.arguments import LARGEST_RATE
 from recipes.training.export import save_model
-from recipes.training.hardware import has_bf16, peak_flops
 from recipes.training.models import LONGEST_EAGER_ROW, check_causal, set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.plan import describe_model, scale_learning_rates
-from recipes.training.run import PATIENCE, join_processes
+from recipes.training.plan import scale_learning_rates
 from recipes.training.tracking import Console, MetricsLog
 from recipes.training.trl_limits import TRL_LIMITS
+from recipes.utils import atomic
+from recipes.utils.arguments import Arguments, flag
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import has_bf16, peak_flops
+from recipes.utils.loading import check_decoder, load_config, load_tokenizer, load_weights
+from recipes.utils.model_facts import describe_model
+from recipes.utils.processes import PATIENCE, join_processes
+from recipes.utils.run_directory import STAGES
 from tokenizer.chat import add_chat_template
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")

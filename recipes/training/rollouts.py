@@ -12,11 +12,11 @@ from evals.chat.tasks import Task, number_problem
 from recipes.data.messages import user
 from recipes.data.primer.problems import problems as primer_problems
 from recipes.data.sources.gsm8k import gsm8k_problems
-from recipes.errors import InputError
 from recipes.inference.generate import Sampling
-from recipes.numerals import ends_in_number
-from recipes.training.charts import draw_pass_at_k
+from recipes.plots.curves import draw_pass_at_k
 from recipes.training.posttraining import MetricsCallback
+from recipes.utils.errors import InputError
+from recipes.utils.numerals import ends_in_number
 from tokenizer.chat import Message
 
 PRIMER_PROBLEMS = {1: 0.2, 2: 0.4, 3: 0.4}  # share of each number of steps; few easy ones, so as not to forget them

@@ -4,39 +4,25 @@ import os
 import shutil
 import sysconfig
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.errors import InputError
 from recipes.training.arguments import LoopArguments
-from recipes.training.hardware import choose_precision
 from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import choose_precision
+from recipes.utils.processes import join_processes
 
 # FLOPs a process from which torch.compile repays its own time: some three minutes of training on two CPU cores, where
 # it takes half a minute, and by estimate some five minutes on an H100.
 COMPILE_PAYS_AFTER = {"cpu": 4e13, "cuda": 1e17}
 NO_COMPILER = "no C++ compiler (g++, or what CXX names) with Python's headers (python3-dev) was found"
-
-# How long processes wait for each other: at a barrier, while one reads and tokenizes data or writes a checkpoint.
-# By default, NCCL gives up after ten minutes.
-PATIENCE = timedelta(hours=2)
-
-
-def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> PartialState:
-    """This process among those the launcher started.
-
-    Without an accelerator on the machine the CPU has to be asked for: accelerate would otherwise leave the processes
-    unconnected, each training alone into the same directory.
-    """
-    cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu, timeout=timeout)
 
 
 def settings(args: Any, recipe: str, state: PartialState, **planned: Any) -> dict[str, Any]:

@@ -17,27 +17,23 @@ from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
 from recipes.data.held_out import read_validation_rows
 from recipes.data.packing import build_rows_loader
-from recipes.errors import InputError
+from recipes.plots.curves import draw_loss
 from recipes.publish.after_training import HubTarget, hub_target, publish_finished
 from recipes.training.arguments import LoopArguments
-from recipes.training.charts import draw_loss
 from recipes.training.checkpoint_files import check_room, find_checkpoint
 from recipes.training.checkpoints import Checkpointer, unwrap
 from recipes.training.export import save_model
-from recipes.training.hardware import choose_precision, peak_flops, precision_name
 from recipes.training.loop import Cadence, Evaluation, Stopped, Trainer
 from recipes.training.models import build_config, build_model, set_special_tokens
 from recipes.training.optimizers import build_optimizer
-from recipes.training.plan import Plan, describe_model, next_smaller, plan_training
-from recipes.training.run import (
-    compiler_warning,
-    compute_dtype,
-    join_processes,
-    start_accelerator,
-    worth_compiling,
-)
+from recipes.training.plan import Plan, next_smaller, plan_training
+from recipes.training.run import compiler_warning, compute_dtype, start_accelerator, worth_compiling
 from recipes.training.tracking import MetricsLog
 from recipes.training.warm_start import warm_start
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import choose_precision, peak_flops, precision_name
+from recipes.utils.model_facts import describe_model
+from recipes.utils.processes import join_processes
 from tokenizer.encode import token_byte_lengths
 
 

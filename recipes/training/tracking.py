@@ -9,9 +9,10 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from recipes import atomic
-from recipes.errors import InputError
-from recipes.json_lines import scan_json_rows
+from recipes.utils import atomic
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import clock
+from recipes.utils.run_directory import read_metrics
 
 SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # what is known before the checkpoint of its step is written
 TRACKERS = ("trackio", "wandb", "tensorboard")
@@ -60,17 +61,6 @@ class MetricsLog:
 
 def _is_kept(record: dict[str, Any], step: int) -> bool:
     return record["step"] < step or (record["step"] == step and not record.keys().isdisjoint(SAVED_WITH_A_STEP))
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records of a metrics.jsonl, without damaged lines: a killed process may leave the last one half-written."""
-    if not path.exists():
-        return []
-    return [
-        record
-        for _, record in scan_json_rows(path)
-        if isinstance(record, dict) and isinstance(record.get("step"), int)
-    ]
 
 
 class Console:
@@ -130,10 +120,3 @@ def step_line(record: dict[str, Any], num_steps: int) -> str:
         f"{skipped}{rollouts}| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "
         f"| tok/sec {record['train/tok_per_sec']:,.0f} | mfu {mfu} | total {clock(seconds)} | eta {clock(to_go)}"
     )
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -11,7 +11,6 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import ModelConfig
 
-from recipes.errors import InputError, writing
 from recipes.training.checkpoint_files import (
     check_room,
     describe_newest,
@@ -22,6 +21,7 @@ from recipes.training.checkpoint_files import (
 )
 from recipes.training.export import has_finite_weights
 from recipes.training.loop import StopSignal
+from recipes.utils.errors import InputError, writing
 
 # What may change between a run and its continuation: none of it changes what is trained on what. Precision, kernels
 # and what recomputes activations do change the last bits.

@@ -5,8 +5,8 @@ A flag that is ours, or whose default differs here, has its limits where it is d
 
 from collections.abc import Iterator
 
-from recipes.arguments import Limits
 from recipes.training.arguments import LARGEST_RATE
+from recipes.utils.arguments import Limits
 
 AT_LEAST_0 = Limits(least=0)
 AT_LEAST_1 = Limits(least=1)

@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from recipes.errors import InputError
 from recipes.inference.generate import Call, Event, Result, Text, render_prompt
-from recipes.plain_text import plain_text
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
 from tokenizer.chat import CALCULATOR, Message
 
 from .limits import MAX_CONVERSATION, MAX_TURNS

@@ -13,10 +13,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes.errors import InputError
 from recipes.inference.generate import Event, Sampling, context_length, stream_completion, stream_reply
-from recipes.loading import check_source, load_tokenizer, load_weights, names_a_path
-from recipes.run_directory import check_learnt_to_chat
+from recipes.utils.errors import InputError
+from recipes.utils.loading import check_source, load_tokenizer, load_weights, names_a_path
+from recipes.utils.run_directory import check_learnt_to_chat
 from tokenizer.chat import Message, check_chat_template
 
 from .limits import MAX_SECONDS

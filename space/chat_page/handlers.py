@@ -18,9 +18,9 @@ from typing import Any
 
 import gradio as gr
 
-from recipes.errors import InputError
 from recipes.inference.generate import Reply, Sampling, Text
-from recipes.plain_text import plain_text
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
 
 from .conversation import Answer, Shown, as_messages, fitting, last_question, shown_text, text_of, tidy, typed
 from .engine import Engine

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from recipes.errors import InputError
-from recipes.plain_text import plain_text
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
 
 MAX_MESSAGE = 8_000  # characters
 MAX_SYSTEM = 2_000

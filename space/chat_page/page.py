@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 from .engine import Engine
 from .handlers import Continue, Talk

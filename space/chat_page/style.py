@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from recipes.palette import DARK, LIGHT, css_variables
+from recipes.plots.palette import DARK, LIGHT, css_variables
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

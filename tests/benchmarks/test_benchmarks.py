@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from benchmarks import reinforcement, stages
-from recipes.arguments import parse_arguments
 from recipes.data.corpora import open_corpus
+from recipes.utils.arguments import parse_arguments
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_conversation
-from tokenizer.train import train_tokenizer
 
 
 def run(*words):

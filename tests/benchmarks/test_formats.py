@@ -10,9 +10,9 @@ from transformers.utils.import_utils import is_torchao_available
 from benchmarks import formats
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.corpora import open_corpus
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_ids, randomized
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 BITS = [
     pytest.param(bits, marks=pytest.mark.skipif(not is_torchao_available(), reason="needs torchao")) for bits in (8, 4)

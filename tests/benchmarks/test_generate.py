@@ -15,8 +15,8 @@ from benchmarks.generate import (
     questions,
 )
 from benchmarks.generate import main as run_benchmark
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
-from tokenizer.train import train_tokenizer
 
 ARGS = BenchmarkArguments(depth=1, vocab_size=280, new_tokens=12, repeats=1)
 

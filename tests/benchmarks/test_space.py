@@ -9,11 +9,11 @@ import pytest
 from benchmarks import space
 from benchmarks.space import BenchmarkArguments, Chat, served
 from benchmarks.space import main as run_benchmark
-from recipes.errors import InputError
-from recipes.launches import ROOT
+from evals.tokenizer.samples import DOMAINS
+from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from tests.recipes.inference.talker import always, load_tokenizer
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 pytestmark = pytest.mark.slow
 

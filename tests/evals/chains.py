@@ -6,9 +6,9 @@ import random
 import torch
 
 from evals.chat.tasks import Task, choice_problem, number_problem
+from evals.tokenizer.samples import DOMAINS
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.messages import render_multiple_choice, user
-from tokenizer.samples import DOMAINS
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START, PYTHON_END
 
 WORDS = " ".join(DOMAINS.values()).split()

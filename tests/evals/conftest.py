@@ -2,8 +2,8 @@
 
 import pytest
 
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from evals.tokenizer.samples import DOMAINS
+from tokenizer.bpe import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -214,8 +214,8 @@ import dataclasses, os, sys
 from accelerate import PartialState
 from evals.chat.evaluate import evaluate_task
 from tests.evals.chains import always, choice_task
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from evals.tokenizer.samples import DOMAINS
+from tokenizer.bpe import train_tokenizer
 state, task = PartialState(cpu=True), choice_task(9)
 if state.process_index == 1:
     task = dataclasses.replace(task, problems=[dataclasses.replace(p, letters=None) for p in task.problems])

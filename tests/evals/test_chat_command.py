@@ -14,14 +14,14 @@ import pytest
 
 from evals.chat.__main__ import ChatEvalArguments, evaluate
 from evals.chat.tasks import PRIMER_TASKS, open_task
-from recipes.arguments import parse_arguments
+from evals.tokenizer.samples import DOMAINS
 from recipes.convert.__main__ import ConvertArguments, convert, save
 from recipes.data.messages import assistant, render_multiple_choice
-from recipes.errors import InputError
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.errors import InputError
 from tests.evals.chains import chain_model
 from tests.modeling_nanochat.tiny import random_model
 from tests.recipes.originals import make_encoding, write_original
-from tokenizer.samples import DOMAINS
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START
 
 ROOT = Path(__file__).parents[2]

@@ -37,10 +37,10 @@ from evals.core.scoring import (
     group_rows,
     make_batches,
 )
+from evals.tokenizer.samples import DOMAINS
 from tests.evals.core_bundle import write_bundle
 from tests.modeling_nanochat.tiny import random_model, randomized
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 ENOUGH = 4096  # a context that every question fits into
 SIZES = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -17,12 +17,12 @@ import pytest
 from evals.core.__main__ import CoreArguments, evaluate
 from evals.core.bundle import core_tasks, read_examples, read_tasks
 from evals.core.fetch import FetchArguments, fetch
-from recipes.arguments import parse_arguments
-from recipes.errors import InputError
+from evals.tokenizer.samples import DOMAINS
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.errors import InputError
 from tests.evals.core_bundle import write_bundle
 from tests.modeling_nanochat.tiny import random_model
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 

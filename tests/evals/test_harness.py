@@ -19,15 +19,15 @@ from lm_eval.tasks import TaskManager
 from evals.bits_per_byte import sum_nats_and_bytes
 from evals.chat.evaluate import evaluate_task
 from evals.chat.tasks import open_task
+from evals.tokenizer.samples import DOMAINS
 from recipes.data.messages import assistant, user
 from recipes.data.primer.exams import exam
 from recipes.training.models import set_special_tokens
 from tests.modeling_nanochat.tiny import random_model
 from tests.recipes.inference.talker import SCRIPTS, learn_by_heart
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
 from tokenizer.encode import token_byte_lengths
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
 
 OUR_TASKS = Path(__file__).parents[2] / "evals" / "harness"
 WORDS = DOMAINS["prose"].split()

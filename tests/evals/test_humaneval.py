@@ -13,14 +13,14 @@ from evals.chat.evaluate import evaluate_task
 from evals.chat.humaneval import extract_code, run_reply
 from evals.chat.tasks import open_task
 from evals.execution import ExecutionUnavailable, Limits, run_python
-from recipes.arguments import parse_arguments
 from recipes.data.messages import assistant, user
-from recipes.errors import InputError
 from recipes.inference.generate import Sampling
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.errors import InputError
 from tests.evals.chains import always, chain_model
 from tests.recipes.inference.talker import always as babbler
+from tokenizer.bpe import train_tokenizer
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START
-from tokenizer.train import train_tokenizer
 
 # In the layout of HumanEval: with imports, with a helper that the test needs too, with neither.
 MEAN = {

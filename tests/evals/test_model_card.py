@@ -8,7 +8,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from evals.report.card import build_model_card, is_ours, write_model_card
 from evals.report.gather import gather
-from recipes.page import escape_markdown
+from evals.report.page import escape_markdown
 from tests.evals.run_files import CORE_22, LAUNCH, NOTES, core, write, write_run
 
 

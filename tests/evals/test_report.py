@@ -11,9 +11,9 @@ from matplotlib import image
 from evals.report.__main__ import ReportArguments, build_page, main, report
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
-from tests.recipes.test_page import Reader
+from tests.evals.test_page import Reader
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",

@@ -17,10 +17,10 @@ from evals.samples import (
     turns,
     write_samples,
 )
-from recipes.errors import InputError
+from evals.tokenizer.samples import DOMAINS
+from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_model
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 FRANCE, GOLD, TOMORROW, HOT, PLANETS, COLOR, EQUATION = PROMPTS
 

@@ -13,7 +13,7 @@ from recipes.data.corpora import open_corpus
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.training.models import set_special_tokens
 from tests.recipes.inference.talker import calling, learn_by_heart
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 
 @pytest.fixture

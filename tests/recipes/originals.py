@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from tokenizer.bpe import SPLIT_PATTERN
 from tokenizer.special_tokens import SPECIAL_TOKENS
-from tokenizer.train import SPLIT_PATTERN
 
 SIZES = {"sequence_len": 64, "n_layer": 2, "n_head": 4, "n_kv_head": 2, "n_embd": 64}
 

@@ -3,8 +3,8 @@
 import sys
 from importlib import import_module
 
-from recipes.arguments import REQUIRED, Flag, Limits, find_flags
-from recipes.launches import ROOT
+from recipes.utils.arguments import REQUIRED, Flag, Limits, find_flags
+from recipes.utils.provenance import ROOT
 
 PROGRAMS = {
     "recipes.pretrain": ("recipes.training.arguments.PretrainArguments",),
@@ -17,7 +17,7 @@ PROGRAMS = {
     "recipes.publish": ("recipes.publish.__main__.PublishArguments",),
     "recipes.convert": ("recipes.convert.__main__.ConvertArguments",),
     "tokenizer.train": ("tokenizer.train.TokenizerArguments",),
-    "tokenizer.evaluate": ("tokenizer.evaluate.EvaluateArguments",),
+    "tokenizer.evaluate": ("evals.tokenizer.evaluate.EvaluateArguments",),
     "evals.core": ("evals.core.__main__.CoreArguments",),
     "evals.core.fetch": ("evals.core.fetch.FetchArguments",),
     "evals.chat": ("evals.chat.__main__.ChatEvalArguments",),

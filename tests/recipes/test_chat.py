@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from recipes.chat import Chat, ChatArguments, chat
-from recipes.errors import InputError
 from recipes.inference.generate import Sampling, Text
+from recipes.utils.errors import InputError
 from tests.recipes.inference.talker import KNOWN, SCRIPTS, always, load_tokenizer, train_talker, user
 from tests.recipes.processes import PATIENCE, REPOSITORY, _server
 

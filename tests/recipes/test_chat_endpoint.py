@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from recipes.chat import ChatArguments, chat
-from recipes.errors import InputError, exit_on_input_error
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import MAX_CALLS, Call, Reply, Result, Sampling, Text
-from recipes.plain_text import plain_text
+from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.plain_text import plain_text
 from tests.recipes.inference.talker import assistant, result, user
 from tests.recipes.processes import free_port
 

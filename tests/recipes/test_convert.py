@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, NanoChatForCausalLM
 
+from evals.tokenizer.samples import DOMAINS
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes import midtrain, sft
 from recipes.convert.__main__ import main as convert_main
 from recipes.data.corpora import open_corpus
 from recipes.data.sources import SOURCES
-from recipes.errors import InputError
 from recipes.training.models import set_special_tokens
+from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_ids, random_model
 from tests.recipes.originals import encoding_of, make_encoding, original_logits, random_weights, write_original
 from tokenizer.encode import encode_documents
-from tokenizer.samples import DOMAINS
 
 PROMPTS, LENGTH = 100, 48
 TALK = [{"role": "user", "content": "What is 12*4?"}]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes.convert.encoding import load_encoding
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.recipes.originals import encoding_of
 
 BYTES = {bytes([byte]): byte for byte in range(256)}

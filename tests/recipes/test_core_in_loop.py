@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from recipes.training.tracking import read_metrics
+from recipes.utils.run_directory import read_metrics
 from tests.evals.core_bundle import write_bundle
 from tests.recipes.processes import flags, run
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes.training import setup
 from recipes.training.checkpoints import unwrap, whole_checkpoints
-from recipes.training.tracking import read_metrics
+from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import REPOSITORY, Running, flags, run
 
 SETUPS = {  # training processes, and loader workers of each

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from recipes.arguments import REQUIRED, Arguments, Flag, flag, parse_arguments, resumable_flags
-from recipes.errors import InputError
-from recipes.launches import ROOT
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.utils.arguments import REQUIRED, Arguments, Flag, flag, parse_arguments, resumable_flags
+from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from tests.recipes.programs import PROGRAMS, classes_of, flags_of, needed
 
 IMPOSSIBLE = ["nan", "inf", "-inf", "1e400", str(2**70), "", " ", "-1e30", "x", "1,5"]

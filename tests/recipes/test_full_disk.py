@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.errors import InputError, exit_on_input_error, writing
 from recipes.training.checkpoint_files import whole_checkpoints
 from recipes.training.tracking import MetricsLog
+from recipes.utils.errors import InputError, exit_on_input_error, writing
 from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tests.recipes.test_pretrain import limit

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from recipes.data.messages import user
 from recipes.inference.generate import Sampling, generate_replies
-from recipes.training.tracking import read_metrics
+from recipes.utils.run_directory import read_metrics
 from tests.recipes import processes
 from tests.recipes.conftest import GUESSED
 from tests.recipes.processes import Running, flags

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
-from recipes.arguments import parse_arguments
 from recipes.data.conversations import open_conversations
 from recipes.data.packing import PackedRows
 from recipes.data.tokens import token_stream, tokenize_conversations
 from recipes.training.arguments import MidtrainArguments
 from recipes.training.checkpoints import whole_checkpoints
-from recipes.training.tracking import read_metrics
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.run_directory import read_metrics
 from tests.recipes import processes
 from tests.recipes.processes import REPOSITORY, Running, flags
 from tests.recipes.test_exactness import assert_same_run

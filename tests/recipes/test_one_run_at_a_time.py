@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.outputs import hold
-from recipes.training.tracking import read_metrics
+from recipes.utils.outputs import hold
+from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import PATIENCE, REPOSITORY, Running, flags, run
 
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml"]

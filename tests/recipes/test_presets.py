@@ -12,7 +12,6 @@ from accelerate import PartialState
 from trl import ModelConfig
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.arguments import parse_arguments
 from recipes.data.mixtures import read_mixture
 from recipes.grpo import GRPOArguments
 from recipes.midtrain import plan_midtraining, take_over
@@ -20,6 +19,7 @@ from recipes.pretrain import dry_run
 from recipes.sft import SFTArguments
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.setup import make_plan
+from recipes.utils.arguments import parse_arguments
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 PRESETS = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.training.checkpoints import whole_checkpoints
 from recipes.training.optimizers import OptimizerSettings, build_adamw, register_optimizer
-from recipes.training.tracking import read_metrics
+from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import Finished, Running, flags, run
 
 TRAINING_KEYS = {

@@ -12,7 +12,7 @@ from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.training.checkpoint_files import whole_checkpoints
 from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 
 @pytest.fixture

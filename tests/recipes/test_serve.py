@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
 from recipes.convert.__main__ import main as convert
-from recipes.errors import InputError
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import Call, Reply, Result, Sampling, Text
+from recipes.utils.errors import InputError
 from tests.recipes.inference.talker import CONTEXT, SCRIPTS, assistant, calling, learn_by_heart, user
 from tests.recipes.processes import PATIENCE, REPOSITORY, free_port
 from tokenizer.special_tokens import SPECIAL_TOKENS

@@ -22,7 +22,7 @@ from transformers import (
 from recipes.data.conversations import open_conversations
 from recipes.data.messages import assistant, user
 from recipes.inference.generate import Sampling, generate_replies
-from recipes.training.tracking import read_metrics
+from recipes.utils.run_directory import read_metrics
 from tests.recipes import processes
 from tests.recipes.processes import Running, flags
 from tests.recipes.test_exactness import assert_same_run, assert_same_tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes import atomic
+from recipes.utils import atomic
 from tests.recipes.processes import flags, run
 
 # What a user asked for, and how: paths belong there.

@@ -14,8 +14,8 @@ import yaml
 
 from recipes import speedrun
 from recipes.data.messages import assistant, calculator_call, user
-from recipes.errors import InputError
 from recipes.speedrun import SpeedrunArguments
+from recipes.utils.errors import InputError
 from tests.evals.core_bundle import write_bundle
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from evals.tokenizer.samples import DOMAINS
 from space.chat_page.engine import Engine
 from space.chat_page.page import serve
 from tests.recipes.inference.talker import KNOWN, REMEMBERED, always, assistant, learn_by_heart, load_tokenizer, user
 from tests.space.browser import open_browser
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 HTML = "<img src=x onerror=alert(1)><b>&lt;</b> **c**"
 TALK = KNOWN | {"Write HTML.": [assistant(HTML)]}

@@ -6,7 +6,7 @@ import uuid
 import httpx2
 import pytest
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from space.chat_page.handlers import sampling_of
 from space.chat_page.page import longest_answer
 from tests.space.conftest import loaded, served

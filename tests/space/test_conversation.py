@@ -2,9 +2,9 @@
 
 import pytest
 
-from recipes.errors import InputError
 from recipes.inference.generate import Reply, Sampling, Text, stream_reply
-from recipes.plain_text import plain_text
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
 from space.chat_page.conversation import Answer, as_messages, fitting, shown_text, text_of, tidy
 from space.chat_page.engine import load
 from space.chat_page.limits import MAX_CONVERSATION, MAX_MESSAGE, MAX_TURNS, check_message

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes.errors import InputError
 from recipes.inference.generate import Reply, Result, Sampling
+from recipes.utils.errors import InputError
 from space.chat_page.engine import Engine
 from space.chat_page.handlers import sampling_of
 from space.chat_page.limits import SESSIONS

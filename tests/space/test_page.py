@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from space.chat_page.page import serve
 from tests.space.browser import Visitor
 from tests.space.conftest import HTML, loaded

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import HfApi, RepoCard, constants
 from playwright.sync_api import expect
 
-from recipes.launches import ROOT
 from recipes.publish.space import space_files
+from recipes.utils.provenance import ROOT
 from tests.hub.client import hub_constants, hub_environment
 from tests.hub.server import serve
 from tests.recipes.processes import free_port

@@ -6,9 +6,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from evals.tokenizer.samples import DOMAINS
+from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.chat import add_chat_template
-from tokenizer.samples import DOMAINS
-from tokenizer.train import save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="session")

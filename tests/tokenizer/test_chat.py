@@ -13,8 +13,9 @@ from trl.chat_template_utils import (
     supports_tool_calling,
 )
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.tokenizer.conversations import TEXTS, assistant, call, special_ids, tool, turns, user, whole_conversations
+from tokenizer.bpe import save_tokenizer
 from tokenizer.chat import (
     CHAT_TEMPLATE,
     RESPONSE_TEMPLATE,
@@ -31,7 +32,6 @@ from tokenizer.chat import (
     stop_token_ids,
 )
 from tokenizer.special_tokens import SPECIAL_TOKENS
-from tokenizer.train import save_tokenizer
 
 KINDS = pytest.mark.parametrize("kind", ["tokenizer", "reloaded", "gpt2_chat", "gpt2_chat_reloaded"])
 TWO_KINDS = pytest.mark.parametrize("kind", ["tokenizer", "gpt2_chat_reloaded"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.encode import document_start_id, encode_documents, token_byte_lengths, token_bytes
 from tokenizer.special_tokens import SPECIAL_TOKENS
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
+from tokenizer.bpe import CappedDocuments, save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SPECIAL_TOKENS
-from tokenizer.train import CappedDocuments, save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +66,7 @@ def test_loaded_equals_saved(tokenizer, documents, tmp_path):
 
 def test_same_documents_give_the_same_file(documents, tmp_path):
     code = (
-        "import sys, json; from tokenizer.train import train_tokenizer, save_tokenizer;"
+        "import sys, json; from tokenizer.bpe import train_tokenizer, save_tokenizer;"
         "save_tokenizer(train_tokenizer(json.load(sys.stdin), 600), sys.argv[1])"
     )
     for number in range(2):

@@ -8,7 +8,7 @@ from decimal import Decimal
 import datasets
 import evaluate
 
-from recipes.numerals import final_number, marked_number, read_number
+from recipes.utils.numerals import final_number, marked_number, read_number
 
 _DESCRIPTION = """\
 Share of generated texts whose final number is the right one, as GSM8K and other word problems are graded: the number

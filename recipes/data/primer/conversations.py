@@ -23,7 +23,7 @@ from recipes.data.primer.small_talk import (
 )
 from recipes.data.primer.topics import fields, say
 from recipes.data.sources.spelling import spelling_conversations
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
 Writer = Callable[[Random], list[Message]]

@@ -26,7 +26,7 @@ from recipes.data.primer.reckoning import (
 from recipes.data.primer.stories import tell_favorites, tell_story
 from recipes.data.primer.topics import Aspect, Question, Topic, say
 from recipes.data.primer.world_topics import PLANET_LISTS, PLANET_TOPIC, WORLD_TOPICS
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 Writer = Callable[[Random], str]
 

@@ -9,8 +9,8 @@ from recipes.data.messages import user
 from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.problems import draw_problem
 from recipes.data.primer.topics import Question
-from recipes.errors import InputError
-from recipes.numerals import ends_in_number
+from recipes.utils.errors import InputError
+from recipes.utils.numerals import ends_in_number
 from tokenizer.chat import Message
 
 SYMBOLS_AND_WORDS = {"I", "He", "As"}  # "I think it is Na." speaks of no iodine

@@ -21,8 +21,8 @@ from recipes.data.primer.one_step_stories import (
 from recipes.data.primer.reckoning import is_reserved
 from recipes.data.primer.stories import draw_cast
 from recipes.data.primer.world_tables import Row
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
 LARGEST_RESULT = 999

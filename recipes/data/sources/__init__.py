@@ -11,7 +11,7 @@ from recipes.data.sources.gsm8k import open_gsm8k
 from recipes.data.sources.identity import identity_conversations
 from recipes.data.sources.spelling import spelling_conversations
 from recipes.data.sources.talk import open_humaneval, open_smoltalk
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
 CHUNK = 10_000  # conversations that are Python objects at a time

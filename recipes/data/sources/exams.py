@@ -8,7 +8,7 @@ import datasets
 
 from recipes.data.messages import assistant, render_multiple_choice, user
 from recipes.data.sources.tables import Table
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tokenizer.chat import NANOCHAT, PLAIN, Message
 
 MMLU = Table(

@@ -8,9 +8,9 @@ import datasets
 
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.data.sources.tables import Table
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
-from recipes.numerals import marked_number
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
+from recipes.utils.numerals import marked_number
 from tokenizer.chat import Message
 
 GSM8K = Table(

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from recipes.data.corpora import document_hash
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.data.primer.everyday_tables import SPELLING_WORDS
-from recipes.inference.calculator import calculator
+from recipes.utils.calculator import calculator
 from tokenizer.chat import Message
 
 HELD_OUT = 10  # one word in so many

@@ -17,10 +17,10 @@ from datasets.fingerprint import Hasher
 from recipes.data import messages
 from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, tell_empty_answers
 from recipes.data.readers import what_instead
-from recipes.errors import InputError
-from recipes.hub import check_hub_reachable
-from recipes.inference import calculator
-from recipes.json_lines import names_of, one_line, read_json_rows
+from recipes.utils import calculator
+from recipes.utils.errors import InputError
+from recipes.utils.hub import check_hub_reachable
+from recipes.utils.json_lines import names_of, one_line, read_json_rows
 from tokenizer.chat import Message
 
 PATTERNS = ("{}-*.parquet", "{}.parquet", "{}.jsonl", "{}.jsonl.gz")

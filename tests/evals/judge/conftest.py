@@ -6,10 +6,10 @@ import pytest
 
 from evals.judge import endpoint
 from evals.judge.__main__ import evaluate
+from evals.tokenizer.samples import DOMAINS
 from tests.evals.judge.known import ANSWERS, arguments
 from tests.recipes.inference.talker import KNOWN, learn_by_heart, user
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 
 @pytest.fixture(autouse=True)

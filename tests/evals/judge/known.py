@@ -3,7 +3,7 @@
 import json
 
 from evals.judge.__main__ import JudgeArguments
-from recipes.arguments import parse_arguments
+from recipes.utils.arguments import parse_arguments
 from tests.recipes.inference.talker import SCRIPTS
 
 ANSWERS = {

@@ -8,7 +8,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from evals.judge import endpoint
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.evals.judge.known import ANSWERS, ASKED, EXPECTED, grade, scores
 from tests.evals.judge.server import DROP, serve
 

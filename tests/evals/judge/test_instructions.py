@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evals.judge.instructions import Row, read_instructions
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.recipes.inference.talker import SCRIPTS
 
 

@@ -15,7 +15,7 @@ from evals.judge.__main__ import evaluate, main, score
 from evals.judge.instructions import Row
 from evals.judge.verdict import Verdict
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 from tests.evals.judge.known import ANSWERS, ASKED, EXPECTED, arguments, grade, material, scores
 from tests.evals.judge.server import DROP, serve
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START, PYTHON_END

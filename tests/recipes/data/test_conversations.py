@@ -6,14 +6,14 @@ from collections import Counter
 import datasets
 import pytest
 
+from evals.tokenizer.samples import DOMAINS
 from recipes.data import sources
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import CONVERSATIONS, assistant, calculator_call, user
 from recipes.data.mixtures import MIXTURES, read_mixture
 from recipes.data.readers import warn_once
-from recipes.errors import InputError
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from recipes.utils.errors import InputError
+from tokenizer.bpe import train_tokenizer
 
 ADDED = [user("2 + 2?"), *calculator_call("It is ", "2+2", "4"), assistant("4.")]
 TALKS = [[user(f"Question {number}?"), assistant(f"Answer {number}.")] for number in range(400)]

@@ -18,8 +18,8 @@ from recipes.data.corpora import document_hash, open_corpus, split_builder
 from recipes.data.packing import PackedRows
 from recipes.data.primer import primer_documents
 from recipes.data.readers import check_file, read_documents, warn_once
-from recipes.errors import InputError
-from tokenizer.train import train_tokenizer
+from recipes.utils.errors import InputError
+from tokenizer.bpe import train_tokenizer
 
 TEXTS = [f"Document number {number}." for number in range(400)]
 
@@ -415,7 +415,7 @@ def test_hub_data_that_is_damaged_further_on_is_one_line(tmp_path):
 
 OPEN_SCRIPT = """
 from recipes.data.corpora import open_corpus
-from recipes.errors import exit_on_input_error
+from recipes.utils.errors import exit_on_input_error
 exit_on_input_error("script", lambda: open_corpus("someone/something"))
 """
 

@@ -8,7 +8,7 @@ from recipes.data import coverage
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.coverage import Coverage, measure_coverage, text_bytes
 from recipes.data.packing import build_rows_loader
-from tokenizer.train import train_tokenizer
+from tokenizer.bpe import train_tokenizer
 
 ROW = 33
 TEXTS = [f"Text {i}. " + "The sky is blue and the sea is deep. " * (1 + i % 7) for i in range(3000)]

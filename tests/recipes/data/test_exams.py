@@ -7,7 +7,7 @@ from recipes.data.primer.documents import primer_documents
 from recipes.data.primer.exams import EXAMS, ExamItem, exam, grade, mentions
 from recipes.data.primer.inquiries import INQUIRIES
 from recipes.data.primer.topics import say
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 
 @pytest.mark.parametrize("name", EXAMS)

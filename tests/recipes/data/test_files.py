@@ -10,7 +10,7 @@ from recipes.data.conversations import open_conversations
 from recipes.data.corpora import open_corpus
 from recipes.data.files import find_files
 from recipes.data.sources.gsm8k import gsm8k_problems
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 ROW = '{"text": "A document.", "question": "1 + 1?", "answer": "#### 2"}\n'
 

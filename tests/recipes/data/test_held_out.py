@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from recipes.data.held_out import read_validation_rows
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
+from tokenizer.bpe import train_tokenizer
 from tokenizer.encode import token_byte_lengths
-from tokenizer.train import train_tokenizer
 
 TEXTS = [f"Document {i} says: " + "one, two, three; " * (i % 5) for i in range(300)]
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PretrainedConfig
 
+from evals.tokenizer.samples import DOMAINS
 from recipes.data.messages import (
     CONVERSATIONS,
     assistant,
@@ -18,10 +19,9 @@ from recipes.data.messages import (
     render_multiple_choice,
     user,
 )
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_conversation
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 CALL = st.builds(calculator_call, TEXT, TEXT, TEXT)

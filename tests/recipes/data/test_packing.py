@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from recipes.data import packing, pools
 from recipes.data.packing import PackedRows, build_rows_loader, count_rows
 from recipes.data.pools import POOLS, BestFitPool, BestFitSplitPool, ConcatenatingPool
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 BOS = 0
 ROW = 64

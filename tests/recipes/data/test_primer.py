@@ -13,7 +13,7 @@ from recipes.data.primer.documents import TOPICS
 from recipes.data.primer.reckoning import EQUATIONS, TOLD_EQUATIONS, is_reserved
 from recipes.data.primer.topics import say
 from recipes.data.primer.world_tables import COUNTRIES, DAY_NAMES, ELEMENTS, OPPOSITES
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 DAY = f"({'|'.join(DAY_NAMES)})"
 

@@ -25,8 +25,8 @@ from recipes.data.primer.inquiries import (
 from recipes.data.primer.problems import STORIES, has_reserved_numbers
 from recipes.data.primer.reading import draw_question, talk_of_repetition
 from recipes.data.primer.topics import fields
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
 

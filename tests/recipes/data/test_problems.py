@@ -16,8 +16,8 @@ from recipes.data.primer.problems import (
     problems,
     solution_messages,
 )
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
 
 EVERY_STORY = [(steps, story) for steps, groups in STORIES.items() for group in groups for story in group]
 

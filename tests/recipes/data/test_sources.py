@@ -12,8 +12,8 @@ from recipes.data.conversations import open_conversations
 from recipes.data.messages import assistant, calculator_call, check_messages, user
 from recipes.data.sources import SOURCES
 from recipes.data.sources.gsm8k import ANNOTATION, GSM8K, gsm8k_answer, gsm8k_problems, render_gsm8k
-from recipes.errors import InputError
-from recipes.inference.calculator import calculator
+from recipes.utils.calculator import calculator
+from recipes.utils.errors import InputError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from recipes.data.splits import list_names, natural_order, split_files
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
 
 HUB = [f"d/train-{i:05d}-of-00002.parquet" for i in range(2)] + ["d/test-00000-of-00001.parquet"]
 

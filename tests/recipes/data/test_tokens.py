@@ -5,12 +5,12 @@ import logging
 import datasets
 import pytest
 
+from evals.tokenizer.samples import DOMAINS
 from recipes.data.packing import PackedRows
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
-from recipes.errors import InputError
+from recipes.utils.errors import InputError
+from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_conversation
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
 
 MESSAGES = datasets.Features({"messages": datasets.List(datasets.Json())})
 

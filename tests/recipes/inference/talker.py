@@ -7,8 +7,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.inference.calculator import calculator
 from recipes.training.models import set_special_tokens
+from recipes.utils.calculator import calculator
 from tokenizer.chat import add_chat_template, encode_conversation
 
 CONTEXT = 112

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from recipes.errors import InputError
 from recipes.inference import generate, streaming
 from recipes.inference.generate import TOOLS, Call, Reply, Result, Sampling, Text, generate_replies, stream_reply
 from recipes.inference.streaming import EventStreamer
+from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_model, randomized
 from tests.recipes.inference.talker import (
     CONTEXT,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.errors import InputError
 from recipes.inference.urls import api_urls, public_url
+from recipes.utils.errors import InputError
 
 
 @pytest.mark.parametrize(

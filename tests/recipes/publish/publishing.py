@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from recipes.errors import InputError
 from recipes.publish.__main__ import PublishArguments, publish_run
+from recipes.utils.errors import InputError
 
 MODEL = {
     "README.md", "chat_template.jinja", "config.json", "configuration_nanochat.py", "generation_config.json",

@@ -3,9 +3,9 @@
 import pytest
 from huggingface_hub import ModelCard, metadata_load
 
-from recipes.errors import InputError
-from recipes.launches import ROOT
 from recipes.publish.space import files_of, imports, space_files
+from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from tests.evals.run_files import write
 from tests.recipes.publish.publishing import TOKEN, publish
 

@@ -3,8 +3,8 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer.samples import DOMAINS
-from tokenizer.train import train_tokenizer
+from evals.tokenizer.samples import DOMAINS
+from tokenizer.bpe import train_tokenizer
 
 
 @pytest.fixture(scope="package")

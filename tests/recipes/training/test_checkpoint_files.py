@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from recipes.errors import InputError
 from recipes.training.checkpoint_files import (
     OURS,
     TRAINERS,
@@ -21,6 +20,7 @@ from recipes.training.checkpoint_files import (
     whole_checkpoints,
     write_manifest,
 )
+from recipes.utils.errors import InputError
 
 STATES = {OURS: "training_state.json", TRAINERS: "trainer_state.json"}
 KINDS = pytest.mark.parametrize("kind", [OURS, TRAINERS])

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipes.errors import InputError
-from recipes.training.export import is_finished, save_model
+from recipes.training.export import save_model
+from recipes.utils.errors import InputError
+from recipes.utils.run_directory import is_finished
 from tests.modeling_nanochat.tiny import random_model
 
 

@@ -8,9 +8,9 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
 from recipes.training.models import build_config, build_model, load_tokenizer, set_special_tokens
+from recipes.utils.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,11 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Trainer, TrainingArguments
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.errors import InputError
 from recipes.training import optimizers
 from recipes.training.muon import Muon
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, register_optimizer, split_parameters
+from recipes.training.optimizers import OptimizerSettings, build_optimizer, register_optimizer
+from recipes.utils.errors import InputError
+from recipes.utils.model_facts import split_parameters
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONFIGS = {

@@ -5,9 +5,9 @@ import json
 import pytest
 from accelerate import PartialState
 
-from recipes.errors import InputError
 from recipes.training.fingerprint import fingerprint
 from recipes.training.output_dir import agree, claim_inputs, claim_output_dir, held, read_arguments
+from recipes.utils.errors import InputError
 
 FREE = {"save_every", "output_dir"}
 INPUTS = {"dataset", "tokenizer"}

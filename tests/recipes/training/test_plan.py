@@ -8,16 +8,13 @@ from hypothesis import strategies as st
 from transformers import GPT2Config
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.errors import InputError
 from recipes.pretrain import dry_run
 from recipes.training.arguments import PretrainArguments
-from recipes.training.hardware import gpu_figures
 from recipes.training.plan import (
     ASSUMED_MFU,
     LONG_RUN_TOKENS,
     MIN_STEPS,
     SHORT_RUN_TOKENS,
-    ModelFacts,
     RunLength,
     check_batch,
     estimate_memory,
@@ -25,6 +22,9 @@ from recipes.training.plan import (
     plan_training,
 )
 from recipes.training.setup import make_plan
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import gpu_figures
+from recipes.utils.model_facts import ModelFacts
 
 VOCAB_SIZE = 65_536
 

@@ -10,11 +10,11 @@ from trl import ModelConfig, SFTTrainer
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.data.conversations import open_conversations
-from recipes.errors import InputError
 from recipes.grpo import GRPOArguments
 from recipes.sft import AssistantTrainer, SFTArguments
 from recipes.training.posttraining import INSTEAD, load_chat_model, reject_idle_flags
 from recipes.training.trainer_run import FREE_TO_CHANGE
+from recipes.utils.errors import InputError
 from tokenizer.chat import encode_conversation
 
 ROWS = 24

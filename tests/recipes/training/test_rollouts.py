@@ -10,9 +10,9 @@ from trl import GRPOTrainer, ModelConfig
 from recipes import grpo
 from recipes.data.messages import assistant, calculator_call
 from recipes.data.primer.problems import problems as primer_problems
-from recipes.errors import InputError
 from recipes.training.rollouts import called_calculator, final_text, open_problems, right_answer
-from recipes.training.tracking import read_metrics
+from recipes.utils.errors import InputError
+from recipes.utils.run_directory import read_metrics
 from tests.recipes.conftest import GUESSED
 from tokenizer.special_tokens import OUTPUT_END, OUTPUT_START
 

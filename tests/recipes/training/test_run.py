@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from recipes.errors import InputError
 from recipes.training.arguments import PretrainArguments
 from recipes.training.run import (
     compiler_warning,
@@ -12,6 +11,7 @@ from recipes.training.run import (
     start_accelerator,
     worth_compiling,
 )
+from recipes.utils.errors import InputError
 from tests.recipes.training.test_plan import plan_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

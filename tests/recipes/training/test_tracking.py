@@ -10,8 +10,10 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.errors import InputError
-from recipes.training.tracking import TRACKERS, Console, MetricsLog, clock, parse_trackers, read_metrics, step_line
+from recipes.training.tracking import TRACKERS, Console, MetricsLog, parse_trackers, step_line
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import clock
+from recipes.utils.run_directory import read_metrics
 
 
 def trained(step):

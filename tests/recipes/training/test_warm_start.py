@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.errors import InputError
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.warm_start import read_arguments, warm_start
+from recipes.utils.errors import InputError
 
 
 def trained(name: str = "muon", depth: int = 2, **settings) -> torch.optim.Optimizer:

@@ -1,0 +1,292 @@
+"""A page for people: blocks one after another, written as Markdown with pictures and as one HTML file.
+
+The HTML needs nothing beside itself: pictures are inside, no script, no font, nothing fetched; it follows the reader's
+light or dark mode and fits a phone. Whatever text is put in, a model's or a user's, stays text.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from evals.report.page_style import CSS
+from recipes.plots.figures import as_png, as_svg
+from recipes.utils import atomic
+from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
+
+LONG_WORD = re.compile(r"\S{16,}")  # a path, or a name made of others,
+BREAK = re.compile(r"(?<=\S)[/.:](?=[^\W\d]|\*)")  # which a narrow column may break behind these
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of a section."""
+
+    text: str
+    level: int = 2
+
+    def markdown(self, pictures: str) -> str:
+        """A line of Markdown."""
+        return f"{'#' * self.level} {escape_markdown(self.text)}"
+
+    def html(self) -> str:
+        """With an anchor to link to."""
+        return f'<h{self.level} id="{slug(self.text)}">{escape_html(self.text)}</h{self.level}>'
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a quiet one is a remark."""
+
+    text: str
+    quiet: bool = False
+
+    def markdown(self, pictures: str) -> str:
+        """One line, in which nothing is formatted."""
+        text = escape_markdown(self.text)
+        return f"*{text}*" if self.quiet else text
+
+    def html(self) -> str:
+        """A paragraph."""
+        return f"<p{' class=quiet' if self.quiet else ''}>{escape_html(self.text)}</p>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; the first `left` columns are words, the others numbers, aligned to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+    def markdown(self, pictures: str) -> str:
+        """Padded, so that it reads as a table unrendered as well."""
+        lines = [[escape_cell(str(cell)) for cell in row] for row in [self.columns, *self.rows]]
+        widths = [max(3, *(display_width(line[index]) for line in lines)) for index in range(len(self.columns))]
+        rule = ["-" * width if index < self.left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+        return "\n".join(self._line(line, widths) for line in [lines[0], rule, *lines[1:]])
+
+    def _line(self, cells: list[str], widths: list[int]) -> str:
+        padded = []
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+            room = " " * (width - display_width(cell))
+            padded.append(cell + room if index < self.left else room + cell)
+        return f"| {' | '.join(padded)} |"
+
+    def html(self) -> str:
+        """In a box of its own that scrolls sideways where it is too wide."""
+        head = "".join(self._cell("th", index, cell) for index, cell in enumerate(self.columns))
+        rows = "".join(
+            f"<tr>{''.join(self._cell('td', index, cell) for index, cell in enumerate(row))}</tr>" for row in self.rows
+        )
+        return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+    def _cell(self, tag: str, index: int, text: str) -> str:
+        text = LONG_WORD.sub(lambda word: BREAK.sub(r"\g<0><wbr>", word[0]), escape_html(str(text)))
+        return f"<{tag}{' class=n' if index >= self.left else ''}>{text}</{tag}>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure; `name` is that of its file, `alt` says in words what it shows."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures side by side where there is room, else one below the other."""
+
+    pictures: Sequence[Picture]
+
+    def markdown(self, pictures: str) -> str:
+        """Links to the files in the directory `pictures`."""
+        lines = []
+        for each in self.pictures:
+            lines.append(f"![{escape_markdown(each.alt)}]({pictures}/{each.name}.png)")
+            lines += [f"*{escape_markdown(each.caption)}*"] if each.caption else []
+        return "\n\n".join(lines)
+
+    def html(self) -> str:
+        """The drawings themselves, in the colours of the page."""
+        return f"<div class=pictures>{''.join(self._figure(each) for each in self.pictures)}</div>"
+
+    def _figure(self, picture: Picture) -> str:
+        label = escape_html(picture.alt)
+        svg = as_svg(picture.figure, picture.name).replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        caption = f"<figcaption>{escape_html(picture.caption)}</figcaption>" if picture.caption else ""
+        return f"<figure>{svg}{caption}</figure>"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied as it stands."""
+
+    text: str
+
+    def markdown(self, pictures: str) -> str:
+        """A block whose fence is longer than any in the text."""
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", self.text)), default=0))
+        return f"{fence}\n{plain_text(self.text).rstrip()}\n{fence}"
+
+    def html(self) -> str:
+        """A block that wraps its long lines."""
+        return f"<pre><code>{escape_html(self.text.rstrip())}</code></pre>"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation: (speaker, text) each, the speaker being user, model, call (of a tool) or result."""
+
+    turns: Sequence[tuple[str, str]]
+
+    NAMES = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}  # noqa: RUF012
+
+    def markdown(self, pictures: str) -> str:
+        """As in a terminal."""
+        return Code("\n".join(self.NAMES[speaker] + text for speaker, text in self.turns)).markdown(pictures)
+
+    def html(self) -> str:
+        """Bubbles; a call and its result stand in the model's own, as a formula."""
+        return f"<div class=chat>{''.join(self._turn(*turn) for turn in self.turns)}</div>"
+
+    def _turn(self, speaker: str, text: str) -> str:
+        label = {"call": "<span>calculator</span> ", "result": "= "}.get(speaker, "")
+        return f'<p class="{speaker}">{label}{escape_html(text)}</p>'
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A few numbers in large type: (value, what it is) each."""
+
+    tiles: Sequence[tuple[str, str]]
+
+    def markdown(self, pictures: str) -> str:
+        """A table of two lines."""
+        return Table([label for _, label in self.tiles], [[value for value, _ in self.tiles]], left=0).markdown("")
+
+    def html(self) -> str:
+        """Cards."""
+        cards = (
+            f"<div><b>{escape_html(value)}</b><span>{escape_html(label)}</span></div>" for value, label in self.tiles
+        )
+        return f"<div class=tiles>{''.join(cards)}</div>"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that a reader may open."""
+
+    summary: str
+    blocks: Sequence["Block"]
+
+    def markdown(self, pictures: str) -> str:
+        """HTML's own element, which Markdown lets through."""
+        summary = escape_html(" ".join(self.summary.split()))  # an empty line would end the element
+        inside = "\n\n".join(block.markdown(pictures) for block in self.blocks)
+        return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"
+
+    def html(self) -> str:
+        """The element."""
+        inside = "".join(block.html() for block in self.blocks)
+        return f"<details><summary>{escape_html(self.summary)}</summary>{inside}</details>"
+
+
+Block = Heading | Text | Table | Pictures | Code | Chat | Tiles | Details
+
+
+@dataclass
+class Page:
+    """A title and blocks."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, *blocks: Block) -> None:
+        """Put blocks at the end."""
+        self.blocks += blocks
+
+    def markdown(self, pictures: str) -> str:
+        """The whole page as Markdown, with pictures in the directory `pictures`."""
+        return "\n\n".join(block.markdown(pictures) for block in [Heading(self.title, 1), *self.blocks]) + "\n"
+
+    def html(self) -> str:
+        """The whole page as HTML."""
+        sections = [block for block in self.blocks if isinstance(block, Heading) and block.level == 2]
+        links = "".join(f'<a href="#{slug(each.text)}">{escape_html(each.text)}</a>' for each in sections)
+        title, body = escape_html(self.title), "\n".join(block.html() for block in self.blocks)
+        return (
+            "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+            '<meta name=viewport content="width=device-width, initial-scale=1">'
+            '<meta name=color-scheme content="light dark">'
+            f"<title>{title}</title><style>{CSS}</style></head>\n<body><main><h1>{title}</h1>\n"
+            f"{f'<nav>{links}</nav>' if len(sections) > 3 else ''}\n{body}\n</main></body></html>\n"
+        )
+
+    def write(self, directory: Path, name: str) -> list[Path]:
+        """Write `name.md` with its pictures in `name/`, and `name.html`; what is there of an earlier page is replaced.
+
+        Returns both files. Raises `InputError` if they cannot be written.
+        """
+        try:
+            if figures := list(self.pictures(self.blocks)):
+                with atomic.new_directory(directory / name) as fresh:
+                    for picture in figures:
+                        (fresh / f"{picture.name}.png").write_bytes(as_png(picture.figure))
+            directory.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(directory / f"{name}.md", self.markdown(name))
+            atomic.write_text(directory / f"{name}.html", self.html())
+        except OSError as error:
+            raise InputError(f"cannot write {name} to {directory}: {error.strerror}.") from None
+        return [directory / f"{name}.md", directory / f"{name}.html"]
+
+    def pictures(self, blocks: Sequence[Block]) -> list[Picture]:
+        """All pictures of the page, those in details as well."""
+        found = []
+        for block in blocks:
+            found += block.pictures if isinstance(block, Pictures) else []
+            found += self.pictures(block.blocks) if isinstance(block, Details) else []
+        return found
+
+
+# Text that stays text
+
+
+def escape_html(text: str) -> str:
+    """`text` as HTML, in an element or in quotes."""
+    return html.escape(plain_text(text))
+
+
+def escape_markdown(text: str) -> str:
+    """`text` as one line in which Markdown and HTML see nothing but text, nor the start of a list in front."""
+    return re.sub(r"^(\d*)([-+.)=])(?=[\s=-]|$)", r"\1\\\2", escape_inline(text))
+
+
+def escape_cell(text: str) -> str:
+    """The same for a cell of a table, where a new line is kept as a break."""
+    return "<br>".join(escape_inline(line) for line in plain_text(text).split("\n"))
+
+
+def escape_inline(text: str) -> str:
+    """What has a meaning within a line, as text."""
+    text = html.escape(" ".join(plain_text(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
+
+
+def display_width(text: str) -> int:
+    """Columns of a terminal that a line takes: two for a wide character, none for a combining one."""
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) != 0 for each in text)
+
+
+def slug(text: str) -> str:
+    """An anchor's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"

@@ -1,0 +1,86 @@
+"""What planning, optimizers and reports need to know of a causal LM, whatever its architecture."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from modeling_nanochat import NanochatGPTConfig
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What planning needs to know of a model, whatever its architecture."""
+
+    name: str
+    parameter_counts: dict[str, int]
+    flops_per_token: int
+    hidden_size: int
+    num_layers: int
+    vocab_size: int
+    embedding_std: float
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters."""
+        return sum(self.parameter_counts.values())
+
+
+def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
+    """Facts of a causal LM; its weights are not looked at, so it may be on the meta device."""
+    config = model.config
+    roles = {role: sum(p.numel() for p in parameters) for role, parameters in split_parameters(model).items()}
+    if isinstance(config, NanochatGPTConfig):
+        counts = {name: count for name, count in config.parameter_counts().items() if name != "total"}
+        flops, embedding_std = config.flops_per_token(sequence_length), 1.0
+    else:
+        counts = {role.replace("_", " "): count for role, count in roles.items() if count}
+        head = roles["head"] or model.get_output_embeddings().weight.numel()
+        in_matmuls = roles["matrices"] + roles["transposed_matrices"] + head
+        attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
+        flops, embedding_std = 6 * in_matmuls + attention, getattr(config, "initializer_range", 0.02)
+    return ModelFacts(
+        name=f"{type(model).__name__}, {config.num_hidden_layers} layers, {config.hidden_size} wide",
+        parameter_counts=counts,
+        flops_per_token=flops,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        embedding_std=embedding_std,
+    )
+
+
+def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
+
+    Matrices are the 2-D weights of linear layers inside the blocks; GPT-2's `Conv1D` stores them (inputs, outputs).
+    A head tied to the embedding counts as embedding.
+    """
+    roles: dict[str, list[nn.Parameter]] = {
+        "matrices": [],
+        "transposed_matrices": [],
+        "embedding": [],
+        "head": [],
+        "others": [],
+    }
+    head = model.get_output_embeddings()
+    seen: set[nn.Parameter] = set()
+    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            roles[_role(module, name, parameter, head)].append(parameter)
+    return roles
+
+
+def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if module is head and name == "weight":
+        return "head"
+    if name == "weight" and parameter.ndim == 2 and isinstance(module, nn.Linear):
+        return "matrices"
+    if name == "weight" and parameter.ndim == 2 and isinstance(module, Conv1D):
+        return "transposed_matrices"
+    return "others"

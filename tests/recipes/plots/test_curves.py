@@ -1,0 +1,94 @@
+"""The chart is a picture of the run, whatever the run left."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import image
+
+from recipes.plots.curves import draw_loss, draw_pass_at_k, smooth
+
+TRAINED = [{"step": step, "train/loss": 5.0 / step} for step in range(1, 40)]
+EVALUATED = [{"step": step, "val/bpb": 2.0 / step} for step in (10, 20, 30)]
+
+
+def draw(records, directory: Path):
+    path = directory / "loss.png"
+    draw_loss(records, path, "a run", "mid")
+    return image.imread(path)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        TRAINED + EVALUATED,
+        TRAINED,
+        TRAINED[:1],
+        [*TRAINED, {"step": 40, "train/loss": math.nan}, {"step": 41, "train/loss": math.inf}],
+        EVALUATED,
+        [],
+    ],
+    ids=["trained and evaluated", "trained", "one step", "not finite", "evaluated", "nothing"],
+)
+def test_any_run_gives_a_picture(records, tmp_path):
+    assert draw(records, tmp_path).shape == (675, 1200, 4)
+
+
+def test_evaluations_are_in_the_picture(tmp_path):
+    assert (draw(TRAINED, tmp_path) != draw(TRAINED + EVALUATED, tmp_path)).any()
+
+
+def test_smoothing_by_hand():
+    assert smooth([(1, 1.0), (2, 0.0)], weight=0.5) == [(1, 1.0), (2, pytest.approx(1 / 3))]
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50))
+def test_smoothed_values_lie_between_the_extremes_so_far(values):
+    smoothed = smooth(list(enumerate(values)))
+    assert [step for step, _ in smoothed] == list(range(len(values)))
+    for count, (_, value) in enumerate(smoothed, 1):
+        assert min(values[:count]) - 1e-6 <= value <= max(values[:count]) + 1e-6
+
+
+@given(st.floats(-100, 100), st.integers(1, 100))
+def test_a_constant_stays_what_it_is_from_the_first_step(value, count):
+    assert [smoothed for _, smoothed in smooth([(0, value)] * count)] == pytest.approx([value] * count)
+
+
+MEASURES = {"val/pass@1": "pass@1", "val/pass@8": "pass@8"}
+MEASURED = [{"step": step, "val/pass@1": 0.5 + step / 100, "val/pass@8": 0.9} for step in (0, 15, 30)]
+REWARDED = [{"step": step, "train/reward": step / 30} for step in range(1, 31)]
+
+
+def draw_passes(records, directory: Path, measures: dict[str, str] = MEASURES):
+    path = directory / "pass_at_k.png"
+    draw_pass_at_k(records, measures, path)
+    return image.imread(path)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        MEASURED + REWARDED,
+        MEASURED,
+        MEASURED[:1],
+        [*REWARDED, *MEASURED, {"step": 31, "train/reward": None, "val/pass@1": None}],
+        [*MEASURED, {"step": 31, "train/reward": math.nan}],
+    ],
+    ids=["measured and rewarded", "measured", "once", "null", "not finite"],
+)
+def test_any_measurement_of_pass_at_k_gives_a_picture(records, tmp_path):
+    assert draw_passes(records, tmp_path).shape == (675, 1200, 4)
+
+
+def test_rewards_and_each_measure_are_in_the_picture(tmp_path):
+    whole = draw_passes(MEASURED + REWARDED, tmp_path)
+    assert (whole != draw_passes(MEASURED, tmp_path)).any()
+    assert (whole != draw_passes(MEASURED + REWARDED, tmp_path, {"val/pass@1": "pass@1"})).any()
+
+
+def test_the_validation_loss_of_sft_is_in_the_picture(tmp_path):
+    held_out = [{"step": step, "val/loss": 4.0 / step} for step in (10, 20, 30)]
+    assert (draw(TRAINED, tmp_path) != draw(TRAINED + held_out, tmp_path)).any()

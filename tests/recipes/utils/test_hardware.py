@@ -1,0 +1,95 @@
+"""Precision and peak follow the hardware that is there."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes.utils import hardware
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import (
+    GPUS,
+    choose_precision,
+    gpu_figures,
+    has_bf16,
+    measure_matmul,
+    peak_flops,
+    peak_memory,
+    precision_name,
+)
+
+CPU = torch.device("cpu")
+STATUS = Path("/proc/self/status")
+
+
+def test_precision_is_what_was_asked_for_or_what_the_hardware_has():
+    for requested in ("no", "bf16"):
+        assert choose_precision(requested, CPU) == requested
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
+    assert choose_precision("auto", CPU) == ("bf16" if has_bf16(CPU) else "no")
+    assert [precision_name(each) for each in ("bf16", "no")] == ["bf16", "fp32"]
+
+
+def test_fp16_on_a_cpu_is_one_clear_line():
+    with pytest.raises(InputError, match=r"^mixed_precision fp16 needs a GPU: .*bf16, or no"):
+        choose_precision("fp16", CPU)
+
+
+@pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="torch cannot tell by itself")
+def test_both_ways_to_ask_about_bf16_agree(monkeypatch):
+    answer = has_bf16(CPU)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert has_bf16(CPU) == answer
+
+
+@pytest.mark.parametrize(
+    ("device_name", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA RTX A6000", "A6000"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("Tesla T4", "T4"),
+        ("Tesla V100-SXM2-32GB", "V100"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("h100", "H100"),
+    ],
+)
+def test_gpus_are_known_by_the_names_they_give_themselves(device_name, known):
+    assert gpu_figures(device_name) == GPUS[known]
+
+
+@pytest.mark.parametrize("device_name", ["NVIDIA RTX A1000 Laptop GPU", "NVIDIA T400 4GB", "Abacus", ""])
+def test_an_unknown_gpu_is_not_taken_for_another(device_name):
+    assert gpu_figures(device_name) is None
+
+
+def test_every_gpu_of_the_table_is_found_by_its_own_name():
+    assert {name: gpu_figures(name) for name in GPUS} == GPUS
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_measured_peak_is_a_plausible_number_of_flops(dtype):
+    assert 1e7 < measure_matmul(dtype, size=128) < 1e15
+
+
+def test_a_cpus_peak_is_measured_and_no_other_devices_guessed(monkeypatch):
+    monkeypatch.setattr(hardware, "measure_matmul", partial(measure_matmul, size=128))
+    assert peak_flops(CPU, torch.float32) > 1e7
+    assert peak_flops(torch.device("mps"), torch.float32) is None
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="no account by the system")
+def test_peak_memory_is_what_the_system_says():
+    kilobytes = int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
+    assert peak_memory(CPU) == pytest.approx(1024 * kilobytes, rel=0.02)
