@@ -21,7 +21,7 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, exit_on_input_error
 from recipes.utils.yaml_files import construct, place, read_nodes
 
 REQUIRED = dataclasses.MISSING  # the default of a flag that must be given
@@ -328,6 +328,17 @@ def parse_arguments(*arguments_classes: type, argv: list[str] | None = None) -> 
     except (ValueError, OSError, ImportError) as error:  # TRL's way to refuse a combination, a file or an extra
         raise InputError(f"{' '.join(str(error).split()):.300}") from None
     return arguments[0] if len(arguments) == 1 else tuple(arguments)
+
+
+def read_command_line(program: str, *arguments_classes: type) -> Any:
+    """`parse_arguments` of `sys.argv`; a mistake ends the process with one line.
+
+    Scripts call it before they import torch, which takes seconds, so that a wrong flag is reported at once:
+
+        if __name__ == "__main__":
+            ARGS = read_command_line("pretrain", PretrainArguments)
+    """
+    return exit_on_input_error(program, lambda: parse_arguments(*arguments_classes))
 
 
 def _split_config(argv: list[str]) -> tuple[list[str], str | None]:

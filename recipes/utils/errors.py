@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from recipes.utils.plain_text import plain_text
 
@@ -31,6 +32,8 @@ REMEDIES = WRITING | READING_OR_WRITING
 IN_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors and tokenizers give the system's number in their message
 IN_TORCH = re.compile(r"iostream error|PytorchStreamWriter failed writing")  # torch.save gives no number at all
 
+T = TypeVar("T")
+
 
 class InputError(ValueError):
     """A mistake in the input: says what is wrong, where, and what to do, in one line."""
@@ -40,14 +43,14 @@ class SaidByMain(InputError):
     """One that the main process found for all of them, and prints."""
 
 
-def exit_on_input_error(script: str, main: Callable[[], None]) -> None:
-    """Run `main`; an `InputError` or a failing disk becomes one line on stderr and exit code 2.
+def exit_on_input_error(script: str, main: Callable[[], T]) -> T | None:
+    """Run `main` and return what it does; an `InputError` or a failing disk becomes one line on stderr and exit code 2.
 
     Other exceptions keep their traceback.
     """
     try:
         with writing():
-            main()
+            return main()
     except InputError as error:
         if int(os.environ.get("RANK", "0")) > 0:
             time.sleep(5)  # most mistakes are every process's: the first one speaks, and its end ends the others
