@@ -44,7 +44,7 @@ class SaidByMain(InputError):
 
 
 def exit_on_input_error(script: str, main: Callable[[], T]) -> T | None:
-    """Run `main` and return what it does; an `InputError` or a failing disk becomes one line on stderr and exit code 2.
+    """Run `main` and return its result; an `InputError` or a failing disk becomes one line on stderr and exit code 2.
 
     Other exceptions keep their traceback.
     """
