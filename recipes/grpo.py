@@ -18,7 +18,7 @@ from recipes.publish.after_training import leave_finished
 from recipes.training.arguments import LARGEST_RATE
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
@@ -55,7 +55,7 @@ class GRPOArguments(PosttrainArguments, GRPOConfig):
         0.0, "reward for calling the calculator without an error, beside 1 for the answer", least=0
     )
     pass_every: int = flag(60, "steps between measurements of pass@k; 0: only before and after, -1: never", least=-1)
-    pass_problems: int = flag(200, "held-out problems that pass@k is measured on", least=1)
+    pass_problems: int = flag(200, "hold_output_dir-out problems that pass@k is measured on", least=1)
     pass_samples: int = flag(8, "sampled replies to each of them: the k", least=1, most=10_000)
     pass_batch_size: int = flag(64, "replies that a process works on at a time for pass@k", least=1)
     output_dir: str = flag(
@@ -147,7 +147,7 @@ def grpo(args: GRPOArguments, model_args: ModelConfig) -> None:
 
 def main() -> None:
     args, model_args = parse_arguments(GRPOArguments, ModelConfig)
-    with held(args.output_dir, join_processes()):
+    with hold_output_dir(args.output_dir, join_processes()):
         grpo(args, model_args)
 
 

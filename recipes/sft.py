@@ -21,7 +21,7 @@ from recipes.plots.curves import draw_loss
 from recipes.publish.after_training import leave_finished
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.posttraining import (
     PosttrainArguments,
     build_posttraining_optimizer,
@@ -51,7 +51,7 @@ class SFTArguments(PosttrainArguments, SFTConfig):
     conversations: str = flag("primer:sft", "name of a source, a .jsonl file, or a mixture's .yaml", path=True)
     early_stopping: bool = flag(False, "end when the evaluation loss has not fallen for early_stopping_patience times")
     early_stopping_patience: int = flag(3, "evaluations without a lower loss that --early_stopping waits", least=1)
-    eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most", least=1)
+    eval_rows: int = flag(1000, "hold_output_dir-out conversations that an evaluation reads at most", least=1)
     output_dir: str = flag(
         "runs/base/sft", "where checkpoints, metrics and the final model go", path=True, resumable=True
     )
@@ -174,7 +174,7 @@ def sft(args: SFTArguments, model_args: ModelConfig) -> None:
 
 def main() -> None:
     args, model_args = parse_arguments(SFTArguments, ModelConfig)
-    with held(args.output_dir, join_processes()):
+    with hold_output_dir(args.output_dir, join_processes()):
         sft(args, model_args)
 
 

@@ -93,3 +93,15 @@ def _share_of_text(head: bytes, column: str) -> float:
     except (ValueError, TypeError, LookupError, RecursionError):
         return 1.0
     return sum(len(text.encode("utf-8", "replace")) for text in texts) / sum(map(len, lines))
+
+
+def choose_packing(requested: str, coverage: Coverage | None, num_tokens: int) -> str:
+    """`requested`, or for "auto" what suits a run of `num_tokens`; best fit where the corpus's size is not known."""
+    if requested != "auto":
+        return requested
+    return coverage.choose_packing(num_tokens) if coverage else "best_fit"
+
+
+def describe_coverage(coverage: Coverage | None, num_tokens: int, packing: str) -> str:
+    """Which share of the corpus a run of `num_tokens` sees, and how often."""
+    return coverage.line(num_tokens, packing) if coverage else "of unknown size"

@@ -33,8 +33,11 @@ class LoopArguments(Arguments):
     )
     # Horizon and batch
     num_iterations: int | None = flag(None, "optimizer steps", least=1)
-    device_batch_size: int = flag(
-        32, "rows that one process handles at a time; halved when memory runs out", least=1, resumable=True
+    device_batch_size: int | None = flag(
+        None,
+        "rows that one process handles at a time (default: as many as fit by estimate); halved when memory runs out",
+        least=1,
+        resumable=True,
     )
     total_batch_size: int | None = flag(
         None, "tokens an optimizer step, all processes together (default: by rule)", least=1
@@ -168,7 +171,7 @@ class PretrainArguments(LoopArguments):
 class MidtrainArguments(LoopArguments):
     """Arguments of recipes/midtrain.py. What is left out is as in the run that trained the source."""
 
-    TAKEN_OVER = (  # from the source's run
+    INHERITED_FROM_SOURCE = (  # unless set
         "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
         "grad_clip", "warmup_ratio", "warmdown_ratio", "final_lr_frac",
     )  # fmt: skip
@@ -189,12 +192,6 @@ class MidtrainArguments(LoopArguments):
     )
     max_seq_len: int | None = flag(None, "tokens a row (default: the source's)", least=1, most=2**24)
     num_iterations: int | None = flag(None, "optimizer steps (default: one pass over the conversations)", least=1)
-    device_batch_size: int | None = flag(
-        None,
-        "rows that one process handles at a time (default: up to 32, as divide the batch)",
-        least=1,
-        resumable=True,
-    )
     total_batch_size: int | None = flag(
         None, "tokens an optimizer step, all processes (default: the source's)", least=1
     )
@@ -216,11 +213,3 @@ class MidtrainArguments(LoopArguments):
     output_dir: str = flag(
         "runs/base/mid", "where checkpoints, metrics and the final model go", path=True, resumable=True
     )
-
-    # What building a model and a tokenizer asks for.
-    tokenizer = model_config = None
-
-    @property
-    def model_name_or_path(self) -> str:
-        """The model to train onward."""
-        return self.source

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -80,6 +80,19 @@ def fingerprint_corpus(corpus: Corpus) -> Fingerprint:
         f"{split}{DOCUMENTS}": _fingerprint_rows([row["text"] for row in islice(stream, count)])
         for split, stream in streams.items()
     }
+
+
+def fingerprint_inputs(corpus: Corpus, tokenizer: str, models: Mapping[str, str | None]) -> dict[str, Fingerprint]:
+    """Of all that pretraining reads, by the arguments that name it; `models` that are None are left out."""
+    named = {name: fingerprint_model(model) for name, model in models.items() if model is not None}
+    return {"dataset": fingerprint_corpus(corpus), "tokenizer": fingerprint_tokenizer(tokenizer)} | named
+
+
+def fingerprint_chat(
+    source: str, conversations: str, splits: Mapping[str, datasets.Dataset]
+) -> dict[str, Fingerprint]:
+    """Of all that midtraining and SFT read: the model they start from, and the conversations by split."""
+    return {"source": fingerprint_model(source), "conversations": fingerprint_conversations(conversations, **splits)}
 
 
 def fingerprint_conversations(spec: str, **splits: datasets.Dataset) -> Fingerprint:

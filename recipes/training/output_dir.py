@@ -14,9 +14,8 @@ from recipes.training.fingerprint import Fingerprint, differences
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, writing
 from recipes.utils.outputs import hold
-from recipes.utils.run_directory import is_finished, read_metrics
+from recipes.utils.run_directory import ARGUMENTS, METRICS, is_finished, read_metrics
 
-ARGUMENTS_FILE = "arguments.json"
 INPUTS_FILE = "inputs.json"
 MOST_LISTED = 8  # differences in a message
 
@@ -41,7 +40,7 @@ def agree(decide: Callable[[], T], state: PartialState) -> T:
 
 
 @contextmanager
-def held(output_dir: str | Path, state: PartialState) -> Iterator[None]:
+def hold_output_dir(output_dir: str | Path, state: PartialState) -> Iterator[None]:
     """Make sure of `output_dir` and keep other runs out of it until the block ends; a finished one is left alone."""
     output_dir = Path(output_dir)
     with ExitStack() as stack:
@@ -67,7 +66,7 @@ def claim_output_dir(
     mine = {name: value for name, value in arguments.items() if name not in free_to_change}
 
     def claim() -> bool:
-        finished, file = is_finished(output_dir), output_dir / ARGUMENTS_FILE
+        finished, file = is_finished(output_dir), output_dir / ARGUMENTS
         if _has_begun(output_dir) and file.exists():
             _refuse_changed_arguments(output_dir, mine, mine.keys() - inputs)
         elif not finished:
@@ -127,13 +126,13 @@ def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: 
 
 def read_arguments(run: str | Path) -> dict[str, Any]:
     """Arguments of the run in a directory; none if it is not a run's. Raises `InputError` if they are damaged."""
-    path = Path(run) / ARGUMENTS_FILE
+    path = Path(run) / ARGUMENTS
     return _read(path) if path.exists() else {}
 
 
 def _has_begun(output_dir: Path) -> bool:
     """Whether a run has made a step here."""
-    return bool(read_metrics(output_dir / "metrics.jsonl") or whole_checkpoints(output_dir))
+    return bool(read_metrics(output_dir / METRICS) or whole_checkpoints(output_dir))
 
 
 def _refuse_changed_arguments(output_dir: Path, mine: Mapping[str, Any], names: Set[str]) -> None:

@@ -16,7 +16,6 @@ from recipes.chat import ChatArguments, chat
 from recipes.convert.native import load_checkpoint
 from recipes.inference.models import load_model
 from recipes.serve import check_servable
-from recipes.training.arguments import PretrainArguments
 from recipes.training.models import build_config, build_model
 from recipes.training.models import load_tokenizer as load_tokenizer_for
 from recipes.training.posttraining import load_chat_model
@@ -26,8 +25,8 @@ from space.chat_page.engine import Engine
 
 
 def train_onward(name: str) -> None:
-    args = PretrainArguments(model_name_or_path=name, max_seq_len=32)
-    build_model(args, build_config(args, len(load_tokenizer_for(args))), "cpu")
+    config = build_config(len(load_tokenizer_for(None, 32, of_model=name)), 32, model_name_or_path=name)
+    build_model(config, 32, "cpu", source=name, pretrained=True)
 
 
 PROGRAMS = {

@@ -1,16 +1,50 @@
 """What a stage takes over from the run that trained its model: settings, and the optimizer's state."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import find_damage, whole_checkpoints
 from recipes.training.output_dir import read_arguments
+from recipes.training.plan import check_batch
+from recipes.utils.errors import InputError
+from recipes.utils.loading import load_config
+from recipes.utils.run_directory import ARGUMENTS
 
 OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
 SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
+
+
+def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainArguments:
+    """`args` with unset ones taken from the run that trained the source, or else pretraining's defaults. Prints them.
+
+    Raises `InputError` if the batch is not known or does not divide among the processes.
+    """
+    context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
+    theirs = {"max_seq_len": context} | read_arguments(args.source)
+    missing = [name for name in args.INHERITED_FROM_SOURCE if getattr(args, name) is None]
+    try:
+        args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+    except InputError as error:
+        raise InputError(f"{Path(args.source, ARGUMENTS)}: {error}") from None
+    if args.total_batch_size is None:
+        raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
+    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, state.num_processes)
+    taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
+    state.print(f"{'source':<13}{args.source}, which had {', '.join(taken) or 'nothing to take over'}")
+    return args
+
+
+def source_tokens(source: str) -> int | None:
+    """Tokens that the run in `source` was trained on; None if it does not say."""
+    theirs = read_arguments(source)
+    steps, batch = theirs.get("num_iterations"), theirs.get("total_batch_size")
+    return steps * batch if isinstance(steps, int) and isinstance(batch, int) else None
 
 
 def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.warm_start import read_arguments, warm_start
+from recipes.training.source_run import read_arguments, warm_start
 from recipes.utils.errors import InputError
 
 
