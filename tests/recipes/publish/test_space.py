@@ -32,7 +32,7 @@ def test_a_space_has_the_models_name_and_the_code_it_imports(space):
     }  # fmt: skip
     code = set(files) - own
     assert {"recipes/inference/generate.py", "recipes/__init__.py", "tokenizer/chat_template.jinja"} <= code
-    assert code.isdisjoint({"recipes/sft.py", "recipes/training/setup.py"})
+    assert code.isdisjoint({"recipes/sft.py", "recipes/training/loop.py"})
     for path in code:
         wanted = (
             {file for module in imports(ROOT / path) for file in files_of(module)} if path[-3:] == ".py" else set()
