@@ -14,7 +14,7 @@ PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 class LoopArguments(Arguments):
     """What pretraining and midtraining share.
 
-    A resumable flag changes nothing of what is trained on what; precision, compilation and rows at a time do change
+    Resumable flags do not change what is trained on which data; precision, compilation and device batch size change
     the last bits.
     """
 
@@ -22,7 +22,7 @@ class LoopArguments(Arguments):
     packing: str = flag(
         "auto",
         "best_fit (whole documents, what is cropped is dropped), best_fit_split (nothing is dropped) or concatenated; "
-        "auto: best_fit, or best_fit_split where a run would see the beginnings of documents again before their ends",
+        "auto: best_fit, or best_fit_split where a run would repeat documents before it has seen all of them",
         choices=PACKINGS,
     )
     num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=256)
@@ -77,7 +77,7 @@ class LoopArguments(Arguments):
     keep_checkpoints: int = flag(2, "newest checkpoints kept; 0 keeps all", least=0, resumable=True)
     resume: str = flag(
         "auto",
-        "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path",
+        "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
         path=True,
         resumable=True,
     )
@@ -169,7 +169,7 @@ class PretrainArguments(LoopArguments):
 
 @dataclass(kw_only=True)
 class MidtrainArguments(LoopArguments):
-    """Arguments of recipes/midtrain.py. What is left out is as in the run that trained the source."""
+    """Arguments of recipes/midtrain.py. Unset ones default to those of the run that trained the source."""
 
     INHERITED_FROM_SOURCE = (  # unless set
         "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",

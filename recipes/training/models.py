@@ -121,7 +121,7 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
         model.train()(input_ids=row, use_cache=False)  # dropout of more than all is not noticed before
         model.eval()
         before, after = (model(input_ids=each, use_cache=False).logits[:, :half] for each in (row, changed))
-    except Exception as error:  # whatever a model of another kind, or of sizes that do not fit, stumbles over
+    except Exception as error:  # models of other kinds, or of sizes that do not fit, raise anything
         raise InputError(f"{source} cannot be trained as a causal LM: {loading.in_one_line(error)}") from None
     model.train(was_training)
     if empty := next((name for name, parameter in model.named_parameters() if parameter.numel() == 0), None):
@@ -135,9 +135,9 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tell the model's configs which ids begin, end and pad a text.
+    """Set the ids that begin, end and pad a text in the model's configs.
 
-    With a tokenizer of ours, generation also ends where a tool is called: its result is not the model's to write.
+    With our chat format, generation also ends where a tool is called: the tool, not the model, writes its result.
     """
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = getattr(tokenizer, name)

@@ -1,4 +1,4 @@
-"""From one dial to every number of a run, each with its reason: horizon, batch, learning rates, memory, cost."""
+"""From one dial to every number of a run, each with its reason: horizon, batch, learning rates, schedule."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
 ROWS_IN_STEP = 32  # more rows a process than these are a multiple of them
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
-# nanochat's settings were tuned for billions of tokens. A run of few learns more with larger steps that fall over most
-# of it, and with less momentum to lag behind: measured in the same place, "Short runs", on 0.8 million tokens in steps
-# of 8,192. Tokens decide and not steps: midtraining on GPUs takes fewer than 1,000 steps for its 400 million tokens.
-# In between nothing was measured: the settings turn from one kind to the other with the logarithm of the tokens.
+# nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during
+# most of it, and with less momentum: measured in RESULTS.md, "Short runs", on 0.8 million tokens in steps of 8,192.
+# The number of tokens decides, not of steps: midtraining on GPUs takes fewer than 1,000 steps for 400 million tokens.
+# In between, where nothing was measured, settings change gradually with the logarithm of the number of tokens.
 SHORT_RUN_TOKENS = 2_000_000  # up to here, all of the short run's: the cpu preset has 1.9 million
 LONG_RUN_TOKENS = 200_000_000  # from here, all of nanochat's
 SHORT_RUN_LEARNING_RATES = 2.0  # times the given ones
@@ -29,7 +29,7 @@ WARMDOWN, SHORT_RUN_WARMDOWN = 0.2, 0.75
 
 
 class LearningRates(Protocol):
-    """Arguments with learning rates as they are tuned at a width of 768."""
+    """Arguments that hold learning rates tuned at a width of 768."""
 
     matrix_lr: float
     embedding_lr: float
@@ -38,7 +38,7 @@ class LearningRates(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers; `reasons` says where each comes from."""
+    """Every number of a run; `reasons` says where each comes from."""
 
     facts: ModelFacts
     num_steps: int
@@ -79,7 +79,7 @@ class Plan:
         return replace(self, optimizer=optimizer, reasons=self.reasons | reasons)
 
     def lines(self) -> list[str]:
-        """The plan as a person reads it."""
+        """The plan as lines to print: each number with its reason."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.facts.parameter_counts.items())
         micro = f"{self.device_batch_size} rows x {self.max_seq_len:,} tokens x {self.world_size} processes"
         rows = [
@@ -163,13 +163,13 @@ def plan_midtraining(
 
 @dataclass(frozen=True)
 class RunLength:
-    """Which settings a run takes: those for few tokens, nanochat's, or some in between."""
+    """The length of a run in tokens, which decides between settings for short runs and nanochat's."""
 
     tokens: int
     of_source: bool = False
 
     def between(self, short: float, long: float) -> float:
-        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, in between by the tokens' logarithm."""
+        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, interpolated by log(tokens) in between."""
         position = math.log(self.tokens / SHORT_RUN_TOKENS) / math.log(LONG_RUN_TOKENS / SHORT_RUN_TOKENS)
         share = min(1.0, max(0.0, position))
         return short * (1 - share) + long * share
@@ -282,7 +282,7 @@ def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reaso
 def _plan_optimizer(
     args: LoopArguments, facts: ModelFacts, total_batch_size: int, length: RunLength, reasons: dict[str, str]
 ) -> OptimizerSettings:
-    # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.
+    # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
     batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
     by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
     by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""

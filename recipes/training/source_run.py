@@ -1,4 +1,4 @@
-"""What a stage takes over from the run that trained its model: settings, and the optimizer's state."""
+"""What a stage inherits from the run that trained its source: settings, and the optimizer's state."""
 
 import pickle
 from dataclasses import replace
@@ -36,7 +36,7 @@ def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainAr
         raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
     check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, state.num_processes)
     taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
-    state.print(f"{'source':<13}{args.source}, which had {', '.join(taken) or 'nothing to take over'}")
+    state.print(f"{'source':<13}{args.source}, trained with {', '.join(taken) or 'unknown settings'}")
     return args
 
 
@@ -48,33 +48,33 @@ def source_tokens(source: str) -> int | None:
 
 
 def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
-    """Give `optimizer`, called `name`, the state that it had at the end of the run in `source`.
+    """Load into `optimizer`, called `name`, its state at the end of the run in `source`.
 
-    Learning rates and all other settings stay this run's. Returns a line that says where the state comes from, or why
-    it starts afresh: no checkpoint there, another optimizer, other shapes.
+    Learning rates and other settings stay this run's. Returns a line that says where the state comes from, or why the
+    optimizer starts without one: no checkpoint, another optimizer, other shapes.
     """
     checkpoints = [path for path in whole_checkpoints(Path(source)) if (path / OPTIMIZER_FILE).exists()]
     if not checkpoints:
-        return f"{name}, starting afresh: {source} holds no checkpoint with its state"
+        return f"{name}, starting without state: {source} holds no checkpoint with its state"
     theirs = read_arguments(source).get("optimizer", name)
     if theirs != name:
-        return f"{name}, starting afresh: {source} was trained by {theirs}"
+        return f"{name}, starting without state: {source} was trained by {theirs}"
     file = checkpoints[-1] / OPTIMIZER_FILE
     if damage := find_damage(checkpoints[-1], only=OPTIMIZER_FILE):
-        return f"{name}, starting afresh: {checkpoints[-1]} is damaged ({damage})"
+        return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
         misfit = _misfit(saved, optimizer)
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
         misfit = " ".join(str(error).split())[:200]
     if misfit:
-        return f"{name}, starting afresh: {file} does not fit ({misfit})"
+        return f"{name}, starting without state: {file} does not fit ({misfit})"
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
     return f"{name}, warm-started from {file}"
 
 
 def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
-    """What keeps the saved state from being that of this optimizer's parameters, or None."""
+    """Why the saved state does not belong to this optimizer's parameters, or None if it does."""
     groups, mine = saved["param_groups"], optimizer.param_groups
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in mine]:
         sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))

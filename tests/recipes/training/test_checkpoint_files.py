@@ -146,7 +146,7 @@ def test_any_damage_is_named_with_the_newest_one_before_that_is_whole(tmp_path, 
         check_whole(newest)
     assert str(error.value).startswith(f"checkpoint {newest} is damaged: {damage}")
     assert str(error.value).endswith(
-        f"The one before it, {second.name}, is whole: go on from there by --resume {second}"
+        f"The one before it, {second.name}, is whole: resume from it by --resume {second}"
     )
 
     flip(second / "model.safetensors")
