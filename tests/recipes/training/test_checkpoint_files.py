@@ -153,7 +153,7 @@ def test_any_damage_is_named_with_the_newest_one_before_that_is_whole(tmp_path, 
     with pytest.raises(InputError, match=f"--resume {first}$"):
         check_whole(newest)
     remove(first / "model.safetensors")
-    with pytest.raises(InputError, match=r"No checkpoint before it is whole: put the file back, or begin anew"):
+    with pytest.raises(InputError, match=r"No checkpoint before it is whole: put the file back, or start again"):
         check_whole(newest)
 
 
