@@ -63,7 +63,7 @@ def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:
     pool, rows = BestFitPool(row_length), []
     for document in documents:
         pool.add(document)
-        if not pool.hungry:
+        if not pool.needs_documents:
             rows.append(pool.next_row())
     while (row := pool.next_row()) is not None:
         rows.append(row)

@@ -25,7 +25,7 @@ class BenchmarkArguments(Arguments):
 
     source: str = flag(REQUIRED, "the SFT model: directory or Hub id", path=True)
     recipe_config: str = flag(str(ROOT / "recipes/configs/grpo/cpu.yaml"), "of recipes/grpo.py", path=True)
-    tasks: str = flag("facts,choice,problems1,harder", "as of evals.chat", path=True)
+    tasks: str = flag("facts,choice,one_step,multi_step", "as of evals.chat", path=True)
     seeds: int = flag(3, "runs of GRPO, with seeds 0, 1, ...", least=1)
 
 
