@@ -1,4 +1,4 @@
-"""What planning, optimizers and reports need to know of a causal LM, whatever its architecture."""
+"""Facts about a causal LM of any architecture: sizes, FLOPs, context length, and its parameters by role."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from modeling_nanochat import NanochatGPTConfig
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know of a model, whatever its architecture."""
+    """What planning needs to know about a model of any architecture."""
 
     name: str
     parameter_counts: dict[str, int]
@@ -22,12 +22,11 @@ class ModelFacts:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters."""
         return sum(self.parameter_counts.values())
 
 
 def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
-    """Facts of a causal LM; its weights are not looked at, so it may be on the meta device."""
+    """Facts about a causal LM. Reads no weights, so the model may be on the meta device."""
     config = model.config
     roles = {role: sum(p.numel() for p in parameters) for role, parameters in split_parameters(model).items()}
     if isinstance(config, NanochatGPTConfig):
@@ -50,6 +49,11 @@ def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
     )
 
 
+def context_length(model: nn.Module, default: int = 2**31) -> int:
+    """Most tokens that prompt and reply may have together; `default` for models without a limit on positions."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or default
+
+
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
 
@@ -65,7 +69,7 @@ def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     }
     head = model.get_output_embeddings()
     seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
+    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first, since it owns a tied weight
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue

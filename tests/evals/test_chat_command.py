@@ -198,7 +198,7 @@ def test_a_converted_checkpoint_of_nanochats_is_asked_as_it_was_trained(to, file
     results = json.loads((tmp_path / "model/evals/chat.json").read_text())
     asked = {row["messages"][0]["content"] for row in results["tasks"]["mmlu"]["rows"]}
     assert asked == {NANOCHAT_ASKS.format(*"ABCD", question=f"{n}?") for n in range(5)}
-    assert "in nanochat's words" in results["notes"][0] and results["notes"][0] in capsys.readouterr().out
+    assert "in nanochat's wording" in results["notes"][0] and results["notes"][0] in capsys.readouterr().out
     numbered = next(row for row in results["tasks"]["arc_easy"]["rows"] if row["answer"] == "2")
     assert numbered["replies"][0][0]["content"] in "1234"
     other = {"ours": "nanochat", "nanochat": "ours"}[to]
