@@ -1,6 +1,7 @@
 """Conversations in the OpenAI message format: making, checking, and fitting them to the model's context."""
 
 import json
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import datasets
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from recipes.data.readers import logger, warn_once
+from recipes.data.readers import warn_once
 from recipes.utils.errors import InputError
 from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message, encode_conversation
 
@@ -18,6 +19,8 @@ from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message
 CONVERSATIONS = datasets.Features({"messages": datasets.List(datasets.Json())})
 MAX_DEPTH = 20  # nesting of a tool call's arguments
 MAX_INTEGER = 2**63  # Arrow's JSON does not return larger integers as numbers
+
+logger = logging.getLogger(__name__)
 
 
 # Making messages
