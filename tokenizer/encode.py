@@ -72,7 +72,7 @@ def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> torch.LongTensor:
 
 @contextmanager
 def _plain_text_only(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """Turn off special tokens in texts, truncation and padding, which earlier calls may have set; then restore them."""
+    """Turn off special tokens in texts, truncation and padding, which earlier calls may have set, and restore them."""
     before = backend.encode_special_tokens, backend.truncation, backend.padding
     backend.encode_special_tokens = True
     backend.no_truncation()
