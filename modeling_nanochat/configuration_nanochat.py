@@ -11,9 +11,9 @@ if "transformers.pipelines" in sys.modules:  # `pipeline` loads the config first
 class NanochatGPTConfig(PretrainedConfig):
     """Sizes and constants of a NanochatGPT.
 
-    The field names are those of transformers' own `NanoChatConfig`, so a checkpoint converts to and from
-    `NanoChatForCausalLM` by its config alone. The `model_type` differs on purpose: a transformers that knows
-    "nanochat" would load its own class for it.
+    The field names are those of transformers' own `NanoChatConfig`, so only the config changes when a checkpoint is
+    converted to and from `NanoChatForCausalLM`. The `model_type` differs on purpose: for "nanochat", transformers
+    would load its own class.
 
     Args:
         vocab_size: number of tokens, including special tokens.

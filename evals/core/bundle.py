@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recipes.utils.errors import InputError, suggest
+from recipes.utils.errors import InputError, in_one_line, suggest
 from recipes.utils.json_lines import read_json_rows
 from recipes.utils.yaml_files import read_yaml
 
@@ -47,8 +47,9 @@ def read_definitions(path: Path) -> list[CoreTask]:
     try:
         tasks = [read_definition(row) for row in content["tasks"]]
     except (ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for an example.") from None
+        raise InputError(
+            f"{path} defines no tasks ({in_one_line(error)}): see {DEFINITIONS} for an example."
+        ) from None
     labels = [task.label for task in tasks]
     if not labels:
         raise InputError(f"{path} defines no tasks: see {DEFINITIONS} for an example.")

@@ -16,6 +16,7 @@ from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
 from evals.core.scoring import answer_questions, can_share_prefixes
 from recipes.inference.generate import context_length
+from recipes.utils.errors import in_one_line
 
 CHUNK_CHARACTERS = 100_000  # of the questions, sorted by length, that a process takes at once
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # larger batches do not fit into a CPU's caches
@@ -101,7 +102,7 @@ def evaluate_core(
             results.append(evaluate_task(model, tokenizer, task, bundle, max_examples, batch_tokens))
             tell(results[-1])
         except Exception as error:  # also out of memory, since the other tasks may be smaller
-            failed[task.label] = " ".join(str(error).split())[:300] or type(error).__name__
+            failed[task.label] = in_one_line(error, 300)
             tell(f"{task.label} failed: {failed[task.label]}")
     return CoreResult(results, failed)
 

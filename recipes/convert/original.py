@@ -17,7 +17,7 @@ from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.convert.encoding import load_encoding
 from recipes.convert.native import check_vocabulary
 from recipes.training.models import set_special_tokens
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from tokenizer.chat import MULTIPLE_CHOICE, NANOCHAT
 
 WEIGHTS = re.compile(r"model_(\d+)\.pt")
@@ -96,8 +96,7 @@ def read_config(path: Path) -> NanochatGPTConfig:
     except FileNotFoundError:
         raise InputError(f"{path} is missing: it holds the sizes of the model beside it.") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} does not describe a model of nanochat: {reason}.") from None
+        raise InputError(f"{path} does not describe a model of nanochat: {in_one_line(error)}.") from None
 
 
 def positive(size: Any) -> int:
@@ -120,8 +119,7 @@ def read_tensors(path: Path, config: NanochatGPTConfig) -> dict[str, torch.Tenso
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged files raise anything
-        reason = " ".join(str(error).split())[:150]
-        raise InputError(f"{path} cannot be read as weights and nothing else: {reason}") from None
+        raise InputError(f"{path} cannot be read as weights and nothing else: {in_one_line(error, 150)}") from None
     if not isinstance(tensors, dict) or not all(map(is_weight, tensors.values())):
         raise InputError(f"{path} holds something other than a model's weights.")
     named = {our_name(str(name).removeprefix(COMPILED), path): each for name, each in tensors.items()}

@@ -14,8 +14,8 @@ from recipes.data.messages import (
     check_messages,
     fit_conversation,
     has_answers,
-    tell_empty_answers,
-    tell_truncated,
+    warn_of_empty_answers,
+    warn_of_truncation,
 )
 from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.sources import SOURCES, as_dataset
@@ -101,7 +101,7 @@ def _answered_conversations(path: str) -> Iterator[list[Message]]:
         if has_answers(messages):
             kept += 1
             yield messages
-    tell_empty_answers(path, count, kept)
+    warn_of_empty_answers(path, count, kept)
 
 
 def _split_file(path: str, split: str) -> datasets.Dataset:
@@ -165,5 +165,5 @@ def fit_conversations(
     # Without the cache, which would skip `fit` and leave `truncated` at 0.
     options = {"batched": True, "features": CONVERSATIONS, "load_from_cache_file": False, "desc": "Fit to the context"}
     fitted = dataset.map(fit, **options)
-    tell_truncated(len(dataset), len(fitted), truncated, max_tokens)
+    warn_of_truncation(len(dataset), len(fitted), truncated, max_tokens)
     return fitted

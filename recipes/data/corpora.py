@@ -19,7 +19,7 @@ from recipes.data.splits import (
     list_names,
     split_files,
 )
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
 
 TEXT = datasets.Features({"text": datasets.Value("string")})
@@ -172,8 +172,9 @@ def _open_hub(dataset: str, column: str) -> Corpus:
     except InputError:
         raise
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{dataset} cannot be opened, neither as a file here nor on the Hub: {reason}") from error
+        raise InputError(
+            f"{dataset} cannot be opened, neither as a file here nor on the Hub: {in_one_line(error, 300)}"
+        ) from error
 
 
 def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> Corpus:

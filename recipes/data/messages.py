@@ -205,7 +205,7 @@ def has_answers(messages: Sequence[Message]) -> bool:
     return all(message["content"].strip() or message.get("tool_calls") for message in answers)
 
 
-def tell_empty_answers(where: str, count: int, kept: int) -> None:
+def warn_of_empty_answers(where: str, count: int, kept: int) -> None:
     """Warn that of `count` conversations only `kept` have answers. Raises `InputError` if none has."""
     if not kept:
         raise InputError(
@@ -231,7 +231,7 @@ def fit_conversation(
     return list(messages[: ends[fitting - 1]]) if fitting else None
 
 
-def tell_truncated(count: int, kept: int, truncated: int, max_tokens: int) -> None:
+def warn_of_truncation(count: int, kept: int, truncated: int, max_tokens: int) -> None:
     """Warn that of `count` conversations some were truncated or dropped. Raises `InputError` if none was kept."""
     if not kept:
         raise InputError(f"none of the {count:,} conversations fits into {max_tokens:,} tokens.")

@@ -22,8 +22,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
-from recipes.utils.errors import InputError
-from recipes.utils.json_lines import one_line
+from recipes.utils.errors import InputError, in_one_line
 from tokenizer.encode import encode_documents
 
 READ_DOCUMENTS = 128  # most documents to read and tokenize at once,
@@ -163,8 +162,8 @@ class PackedRowsIterator:
             read = self.documents_read + len(next(iter(documents.values()), ()))
             raise InputError(
                 f"the training data cannot be read beyond document {read:,} of reader {self.unit + 1} of {self.units} "
-                f"({one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the same "
-                "command continues from the newest."
+                f"({in_one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the "
+                "same command continues from the newest."
             ) from error
         return documents, True
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recipes.utils.errors import InputError
-from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, one_line, scan_json_rows
+from recipes.utils.errors import InputError, in_one_line
+from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, scan_json_rows
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt", ".txt.gz")  # in upper or lower case
@@ -81,7 +81,7 @@ def _check_parquet(path: str, column: str) -> Damaged | None:
     try:
         schema = pq.read_schema(path)
     except PARQUET_ERRORS as error:
-        return Damaged("footer", f"not a readable parquet file ({one_line(error)})")
+        return Damaged("footer", f"not a readable parquet file ({in_one_line(error)})")
     kinds = {kind for name, kind in zip(schema.names, schema.types, strict=True) if name == column}
     if not kinds:
         raise InputError(f"{path}: {_missing_column(column, schema.names)}. Choose one by --text_column.")
@@ -115,7 +115,7 @@ def _read_parquet(path: str, column: str) -> Iterator[str | Damaged]:
                         yield from _document(_python_value(value), f"row {row}")
                         row += 1
             except PARQUET_ERRORS as error:
-                yield Damaged(f"row group {group} (rows {row} to {end - 1})", f"unreadable ({one_line(error)})")
+                yield Damaged(f"row group {group} (rows {row} to {end - 1})", f"unreadable ({in_one_line(error)})")
             row = end
 
 
@@ -155,7 +155,7 @@ def _read_text(path: str, column: str) -> Iterator[str | Damaged]:
                     yield from _document("".join(document).strip("\r\n"), f"line {number}")
                     document, length = [], 0
         except UNREADABLE as error:
-            yield Damaged(f"after line {number}", f"cannot be read ({one_line(error)})")
+            yield Damaged(f"after line {number}", f"cannot be read ({in_one_line(error)})")
     yield from _document("".join(document).strip("\r\n"), "end")
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from recipes.data.messages import fit_conversation, tell_truncated
+from recipes.data.messages import fit_conversation, warn_of_truncation
 from recipes.data.packing import count_rows
 from tokenizer.chat import encode_conversation, encode_conversations
 
@@ -37,7 +37,7 @@ def tokenize_conversations(
         features=TOKENS,
         desc="Tokenizing",
     )
-    tell_truncated(len(conversations), len(tokens), sum(tokens["shortened"]), max_tokens)
+    warn_of_truncation(len(conversations), len(tokens), sum(tokens["shortened"]), max_tokens)
     return tokens
 
 

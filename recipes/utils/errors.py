@@ -51,6 +51,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {closest[0]}?" if closest else f"known are {', '.join(known)}."
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """An error's message in one line of at most `most` characters; its type if it has no message."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def exit_on_input_error(script: str, main: Callable[[], T]) -> T | None:
     """Run `main` and return its result; an `InputError` or a failing disk becomes one line on stderr and exit code 2.
 

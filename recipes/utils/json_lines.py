@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 
 UNREADABLE = (EOFError, OSError, zlib.error)  # raised in the middle of a file; gzip raises the first and the last
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a surrogate pair, perhaps without the other half
@@ -68,7 +68,7 @@ def scan_json_rows(path: str | Path) -> Iterator[tuple[str, Any | Damaged]]:
             else:
                 yield from _rows_of_value(head + file.read())
         except UNREADABLE as error:
-            yield "start", Damaged("start", f"cannot be read ({one_line(error)})")
+            yield "start", Damaged("start", f"cannot be read ({in_one_line(error)})")
 
 
 def is_json_lines(path: str | Path) -> bool:
@@ -81,11 +81,6 @@ def names_of(keys: Iterable[Any], most: int = 20) -> str:
     names = [repr(str(key))[1:-1][:60] for key in keys]
     more = f", ... ({len(names):,} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + more or "none"
-
-
-def one_line(error: Exception) -> str:
-    """An exception's message in one line, at most 200 characters."""
-    return " ".join(str(error).split())[:200]
 
 
 def _open(path: str | Path) -> IO[bytes]:
@@ -126,7 +121,7 @@ def _rows_of_lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any | Damaged]
             yield place, row
     except UNREADABLE as error:  # the rest of the file is lost; earlier rows were yielded
         place = f"after line {number}"
-        yield place, Damaged(place, f"cannot be read ({one_line(error)})")
+        yield place, Damaged(place, f"cannot be read ({in_one_line(error)})")
 
 
 def _rows_of_value(text: bytes) -> Iterator[tuple[str, Any | Damaged]]:

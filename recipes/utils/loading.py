@@ -27,9 +27,9 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
-from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, beside, meant, offer, parent
+from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, explain_path, parent, siblings, suggest_path
 
 # Key of a transformers warning, which we suppress: our callers handle texts that do not fit into the context.
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
@@ -49,16 +49,18 @@ def check_source(name: str, what: str = "model", called: str | None = None) -> N
     path, called = Path(name), called or name
     if path.is_dir():
         if not (path / FILES[what]).is_file():
-            raise InputError(f"{what} directory {called} holds no {FILES[what]}{meant(path, what)}.")
+            raise InputError(f"{what} directory {called} holds no {FILES[what]}{explain_path(path, what)}.")
         for weights in sorted(path.glob("*.safetensors")) if what == "model" else []:
             if damage := unreadable(weights):
                 raise InputError(f"{what} {called} is damaged: {weights.name} is not whole ({damage}).")
         return
     if path.exists():
         above = [parent(path)] if (parent(path) / FILES[what]).is_file() else []
-        raise InputError(f"{what} {called} is a file{offer('its directory', above)}.")
+        raise InputError(f"{what} {called} is a file{suggest_path('its directory', above)}.")
     if names_a_path(name):
-        raise InputError(f"{what} {called}: no such directory{offer('one that is there', beside(path, what))}.")
+        raise InputError(
+            f"{what} {called}: no such directory{suggest_path('one that is there', siblings(path, what))}."
+        )
     if not constants.HF_HUB_OFFLINE:  # offline, the libraries look into the cache only, which is fast
         check_hub_reachable(
             f"{what} {called} is not a local directory. Give one, or set HF_HUB_OFFLINE=1 to use the cache."
@@ -70,7 +72,7 @@ def names_a_path(name: str) -> bool:
     path = Path(name)
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.endswith(".json"):
         return True
-    user_is_a_run = "/" in name and bool(beside(path, "model"))  # the part before / is a run or a directory of runs
+    user_is_a_run = "/" in name and bool(siblings(path, "model"))  # the part before / is a run or a directory of runs
     return name.count("/") > 1 or user_is_a_run
 
 
@@ -116,7 +118,7 @@ def load_tokenizer(name: str, called: str | None = None, **options: Any) -> PreT
     path = Path(name)
     if not (path.is_dir() and has_vocabulary(path)):
         check_source(name, "tokenizer", called)
-    with told_in_one_line(f"tokenizer {called or name}"):
+    with as_input_error(f"tokenizer {called or name}"):
         tokenizer = AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
     tokenizer.deprecation_warnings[TOO_LONG] = True
     for key in ABOUT_THIS_MACHINE:
@@ -138,7 +140,7 @@ def load_weights(
     """
     check_source(name, called=called)
     disable_progress_bar()
-    with told_in_one_line(f"model {called or name}"):
+    with as_input_error(f"model {called or name}"):
         options = {"trust_remote_code": False, **options}
         model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     lacking, beyond = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
@@ -180,14 +182,9 @@ def unreadable(path: Path) -> str | None:
 
 
 @contextmanager
-def told_in_one_line(what: str) -> Iterator[None]:
+def as_input_error(what: str) -> Iterator[None]:
     """Turn whatever a library raises while loading `what` into an `InputError`."""
     try:
         yield
     except Exception as error:  # damaged files raise anything; `tokenizers` raises a bare Exception
         raise InputError(f"{what} cannot be loaded: {in_one_line(error)}") from None
-
-
-def in_one_line(error: Exception) -> str:
-    """An error's message in one line, at most 200 characters; its type if it has none."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

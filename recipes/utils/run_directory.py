@@ -37,13 +37,13 @@ def parts_of(directory: Path, what: str) -> list[Path]:
     return sorted((path for path in subdirectories(directory) if (path / FILES[what]).is_file()), key=place)
 
 
-def beside(path: Path, what: str) -> list[Path]:
+def siblings(path: Path, what: str) -> list[Path]:
     """Each `what` in the run that `path` is in, even if `path` does not exist; or else the runs there."""
     above = parent(path)
     return parts_of(above, what) if is_run(above) else [each for each in subdirectories(above) if is_run(each)]
 
 
-def meant(path: Path, what: str) -> str:
+def explain_path(path: Path, what: str) -> str:
     """The end of a sentence that says what a directory is instead of a `what`, and which path was probably meant.
 
     Empty for a directory that is not part of a run.
@@ -59,17 +59,17 @@ def meant(path: Path, what: str) -> str:
         return f": it is part of a {what}'s directory. Give that: {above}"
     if inside:
         whose = "holds checkpoints" if path.name == CHECKPOINTS else "is a run's directory"
-        return f": it {whose}{offer(f'a {what} in it', inside)}"
+        return f": it {whose}{suggest_path(f'a {what} in it', inside)}"
     if checkpoints or ((path / METRICS).is_file() and what == "model"):
         newest = f", or take a checkpoint of it: {checkpoints[-1]}" if checkpoints else ""
         return f": its training is not finished. Give the same command again{newest}"
     if in_runs := [each for run in subdirectories(path) if is_run(run) for each in parts_of(run, what)[-1:]]:
-        return f": it holds runs{offer(f'a {what} of one', in_runs)}"
+        return f": it holds runs{suggest_path(f'a {what} of one', in_runs)}"
     alone = ": it holds only a tokenizer" if (path / TOKENIZER).is_file() else ""
-    return f"{alone}{offer(f'a {what} beside it', beside(path, what) if is_run(above) else [])}"
+    return f"{alone}{suggest_path(f'a {what} beside it', siblings(path, what) if is_run(above) else [])}"
 
 
-def offer(what: str, paths: list[Path]) -> str:
+def suggest_path(what: str, paths: list[Path]) -> str:
     """A sentence that suggests the last of the paths, with the names of some others; empty without paths."""
     if not paths:
         return ""
@@ -85,7 +85,7 @@ def check_run(directory: Path, new: bool = False) -> None:
     if not directory.is_dir():
         above = parent(directory)
         runs = [above] if is_run(above) else [each for each in subdirectories(above) if is_run(each)]
-        raise InputError(f"no run in {directory}: no such directory{offer('one that is there', runs)}.")
+        raise InputError(f"no run in {directory}: no such directory{suggest_path('one that is there', runs)}.")
     above = directory
     for _ in range(3):  # from a checkpoint: checkpoints/, stage, run
         above = parent(above)
@@ -93,7 +93,9 @@ def check_run(directory: Path, new: bool = False) -> None:
             raise InputError(f"{directory} is part of a run. Give the run's own directory: {above}.")
     if not new:
         runs = [each for each in subdirectories(directory) if is_run(each)]
-        said = f"it holds runs{offer('one', runs)}" if runs else f"none of {', '.join(STAGES)} in it holds a model"
+        said = (
+            f"it holds runs{suggest_path('one', runs)}" if runs else f"none of {', '.join(STAGES)} in it holds a model"
+        )
         raise InputError(f"no run in {directory}: {said}.")
 
 
@@ -101,9 +103,9 @@ def check_learnt_to_chat(name: str) -> None:
     """Raise `InputError` for a model that was trained on documents only, naming models beside it that can chat."""
     if not read_documents_only(name):
         return
-    stages = beside(stage_of(Path(name)), "model")
+    stages = siblings(stage_of(Path(name)), "model")
     others = [path for path in stages if path.name in STAGES and not read_documents_only(path)]
-    remedy = offer("one that has", others) or ". Train it by recipes/midtrain.py and recipes/sft.py"
+    remedy = suggest_path("one that has", others) or ". Train it by recipes/midtrain.py and recipes/sft.py"
     raise InputError(f"{name} has not learnt to chat: it was trained on documents only, and continues text{remedy}.")
 
 

@@ -10,7 +10,7 @@ from recipes.data.primer.documents import TOPICS
 from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.problems import OPERATIONS, compute, draw_problem, has_reserved_numbers, problem_conversation
 from recipes.data.primer.reading import talk_of_reading, talk_of_repetition
-from recipes.data.primer.reckoning import TOLD_EQUATIONS
+from recipes.data.primer.reckoning import TRAINING_EQUATIONS
 from recipes.data.primer.small_talk import (
     FAREWELL_ANSWER,
     FAREWELLS,
@@ -192,7 +192,7 @@ EQUATION_WORDINGS = (
 def write_equation(rng: Random) -> list[Message]:
     """An equation a*x + b = c, solved by subtracting b and dividing by a."""
     while True:
-        equation = rng.choice(TOLD_EQUATIONS)
+        equation = rng.choice(TRAINING_EQUATIONS)
         values = equation.values
         expressions = ["{c}-{b}".format_map(values), "{product}/{a}".format_map(values)]
         if not any(map(has_reserved_numbers, expressions)):

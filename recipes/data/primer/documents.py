@@ -13,7 +13,7 @@ from recipes.data.primer.reckoning import (
     DIVISION,
     MULTIPLICATION,
     SUBTRACTION,
-    TOLD_EQUATIONS,
+    TRAINING_EQUATIONS,
     tell_alphabet,
     tell_comparison,
     tell_equation,
@@ -186,7 +186,7 @@ def write_sums(rng: Random) -> str:
 def write_equations(rng: Random) -> str:
     """Equations with their solutions: most in one sentence, some step by step."""
     work = rng.choice((0.0, 0.0, 0.2, 1.0))
-    equations = rng.sample(TOLD_EQUATIONS, rng.randint(2, 8 if work == 1.0 else 20))
+    equations = rng.sample(TRAINING_EQUATIONS, rng.randint(2, 8 if work == 1.0 else 20))
     return _join(((work_equation if rng.random() < work else tell_equation)(each, rng) for each in equations), rng)
 
 

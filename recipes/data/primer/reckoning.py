@@ -35,7 +35,7 @@ class Equation:
 
 
 EQUATIONS = tuple(Equation(a, b, x) for a in range(2, 10) for b in range(1, 11) for x in range(1, 11))
-TOLD_EQUATIONS = tuple(equation for equation in EQUATIONS if not is_reserved(str(equation)))
+TRAINING_EQUATIONS = tuple(equation for equation in EQUATIONS if not is_reserved(str(equation)))
 
 EQUATION_PHRASINGS = (
     "If {a}*x + {b} = {c}, then x is {x}.",

@@ -15,12 +15,12 @@ import pyarrow as pa
 from datasets.fingerprint import Hasher
 
 from recipes.data import messages
-from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, tell_empty_answers
+from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, warn_of_empty_answers
 from recipes.data.readers import what_instead
 from recipes.utils import calculator
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
-from recipes.utils.json_lines import names_of, one_line, read_json_rows
+from recipes.utils.json_lines import names_of, read_json_rows
 from tokenizer.chat import Message
 
 PATTERNS = ("{}-*.parquet", "{}.parquet", "{}.jsonl", "{}.jsonl.gz")
@@ -99,7 +99,7 @@ class Table:
             new_fingerprint=_fingerprint(rows, render, options),
             desc=f"Read {self.name}",
         )
-        tell_empty_answers(f"{path or self.repository}, {split}", len(rows), kept=len(conversations))
+        warn_of_empty_answers(f"{path or self.repository}, {split}", len(rows), kept=len(conversations))
         return conversations
 
     def _find(self, root: Path, split: str) -> list[str]:
@@ -130,7 +130,7 @@ class Table:
         try:
             rows.select_columns(known).data.validate(full=True)
         except pa.ArrowInvalid as error:  # text that is not UTF-8, which Arrow does not check on reading
-            raise InputError(f"{where} is damaged: {one_line(error)}.") from None
+            raise InputError(f"{where} is damaged: {in_one_line(error)}.") from None
         for column, kind in self.columns.items():
             if column not in rows.column_names:
                 there = ", ".join(rows.column_names)
@@ -154,7 +154,7 @@ class Table:
             cause = error.__cause__ or error
             if isinstance(cause, InputError):
                 raise cause from None
-            raise InputError(f"{self.name}: {where} cannot be read: {one_line(cause)}") from error
+            raise InputError(f"{self.name}: {where} cannot be read: {in_one_line(cause)}") from error
 
 
 def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Iterator[dict[str, Any]]:
