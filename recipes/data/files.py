@@ -4,7 +4,7 @@ import glob
 import os
 from pathlib import Path
 
-from recipes.data.readers import SUFFIXES, logger, what_instead
+from recipes.data.readers import SUFFIXES, describe_irregular_file, logger
 from recipes.utils.errors import InputError
 from recipes.utils.json_lines import names_of
 
@@ -21,8 +21,8 @@ def find_files(dataset: str) -> list[str]:
     if os.path.isdir(path):
         return _data_files(f"in the directory {dataset}", _below(path))
     if os.path.lexists(path):
-        if (instead := what_instead(path)) is not None:
-            raise InputError(f"{dataset} is {instead}.")
+        if (kind := describe_irregular_file(path)) is not None:
+            raise InputError(f"{dataset} is {kind}.")
         if not is_data(path):
             raise InputError(f"{dataset} is not a data file {KINDS}.")
         return [str(path)]

@@ -51,8 +51,8 @@ def check_file(path: str, column: str) -> Damaged | None:
 
     Raises `InputError` if the file may not be read, or if a parquet file has no text in `column`.
     """
-    if (instead := what_instead(path)) is not None:
-        return Damaged("start", f"it is {instead}")
+    if (kind := describe_irregular_file(path)) is not None:
+        return Damaged("start", f"it is {kind}")
     try:
         with open(path, "rb") as file:
             if not file.read(1):
@@ -62,7 +62,7 @@ def check_file(path: str, column: str) -> Damaged | None:
     return _check_parquet(path, column) if path.lower().endswith(".parquet") else None
 
 
-def what_instead(path: str | Path) -> str | None:
+def describe_irregular_file(path: str | Path) -> str | None:
     """What `path` is if it is not a regular file, which can be read more than once; None if it is one."""
     try:
         mode = os.stat(path).st_mode

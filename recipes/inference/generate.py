@@ -221,7 +221,7 @@ class ChatFormat:
                 f"the prompt has {len(row.prompt):,} tokens and the model's context only {self.context:,}: shorten it."
             )
 
-    def take(self, row: Row, tokens: list[int]) -> str | None:
+    def append_tokens(self, row: Row, tokens: list[int]) -> str | None:
         """Append what the model wrote in one round, up to an end token. Returns the expression if it was a call."""
         tokens = tokens[: row.left]
         end = next((index for index, token in enumerate(tokens) if token in self.ends), None)
@@ -236,7 +236,7 @@ class ChatFormat:
         row.done = end is not None or row.left < 1
         return None
 
-    def answer(self, row: Row, result: str) -> None:
+    def append_result(self, row: Row, result: str) -> None:
         """Append the result of the call at the end of the row."""
         row.written += encode_tool_result(self.tokenizer, result)
         row.answered = len(row.written)
@@ -286,10 +286,10 @@ def _complete(
             for batch in (active[start : start + batch_size] for start in range(0, len(active), batch_size)):
                 written = _generate(model, chat_format, batch, sampling, streamer, stop)
                 for row, tokens in zip(batch, written, strict=True):
-                    expression = chat_format.take(row, tokens)
+                    expression = chat_format.append_tokens(row, tokens)
                     if expression is not None:
                         result = tools[CALCULATOR](expression) if CALCULATOR in tools else "error: no such tool"
-                        chat_format.answer(row, result)
+                        chat_format.append_result(row, result)
                         if streamer is not None:
                             streamer.called(expression, result)
 

@@ -16,7 +16,7 @@ from datasets.fingerprint import Hasher
 
 from recipes.data import messages
 from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, warn_of_empty_answers
-from recipes.data.readers import what_instead
+from recipes.data.readers import describe_irregular_file
 from recipes.utils import calculator
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
@@ -119,8 +119,8 @@ class Table:
         raise InputError(f"{self.name}: no file of split {split} in {root}: looked for {wanted}.")
 
     def _readable(self, file: Path) -> str:
-        if (instead := what_instead(file)) is not None:
-            raise InputError(f"{self.name}: {file} is {instead}.")
+        if (kind := describe_irregular_file(file)) is not None:
+            raise InputError(f"{self.name}: {file} is {kind}.")
         return str(file)
 
     def _check_columns(self, rows: datasets.Dataset, where: str) -> None:
