@@ -42,6 +42,7 @@ class PackedRows(torch.utils.data.IterableDataset):
 
     A document has a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
     Yields dicts of `tokens`, (row_length,) int64, and `epoch`, the epoch (from 0) of the newest document read.
+    Training uses rows of max_seq_len + 1 tokens: inputs are tokens[:-1], targets are tokens[1:].
     Every loader worker of every process is a reader with its own documents. `iter(rows)` has `state_dict()` and
     `load_state_dict()`: the position in the stream, and the documents waiting to be packed.
     """
@@ -70,16 +71,16 @@ class PackedRows(torch.utils.data.IterableDataset):
     def __iter__(self) -> "PackedRowsIterator":
         worker = torch.utils.data.get_worker_info()
         workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
-        return PackedRowsIterator(self, unit=self.rank * workers + worker_id, units=self.world_size * workers)
+        return PackedRowsIterator(self, reader=self.rank * workers + worker_id, num_readers=self.world_size * workers)
 
 
 class PackedRowsIterator:
-    """The rows of reader number `unit` of `units` readers, and its position in the documents."""
+    """The rows of one of `num_readers` readers, and its position in the documents."""
 
-    def __init__(self, rows: PackedRows, unit: int, units: int):
+    def __init__(self, rows: PackedRows, reader: int, num_readers: int):
         self.rows = rows
-        self.unit = unit
-        self.units = units
+        self.reader = reader
+        self.num_readers = num_readers
         self.epoch = 0
         self.documents_read = 0  # of this epoch
         self.tokens_read = 0  # of the first epoch
@@ -125,13 +126,13 @@ class PackedRowsIterator:
         # A copy, because a `datasets` stream keeps its state in objects that all views of the dataset share.
         documents = copy.deepcopy(self.rows.documents)
         # Split by file if there are enough files: split by document, every reader would read (or download) all data.
-        strategy = "shards" if documents.num_shards >= self.units else "auto"
-        self.stream = split_dataset_by_node(documents, self.unit, self.units, strategy=strategy)
+        strategy = "shards" if documents.num_shards >= self.num_readers else "auto"
+        self.stream = split_dataset_by_node(documents, self.reader, self.num_readers, strategy=strategy)
         if state is not None:
             self.stream.load_state_dict(copy.deepcopy(state))
         # Remembered, since a stream that was just restored reports the state of its start until it is read from.
         self.stream_state = state
-        self.reader = self.stream.iter(batch_size=1)
+        self.documents = self.stream.iter(batch_size=1)
 
     def _read(self) -> bool:
         """Add some documents to the pool, and start the next epoch when one ends. False after the last epoch."""
@@ -152,7 +153,7 @@ class PackedRowsIterator:
         documents: dict[str, list] = {}
         characters = 0
         try:
-            for count, document in enumerate(self.reader, 1):  # batches of one document
+            for count, document in enumerate(self.documents, 1):  # batches of one document
                 for column, values in document.items():
                     documents.setdefault(column, []).extend(values)
                 characters += sum(map(len, document.get("text", ())))
@@ -161,7 +162,7 @@ class PackedRowsIterator:
         except STREAM_ERRORS as error:  # local files do not get here: recipes/data/readers.py reports their damage
             read = self.documents_read + len(next(iter(documents.values()), ()))
             raise InputError(
-                f"the training data cannot be read beyond document {read:,} of reader {self.unit + 1} of {self.units} "
+                f"the training data cannot be read beyond document {read:,} of {self._reader_name()} "
                 f"({in_one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the "
                 "same command continues from the newest."
             ) from error
@@ -177,14 +178,17 @@ class PackedRowsIterator:
     def _epoch_of_newest(self) -> int:
         return self.epoch if self.documents_read else max(0, self.epoch - 1)
 
+    def _reader_name(self) -> str:
+        return f"reader {self.reader + 1} of {self.num_readers}"
+
     def _too_small(self) -> InputError:
         if self.documents_read == 0:
             return InputError(
-                f"dataset too small: fewer documents than the {self.units} that read it (processes x loader workers). "
+                f"dataset too small: fewer documents than the {self.num_readers} readers (processes x workers). "
                 "Use fewer of them, or more data."
             )
         return InputError(
-            f"dataset too small: {self.documents_read} documents for reader {self.unit + 1} of {self.units} do not "
+            f"dataset too small: {self.documents_read} documents for {self._reader_name()} do not "
             f"fill one row of {self.rows.row_length} tokens. Use a shorter max_seq_len, fewer readers (processes x "
             "workers), or more data."
         )
