@@ -1,7 +1,7 @@
-"""CORE in batches against one example at a time: `python -m benchmarks.core --bundle DIR`.
+"""Speed of batched CORE against one example at a time: `python -m benchmarks.core --bundle DIR`.
 
-Both sides pose the same questions to the same model, task by task in turns; the ratio is that of all their seconds,
-tokenization included, and every decision is compared. Without `--model` the weights are random, as are the answers.
+Both sides answer the same questions with the same model, task by task in turns. The ratio is of their total seconds,
+including tokenization, and all answers are compared. Without `--model` the weights, and so the answers, are random.
 """
 
 import time
@@ -27,7 +27,7 @@ from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure."""
+    """Flags of `python -m benchmarks.core`."""
 
     bundle: str = flag(REQUIRED, "directory of CORE's tasks", path=True)
     model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)", path=True)
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def table_line(name: str, reference: float, batched: float, same: int, count: int) -> str:
-    """Seconds of both sides, their ratio, and how many decisions agree."""
+    """Seconds of both sides, their ratio, and how many answers agree."""
     agree = f"{same:,} of {count:,}"
     return f"{name:<34}{reference:>13.1f} s{batched:>8.1f} s{reference / batched:>7.2f}x{agree:>18}"
 
 
 def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A model of random weights, and a tokenizer of the primer."""
+    """A model with random weights, and a tokenizer trained on the primer."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
     config = NanochatGPTConfig.from_depth(
@@ -82,7 +82,7 @@ def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTo
     torch.manual_seed(0)
     model = NanochatGPTForCausalLM(config)
     with torch.no_grad():
-        for parameter in model.parameters():  # fresh output projections are zero
+        for parameter in model.parameters():  # new models have zero output projections
             parameter.normal_(std=0.05)
     return model.to(device).eval(), tokenizer
 

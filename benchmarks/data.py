@@ -1,4 +1,4 @@
-"""Speed of tokenizing and packing in one process, and of making the primer: `python -m benchmarks.data`."""
+"""Speed of tokenizing and packing in one process, and of generating the primer: `python -m benchmarks.data`."""
 
 import statistics
 import subprocess
@@ -21,7 +21,7 @@ from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure."""
+    """Flags of `python -m benchmarks.data`."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -59,11 +59,11 @@ def main() -> None:
 
 
 def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:
-    """Rows as the loader makes them: a row whenever enough documents wait, and the rest at the end."""
+    """Pack rows as the loader does: a row whenever enough documents are waiting, and the remaining rows at the end."""
     pool, rows = BestFitPool(row_length), []
     for document in documents:
         pool.add(document)
-        if not pool.hungry:
+        if not pool.needs_documents:
             rows.append(pool.next_row())
     while (row := pool.next_row()) is not None:
         rows.append(row)
@@ -76,7 +76,7 @@ def make_primer() -> None:
 
 
 def median_seconds(function, rounds: int) -> float:
-    """Median wall time of a call."""
+    """Median wall-clock seconds of a call."""
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()

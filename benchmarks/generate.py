@@ -1,9 +1,9 @@
-"""Generation against plain `generate` of transformers' NanoChatForCausalLM: `python -m benchmarks.generate`.
+"""Speed of generation against transformers' NanoChatForCausalLM.generate: `python -m benchmarks.generate`.
 
-Both models have the same random weights in fp32 and write the same number of tokens after the same left-padded
-prompts, greedily; ours by `generate`, and by our loop that generates with tools. They take turns, so that a machine
-whose speed drifts favours neither; the figures are medians. The head's rows of special tokens are zero: no turn ends
-early, and no tool is called.
+Both models have the same random weights in fp32, and generate the same number of tokens greedily after the same
+left-padded prompts; ours by `generate`, and by our loop with tool calls. The sides take turns, so that a machine whose
+speed drifts favours neither; results are medians. The head's rows of special tokens are zero, so that no reply ends
+early and no tool is called.
 """
 
 import statistics
@@ -29,7 +29,7 @@ PROMPT_TOKENS = (24, 48)  # least and most of a prompt
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure; the defaults are the cpu preset's model."""
+    """Flags of `python -m benchmarks.generate`; the defaults are the cpu preset's model."""
 
     depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -59,14 +59,14 @@ def main() -> None:
 def build_twins(
     args: BenchmarkArguments, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[NanochatGPTForCausalLM, NanoChatForCausalLM]:
-    """Our model and transformers' own, with the same random weights."""
+    """NanochatGPT and transformers' NanoChat with the same random weights."""
     config = NanochatGPTConfig.from_depth(
         args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
     )
     torch.manual_seed(0)
     ours, theirs = NanochatGPTForCausalLM(config), NanoChatForCausalLM(NanoChatConfig(**config.to_dict()))
     with torch.no_grad():
-        for parameter in ours.parameters():  # fresh output projections are zero
+        for parameter in ours.parameters():  # new models have zero output projections
             parameter.normal_(std=0.05)
         ours.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
     theirs.load_state_dict(ours.state_dict())
@@ -80,7 +80,7 @@ def measure(
     theirs: PreTrainedModel,
     batch_size: int,
 ) -> dict[str, float]:
-    """Median tokens/s of each side."""
+    """Measure the median tokens/s of each side."""
     conversations = questions(tokenizer, batch_size)
     inputs = left_padded([encode_prompt(tokenizer, messages) for messages in conversations], ours.device)
     options = {"max_new_tokens": args.new_tokens, "do_sample": False}
@@ -91,7 +91,7 @@ def measure(
         TOOLS: lambda: generate_replies(ours, tokenizer, conversations, sampling, batch_size=batch_size),
     }
     seconds = {name: [] for name in sides}
-    for turn in range(1 + args.repeats):  # the first is warm-up
+    for turn in range(1 + args.repeats):  # the first turn warms up
         for name, write in sides.items():
             started = time.perf_counter()
             write()
@@ -103,7 +103,7 @@ def measure(
 
 
 def questions(tokenizer: PreTrainedTokenizerFast, number: int) -> list[list[Message]]:
-    """Conversations of one question each, whose prompts have between the least and the most PROMPT_TOKENS tokens."""
+    """Conversations of one question each, with prompt lengths spread over PROMPT_TOKENS."""
     least, most = PROMPT_TOKENS
     text = " and ".join(f"What is {n} + {n}" for n in range(100))
     ids = tokenizer.encode(text, add_special_tokens=False)

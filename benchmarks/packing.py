@@ -1,7 +1,7 @@
-"""Bits per byte after equal steps, by packing: `python -m benchmarks.packing --dataset DATA`.
+"""Bits per byte after equal steps with each packing: `python -m benchmarks.packing --dataset DATA`.
 
-Each run is recipes/pretrain.py in a process of its own, with the same tokenizer, steps and seed. Bits per byte are
-those of `val/bpb`: the whole split, end to end.
+Each run is recipes/pretrain.py in its own process, with the same tokenizer, steps and seeds. Bits per byte are
+`val/bpb` on the whole validation split, concatenated.
 """
 
 import statistics
@@ -26,7 +26,7 @@ ALL_TOKENS = 10**9
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to train on, and for how long."""
+    """Flags of `python -m benchmarks.packing`."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)

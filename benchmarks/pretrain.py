@@ -1,9 +1,9 @@
 """Speed and memory of pretraining against a plain loop: `python -m benchmarks.pretrain`.
 
-Everything is measured in this one run, in turns, so that a machine whose speed drifts favours neither side. The
-recipe runs as users run it: recipes/pretrain.py in a process of its own, optimizer and data included; its speed is
-the median over the steps after warm-up. The plain loop gets its tokens for free. The peak is that of a short bf16
-product on a CPU, the data sheet's on a GPU.
+Both sides are measured in turns, so that a machine whose speed drifts favours neither. The recipe runs as users run
+it: recipes/pretrain.py in its own process, with optimizer and data; its speed is the median over the steps after
+warm-up. The plain loop has no cost for data. The peak FLOP/s are measured by a short bf16 product on a CPU, and taken
+from the data sheet for a GPU.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure; the defaults are a depth-4 model on the embedded corpus."""
+    """Flags of `python -m benchmarks.pretrain`; the defaults are a depth-4 model on the embedded corpus."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -50,7 +50,7 @@ class BenchmarkArguments(Arguments):
 
 @dataclass
 class Turn:
-    """One turn of both sides, right after each other."""
+    """Measurements of one turn."""
 
     peak: float  # FLOP/s
     plain: float  # tokens/s
@@ -86,7 +86,7 @@ def main() -> None:
 def measure_turn(
     args: BenchmarkArguments, config: NanochatGPTConfig, device: str, tokenizer_dir: Path, output_dir: Path
 ) -> Turn:
-    """Peak, plain loop and recipe, each alone on the machine."""
+    """Measure peak, plain loop and recipe, one after the other."""
     peak = peak_flops(torch.device(device), torch.bfloat16) or float("nan")
     options = (config, args.device_batch_size, args.steps, args.warmup, device)
     with multiprocessing.get_context("spawn").Pool(1) as fresh_process:
@@ -96,7 +96,7 @@ def measure_turn(
 
 
 def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) -> tuple[float, int]:
-    """Median tokens/s of recipes/pretrain.py after warm-up, and the most memory it held resident, in bytes."""
+    """Median tokens/s of recipes/pretrain.py after warm-up, and its peak resident memory in bytes."""
     flags = {
         "dataset": args.dataset,
         "tokenizer": tokenizer_dir,
@@ -124,12 +124,11 @@ def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) 
 
 
 def ratios(turn: Turn, flops_per_token: int) -> tuple[float, float]:
-    """Speed over the plain loop's, and share of the peak."""
+    """Speed relative to the plain loop, and share of the peak."""
     return turn.recipe / turn.plain, turn.recipe * flops_per_token / turn.peak
 
 
 def describe(turn: Turn, flops_per_token: int) -> str:
-    """One turn on one line."""
     ratio, share = ratios(turn, flops_per_token)
     return (
         f"peak {turn.peak / 1e9:,.0f} GFLOP/s | plain {turn.plain:,.0f} tok/s | recipe {turn.recipe:,.0f} tok/s "

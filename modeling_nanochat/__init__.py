@@ -1,4 +1,4 @@
-"""The model alone: all that `from_pretrained` needs, copied into every checkpoint."""
+"""NanochatGPT for transformers: these files are copied into every checkpoint for `from_pretrained` to load."""
 
 from transformers import (
     AutoConfig,

@@ -27,7 +27,7 @@ from recipes.utils.run_directory import FINISHED_BY, check_run, read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
 CHAT_STAGES = ("base", "mid", "sft", "grpo")
 A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
 

@@ -30,7 +30,7 @@ class TokenizerArguments(Arguments):
 
 
 def train(args: TokenizerArguments) -> None:
-    """Train, save, and say what came of it."""
+    """Train and save a tokenizer, and print a summary."""
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
 

@@ -11,7 +11,9 @@ TASK_NAMES = {
     "humaneval": "HumanEval",
     "facts": "facts",
     "choice": "multiple choice",
-    "problems1": "one-step problems",
+    "one_step": "one-step problems",
+    "multi_step": "two and three steps",
+    "problems1": "one-step problems",  # former names, in results of earlier evaluations
     "harder": "two and three steps",
 }
 # Reference points: GPT-2's 1.6B CORE by its own weights, and a d20 trained on 11.2B tokens of FineWeb-Edu, after SFT.

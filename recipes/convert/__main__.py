@@ -1,9 +1,9 @@
 """Convert a checkpoint: `python -m recipes.convert --source DIR --output_dir DIR --to nanochat`.
 
-`--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and is what vLLM and SGLang
-know; `--to ours` writes NanochatGPT. The source is either of the two, or karpathy/nanochat's original files
-(model_NNNNNN.pt and meta_NNNNNN.json, with tokenizer.pkl there or named by `--tokenizer`). Nothing that a source
-brings along is run. Weights keep their values and the vocabulary its tokens.
+`--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and which vLLM and SGLang
+support; `--to ours` writes NanochatGPT. The source is either of the two, or karpathy/nanochat's original files
+(model_NNNNNN.pt and meta_NNNNNN.json, with tokenizer.pkl beside them or given by `--tokenizer`). No code in a source
+is run. The values of the weights and the tokens of the vocabulary stay the same.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The converted model and its tokenizer."""
+    """Convert a model, and return it with its tokenizer."""
     if has_original_weights(Path(args.source)):
         model, tokenizer = load_original(Path(args.source), args.tokenizer, args.step)
         return (as_nanochat(model) if args.to == "nanochat" else model), tokenizer
@@ -59,12 +59,14 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
         )
     model, tokenizer = load_checkpoint(args.source)
     if model.config.model_type == (NANOCHAT if args.to == "nanochat" else OURS):
-        raise InputError(f"{args.source} is that already ({type(model).__name__}): there is nothing to convert.")
+        raise InputError(
+            f"{args.source} has that format already ({type(model).__name__}): there is nothing to convert."
+        )
     return (as_nanochat(model) if args.to == "nanochat" else to_ours(model)), tokenizer
 
 
 def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
-    """`to_nanochat`, which tells what it cannot keep."""
+    """`to_nanochat`, with a note about what it cannot keep."""
     if model.config.rotary_dtype is not None:
         print(f"note: NanoChat does not round rotary angles to {model.config.rotary_dtype}: fp32 logits differ")
     return to_nanochat(model)
@@ -73,18 +75,18 @@ def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
 def check_empty(output_dir: Path) -> None:
     """Raise `InputError` unless `output_dir` is missing or an empty directory."""
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise InputError(f"output_dir {output_dir} is there already and not empty: choose another.")
+        raise InputError(f"output_dir {output_dir} exists and is not empty: choose another.")
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
-    """Write `output_dir`, which appears whole or not at all. Raises `InputError` when the disk is full or fails."""
+    """Write `output_dir` atomically. Raises `InputError` if the disk is full or fails."""
     with writing(output_dir), atomic.new_directory(output_dir) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 
 def trust(model: PreTrainedModel) -> str:
-    """What from_pretrained needs besides the directory."""
+    """The arguments that from_pretrained needs besides the directory."""
     return ", trust_remote_code=True" if model.config.model_type == OURS else ""
 
 

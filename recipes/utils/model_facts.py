@@ -1,4 +1,4 @@
-"""What planning, optimizers and reports need to know of a causal LM, whatever its architecture."""
+"""Facts about a causal LM of any architecture: sizes, FLOPs, context length, and its parameters by role."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know of a model, whatever its architecture."""
+    """What planning needs to know about a model of any architecture."""
 
     name: str
     parameter_counts: dict[str, int]
@@ -23,12 +23,11 @@ class ModelFacts:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters."""
         return sum(self.parameter_counts.values())
 
 
 def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
-    """Facts of a causal LM. Only shapes are looked at, so the model may be on the meta device."""
+    """Facts about a causal LM. Reads no weights, so the model may be on the meta device."""
     config = model.config
     if isinstance(config, NanochatGPTConfig):
         return describe_config(config, sequence_length)
@@ -64,6 +63,11 @@ def _name(class_name: str, config: PretrainedConfig) -> str:
     return f"{class_name}, {config.num_hidden_layers} layers, {config.hidden_size} wide"
 
 
+def context_length(model: nn.Module, default: int = 2**31) -> int:
+    """Most tokens that prompt and reply may have together; `default` for models without a limit on positions."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or default
+
+
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
 
@@ -79,7 +83,7 @@ def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     }
     head = model.get_output_embeddings()
     seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
+    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first, since it owns a tied weight
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue

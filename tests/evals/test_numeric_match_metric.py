@@ -55,7 +55,7 @@ def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
 def test_metric_reward_and_exams_grade_alike(numeric_match, graded):
     replies, answers = zip(*graded, strict=True)
     expected = [number_problem("?", answer).is_right(reply) for reply, answer in graded]
-    assert [grade(ExamItem("harder", [], answer), reply) for reply, answer in graded] == expected
+    assert [grade(ExamItem("multi_step", [], answer), reply) for reply, answer in graded] == expected
     assert right_answer([[assistant(reply)] for reply in replies], list(answers)) == expected
     result = numeric_match.compute(predictions=replies, references=answers)
     assert result == {"accuracy": sum(expected) / len(expected), "matches": expected}

@@ -322,7 +322,7 @@ def test_no_server_is_one_clear_line():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({}, "nobody to talk to"),
+        ({}, "no model to chat with"),
         ({"endpoint": "localhost:8000"}, "is no URL: give one like http://localhost:8000/v1"),
         ({"endpoint": "http://localhost:1", "top_k": 5, "temperature": 1.0}, "top_k is not part of the OpenAI API"),
         ({"model": "somewhere", "api_key_env": "KEY"}, "api_key_env is for an endpoint"),

@@ -51,7 +51,7 @@ def test_weights_cut_short_are_refused(hub, run_dir):
 
 @pytest.mark.parametrize("repo", ["model", "ada/", "ada/model/x", "ada/my model", "ada/m--m", "https://hub/ada/m"])
 def test_a_name_that_is_none_is_refused(hub, run_dir, repo):
-    assert complaint(run_dir, repo).startswith(f"{repo!r} is no repository on the Hub: ")
+    assert complaint(run_dir, repo).startswith(f"{repo!r} is not a repository id: ")
     assert not hub.requests
 
 
