@@ -22,6 +22,7 @@ from evals.judge.results import resume, write_results
 from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
 from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import load_chat_model, results_file
+from recipes.inference.openai_client import read_key
 from recipes.inference.urls import public_url
 from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.utils.errors import InputError, exit_on_input_error
@@ -98,13 +99,7 @@ def open_judge(args: JudgeArguments) -> Judge:
         if args.judge_model or args.api_key_env:
             raise InputError(f"judge_model and api_key_env are for an endpoint, and {args.judge} is no http:// URL.")
         return LocalJudge(args.judge, args.batch_size, args.judge_max_new_tokens)
-    key = None
-    if args.api_key_env is not None:
-        key = os.environ.get(args.api_key_env, "").strip()
-        if not key or not key.isascii() or not key.isprintable():
-            raise InputError(
-                f"environment variable {args.api_key_env} holds no key: set it, or leave out api_key_env."
-            )
+    key = read_key(args.api_key_env)
     return EndpointJudge(args.judge, args.judge_model, key, args.timeout, args.concurrency, args.judge_max_new_tokens)
 
 
