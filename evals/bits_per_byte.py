@@ -1,10 +1,13 @@
 """Bits per byte of a causal LM: how well it compresses text, comparable across tokenizers."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from transformers import PreTrainedModel
+
+from evals.metrics.bits_per_byte.formula import bits_per_byte
+
+__all__ = ["bits_per_byte", "sum_nats_and_bytes"]
 
 IGNORE_INDEX = -100
 
@@ -42,8 +45,3 @@ def sum_nats_and_bytes(
         totals += torch.tensor([nats.item(), num_bytes.sum().item()], dtype=torch.float64)
     model.train(was_training)
     return totals
-
-
-def bits_per_byte(nats: float, num_bytes: float) -> float:
-    """nats / (ln 2 x bytes)."""
-    return nats / (math.log(2) * num_bytes) if num_bytes else float("nan")

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
 from evals.core.scoring import answer_questions, can_share_prefixes
+from evals.metrics.core.formula import center
 from recipes.inference.generate import context_length
 
 CHUNK_CHARACTERS = 100_000  # of questions of like length, which a process takes at a time
@@ -40,7 +41,7 @@ class TaskResult:
     @property
     def centered(self) -> float:
         """Accuracy on a scale from 0, guessing, to 1."""
-        return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
+        return center(self.accuracy, self.task.baseline)
 
 
 @dataclass(frozen=True)

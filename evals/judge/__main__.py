@@ -28,6 +28,7 @@ from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
 from recipes.utils.errors import InputError, exit_on_input_error
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line, join
+from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
 
 SAVE_EVERY = 8  # verdicts
 
@@ -62,9 +63,11 @@ def evaluate(args: JudgeArguments) -> int:
     """Answer, judge, print and write. Returns how many answers have no score."""
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_k=args.top_k)
     rows = [row for _, row in draw(read_instructions(args.instructions), args.max_problems)]
-    output = results_file(args.model, "judge.json", args.output)
+    output = results_file(args.model, JUDGE_RESULTS, args.output)
     if output is None:
-        raise InputError(f"model {args.model} is no directory here to write evals/judge.json into: give an --output.")
+        raise InputError(
+            f"model {args.model} is not a directory here to write {EVALS}/{JUDGE_RESULTS} into: give an --output."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("the judge works as one process: leave out accelerate launch.")
     judge = open_judge(args)  # before the answers, which take long

@@ -19,6 +19,7 @@ from recipes.plots.curves import Records
 from recipes.plots.figures import is_number
 from recipes.utils.json_lines import scan_json_rows
 from recipes.utils.model_facts import describe_model
+from recipes.utils.run_directory import EVALS
 
 CORE_TASKS = 22
 T = TypeVar("T")
@@ -136,7 +137,7 @@ def read_records(path: Path, notes: list[str]) -> Records:
 
 def name_of(path: Path) -> str:
     """A file's name from the run's directory on."""
-    return "/".join(path.parts[-3:] if path.parent.name == "evals" else path.parts[-2:])
+    return "/".join(path.parts[-3:] if path.parent.name == EVALS else path.parts[-2:])
 
 
 def number(value: Any) -> float:

@@ -29,8 +29,23 @@ from recipes.plots.curves import Records, series
 from recipes.plots.figures import is_number
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import precision_name
-from recipes.utils.provenance import LAUNCHES_FILE, portable, read_launches
-from recipes.utils.run_directory import STAGES, check_run, is_finished
+from recipes.utils.provenance import portable, read_launches
+from recipes.utils.run_directory import (
+    ARGUMENTS,
+    CHAT_RESULTS,
+    CONFIG,
+    CORE_RESULTS,
+    EVALS,
+    JUDGE_RESULTS,
+    LAUNCHES,
+    METRICS,
+    SAMPLES,
+    STAGES,
+    TOKENIZER,
+    TOKENIZER_EVALUATION,
+    check_run,
+    is_finished,
+)
 
 
 @dataclass(frozen=True)
@@ -155,31 +170,31 @@ def gather(directory: Path) -> Run:
     stages = [gather_stage(directory / name, notes) for name in STAGES if (directory / name).is_dir()]
     stages = [stage for stage in stages if stage.records or stage.parameters or stage.chat or stage.core]
     home = directory / "tokenizer"
-    tokenizer = read(home / "tokenizer_evaluation.json", parse_tokenizer, notes)
-    if not stages and tokenizer is None and not (home / "tokenizer.json").exists():
+    tokenizer = read(home / TOKENIZER_EVALUATION, parse_tokenizer, notes)
+    if not stages and tokenizer is None and not (home / TOKENIZER).exists():
         wanted = ", ".join(f"{name}/" for name in STAGES)
-        raise InputError(f"nothing to report in {directory}: none of {wanted} holds a model or metrics.jsonl.")
-    return Run(directory, stages, tokenizer, read_launches(home / LAUNCHES_FILE), notes)
+        raise InputError(f"nothing to report in {directory}: none of {wanted} holds a model or {METRICS}.")
+    return Run(directory, stages, tokenizer, read_launches(home / LAUNCHES), notes)
 
 
 def gather_stage(directory: Path, notes: list[str]) -> Stage:
     """Read a stage's directory; what is wrong with it goes to `notes`."""
-    evals = directory / "evals"
+    evals = directory / EVALS
     stage = Stage(
         name=directory.name,
         directory=directory,
         finished=is_finished(directory),
-        records=read_records(directory / "metrics.jsonl", notes),
-        arguments=read(directory / "arguments.json", dict, notes) or {},
-        launches=read_launches(directory / LAUNCHES_FILE),
-        parameters=read(directory / "config.json", lambda _: count_parameters(directory), notes),
-        chat=read(evals / "chat.json", parse_chat, notes),
-        core=read(evals / "core.json", parse_core, notes),
-        judge=read(evals / "judge.json", parse_judge, notes),
-        samples=read(evals / "samples.json", parse_samples, notes),
+        records=read_records(directory / METRICS, notes),
+        arguments=read(directory / ARGUMENTS, dict, notes) or {},
+        launches=read_launches(directory / LAUNCHES),
+        parameters=read(directory / CONFIG, lambda _: count_parameters(directory), notes),
+        chat=read(evals / CHAT_RESULTS, parse_chat, notes),
+        core=read(evals / CORE_RESULTS, parse_core, notes),
+        judge=read(evals / JUDGE_RESULTS, parse_judge, notes),
+        samples=read(evals / SAMPLES, parse_samples, notes),
         evaluations=[command for path in sorted(evals.glob("*.json")) if (command := read(path, parse_command, []))],
     )
-    for path in (evals / "chat.json", evals / "core.json"):
+    for path in (evals / CHAT_RESULTS, evals / CORE_RESULTS):
         for task, reason in (read(path, parse_failures, []) or {}).items():
             notes.append(f"{directory.name}: {task} could not be measured ({reason}).")
     if stage.records and not stage.finished:

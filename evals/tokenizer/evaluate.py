@@ -26,12 +26,12 @@ from recipes.utils.hub import check_hub_reachable
 from recipes.utils.loading import load_tokenizer
 from recipes.utils.outputs import ensure_writable
 from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import TOKENIZER_EVALUATION
 from tokenizer.encode import token_byte_lengths, token_bytes
 
 CountTokens = Callable[[str], int]
 LOADING_SECONDS = 10
 DATASET_DOCUMENTS = 200
-EVALUATION_FILE = "tokenizer_evaluation.json"
 LONGEST_LISTED = 12
 
 
@@ -148,7 +148,7 @@ def describe_vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
     """Write tokenizer_evaluation.json, and the report as tokenizer_report.md and .html."""
-    path = output_dir / EVALUATION_FILE
+    path = output_dir / TOKENIZER_EVALUATION
     page = Page("Tokenizer", tokenizer_blocks(evaluation))
     with writing(path):
         atomic.write_text(path, json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from recipes.plots.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_ends, new_figure, styled
-from recipes.plots.palette import HELD_OUT, STAGES
+from recipes.plots.palette import HELD_OUT, STAGE_COLORS
 
 Records = list[dict[str, Any]]
 
@@ -59,7 +59,7 @@ def plot_loss(records: Records, title: str, stage: str) -> Figure:
     loss.set_title(f"{title}, nats a token")
     loss.xaxis.set_major_formatter("{x:,.0f}")
     trained, held_out = series(records, "train/loss"), series(records, "val/loss")
-    ends = plot_smoothed(loss, trained, STAGES[stage], "training")
+    ends = plot_smoothed(loss, trained, STAGE_COLORS[stage], "training")
     if held_out:
         plot_points(loss, held_out, validation)
         ends.append((f"validation {held_out[-1][1]:.3f}", validation, held_out[-1][1]))
@@ -75,7 +75,7 @@ def plot_loss(records: Records, title: str, stage: str) -> Figure:
 def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
     """The mean reward of the rollouts and each of `measures` (key of a record: its name) over the steps."""
     figure, axes = new_figure()
-    ends = plot_smoothed(axes, series(records, "train/reward"), STAGES["grpo"], "reward", 0.85, "{:.0%}")
+    ends = plot_smoothed(axes, series(records, "train/reward"), STAGE_COLORS["grpo"], "reward", 0.85, "{:.0%}")
     for (key, name), color in zip(measures.items(), cycle(HELD_OUT), strict=False):
         if points := series(records, key):
             plot_points(axes, points, color)

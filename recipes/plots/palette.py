@@ -1,5 +1,7 @@
 """The colours of all that is drawn, each with one meaning: of pages, in light and dark, and of charts."""
 
+from recipes.utils.run_directory import STAGES
+
 LIGHT = {
     "ink": "#1f2430",
     "muted": "#5f6775",
@@ -26,7 +28,7 @@ DARK = {
 }
 
 # Charts, whose lines and bars stand on white paper and on either page.
-STAGES = {"base": "#4a80d8", "mid": "#dd8435", "sft": "#38a37c", "grpo": "#a96bd0"}  # what a stage was trained on
+STAGE_COLORS = dict(zip(STAGES, ("#4a80d8", "#dd8435", "#38a37c", "#a96bd0"), strict=True))  # what it was trained on
 HELD_OUT = ("#c8486b", "#e07b95", "#8d5a72")  # what a stage was not trained on: loss, bits per byte, pass@k
 TOKENIZER = "#2f98a8"
 REFERENCES = ("#868e9b", "#aab1bc", "#c8ccd4")  # others' models and tokenizers

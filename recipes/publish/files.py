@@ -21,12 +21,12 @@ from evals.report.card import build_model_card, is_ours, sign
 from evals.report.gather import Run, Stage, gather, gather_stage
 from recipes.utils.errors import InputError
 from recipes.utils.json_lines import parse_json
-from recipes.utils.provenance import LAUNCHES_FILE, SECRET, hide_secrets
-from recipes.utils.run_directory import STAGES, is_finished
+from recipes.utils.provenance import SECRET, hide_secrets
+from recipes.utils.run_directory import CONFIG, LAUNCHES, METRICS, SCRIPTS, STAGES, is_finished
 
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 MODEL_FILES = re.compile(
-    rf"{WEIGHTS.pattern}|config\.json|generation_config\.json|metrics\.jsonl"
+    rf"{WEIGHTS.pattern}|{re.escape(CONFIG)}|generation_config\.json|{re.escape(METRICS)}"
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja"
     r"|tokenizer\.model|vocab\.json|vocab\.txt|merges\.txt"  # of others' models
 )
@@ -36,8 +36,8 @@ TOKEN = re.compile(
 )
 SECRET_VARIABLE = re.compile(r"\w*(TOKEN|API_KEY|SECRET|PASSWORD)")
 SHORTEST_SECRET = 8  # characters; what is shorter may stand anywhere by chance
-SCRIPT = re.compile(r"\brecipes[./](pretrain|midtrain|sft|grpo)\b")
-MADE_BY = {"pretrain": "base", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
+STAGE_OF = {script: stage for stage, script in SCRIPTS.items()}
+SCRIPT = re.compile(rf"\brecipes[./]({'|'.join(STAGE_OF)})\b")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def lone_stage(directory: Path) -> tuple[Stage, Run]:
     made_by = [SCRIPT.search(command) for command in stage.commands]
     if not any(made_by):
         raise InputError(f"{directory} does not say what made it: call it one of {', '.join(STAGES)}.")
-    stage = replace(stage, name=MADE_BY[next(match[1] for match in reversed(made_by) if match)])
+    stage = replace(stage, name=STAGE_OF[next(match[1] for match in reversed(made_by) if match)])
     return stage, Run(directory.parent, [stage], None, [], [])
 
 
@@ -96,7 +96,7 @@ def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
     uploads.append(Upload("README.md", model_card(clean(stage), run, repo)))
     check_secrets(uploads)
     if stage.launches and clean(stage) == stage:
-        uploads.append(Upload(LAUNCHES_FILE, directory / LAUNCHES_FILE))
+        uploads.append(Upload(LAUNCHES, directory / LAUNCHES))
     return uploads
 
 
@@ -116,7 +116,7 @@ def check_weights(directory: Path, names: list[str]) -> None:
 
 def code_files(directory: Path) -> Iterator[str]:
     """Names of the modules that `trust_remote_code` loads: those in `auto_map`, and what these import beside them."""
-    for config in ("config.json", "tokenizer_config.json"):
+    for config in (CONFIG, "tokenizer_config.json"):
         for classes in read_json(directory / config).get("auto_map", {}).values():
             for reference in classes if isinstance(classes, list) else [classes]:
                 if reference is None or "--" in reference:  # none, or code in another repository

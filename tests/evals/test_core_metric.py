@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,7 +12,7 @@ import evaluate
 import pytest
 
 from evals.core.bundle import core_tasks
-from evals.metrics.core.core import BASELINES
+from evals.metrics.core.formula import BASELINES
 
 ROOT = Path(__file__).parents[2]
 METRIC = str(ROOT / "evals" / "metrics" / "core")
@@ -23,15 +24,17 @@ def core(tmp_path_factory):
     return evaluate.load(METRIC, cache_dir=str(tmp_path_factory.mktemp("evaluate")), keep_in_memory=True)
 
 
-def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
+def test_loads_offline_by_its_path_in_a_fresh_process_without_the_project(tmp_path):
+    shutil.copytree(METRIC, tmp_path / "here" / "core")
     code = (
-        "import evaluate; metric = evaluate.load('evals/metrics/core');"
+        "import evaluate; metric = evaluate.load('./core');"
         "print(metric.compute(predictions=[0.75], references=['copa'])['core_partial'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        cwd=tmp_path / "here",
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )

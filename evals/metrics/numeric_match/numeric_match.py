@@ -1,6 +1,8 @@
 """Whether generated texts end in the right number, as a module of `evaluate`; no network needed.
 
 `evaluate.load("evals/metrics/numeric_match")`
+
+Numbers are read by recipes.utils.numerals, as rewards and exams read them: this project has to be importable.
 """
 
 from decimal import Decimal
