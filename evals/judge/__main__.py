@@ -14,29 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from textwrap import shorten
 from typing import Any
 
-from evals.chat.tasks import draw
-from evals.judge.endpoint import EndpointJudge
-from evals.judge.instructions import Row, read_instructions
-from evals.judge.local import LocalJudge, spoken
-from evals.judge.results import resume, write_results
-from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.inference.models import load_chat_model, results_file
-from recipes.inference.openai_client import read_key
-from recipes.inference.urls import public_url
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.provenance import command_line, join
-from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
 
 SAVE_EVERY = 8  # verdicts
 
 
 @dataclass
 class JudgeArguments(Arguments):
-    """Flags of `python -m evals.judge`."""
-
     model: str = flag(REQUIRED, "directory or Hub id of the chat model that answers", path=True)
     instructions: str = flag(REQUIRED, "file in the Alpaca layout: JSON or JSON lines", path=True)
     judge: str = flag(
@@ -57,6 +42,24 @@ class JudgeArguments(Arguments):
     output: str | None = flag(
         None, "JSON file of the results (default: evals/judge.json in the model's directory)", path=True
     )
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.judge", JudgeArguments)
+
+from evals.chat.tasks import draw
+from evals.judge.endpoint import EndpointJudge
+from evals.judge.instructions import Row, read_instructions
+from evals.judge.local import LocalJudge, spoken
+from evals.judge.results import resume, write_results
+from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.inference.models import load_chat_model, results_file
+from recipes.inference.openai_client import read_key
+from recipes.inference.urls import public_url
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line, join
+from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
 
 
 def evaluate(args: JudgeArguments) -> int:
@@ -183,8 +186,7 @@ def sample(name: str, row: Row) -> str:
     return "\n".join([f"\n{name}: {row.score:g}", *lines])
 
 
-def main() -> None:
-    args = parse_arguments(JudgeArguments)
+def main(args: JudgeArguments) -> None:
     try:
         failed = evaluate(args)
     except KeyboardInterrupt:  # all that is finished has been saved on the way here
@@ -197,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("evals.judge", main)
+    exit_on_input_error("evals.judge", lambda: main(ARGS))
