@@ -21,10 +21,10 @@ def sum_nats_and_bytes(
     Args:
         model: any transformers causal LM; it is left in the mode it was in.
         batches: token ids (B, T + 1); the last T of each row are predicted.
-        byte_lengths: bytes of each token id (V,), 0 for special tokens, which count on neither side
+        byte_lengths: bytes of each token id (V,), 0 for special tokens, whose nats and bytes are not counted
             (`tokenizer.encode.token_byte_lengths`).
 
-    Sums over processes or batches add up; `bits_per_byte` makes the figure of them.
+    Sums over batches and processes can be added; `bits_per_byte` turns them into the figure.
     """
     was_training = model.training
     model.eval()

@@ -13,13 +13,13 @@ from recipes.utils.errors import InputError
 
 PROBE_SECONDS = 10
 WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of a temporary failure
-LONGEST_WAIT = 60.0  # seconds, whatever the endpoint asks for
+LONGEST_WAIT = 60.0  # seconds, even if the endpoint asks for more
 FAILURES_IN_A_ROW = 3  # after which nothing more is asked
 SHORTEST_KEY = 8  # characters
 
 
 class EndpointJudge:
-    """Asks an endpoint, several requests at once.
+    """Asks an endpoint, with up to `concurrency` requests in flight.
 
     `model` is the name to ask for, `None` for the only one that is served; `timeout` is in seconds without a byte
     from the endpoint. `url` as an attribute is without its query, which may hold a key.
@@ -42,16 +42,16 @@ class EndpointJudge:
         self.secrets = _secrets(self.client.chat_url, key)
         self.model = self._connect(model, key)
         self.name = self.model or self.url
-        self._plain = False  # whether the model takes no options, as OpenAI's that think take no temperature
+        self._plain = False  # whether the model refuses options, as OpenAI's reasoning models refuse temperature
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
         self._stopped = threading.Event()
 
     def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None]) -> None:
-        """Call `take` with each prompt's place and verdict, as they come, in the caller's thread.
+        """Call `take` with each prompt's index and verdict as they arrive, in the caller's thread.
 
-        After failures in a row the rest is not asked, and failed as well: an endpoint that has died ends in seconds.
-        Ctrl-C waits for no request: what is in flight is left to its thread.
+        After `FAILURES_IN_A_ROW` the remaining prompts fail unasked, so that a dead endpoint does not take hours.
+        Ctrl-C does not wait for requests in flight.
         """
         self._stopped.clear()
         self._failed_in_a_row = 0
@@ -87,7 +87,7 @@ class EndpointJudge:
         return model or next(iter(served or []), None)
 
     def _judge(self, prompt: str) -> Verdict:
-        """The verdict, or the failure, that one prompt ends with."""
+        """The verdict on one prompt, or its failure."""
         if self._stopped.is_set():
             return Verdict(error=NOT_ASKED)
         text = ""

@@ -1,4 +1,4 @@
-"""The pictures of a report that are not a stage's own."""
+"""Charts of the report that compare tasks or stages."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -15,7 +15,7 @@ REFERENCE = REFERENCES[0]
 
 
 def plot_core_tasks(core: CoreScores, stage: str) -> Figure:
-    """Each task's centered accuracy, the best one on top."""
+    """Centered accuracy of each task, sorted, best on top."""
     labels = sorted(core.tasks, key=lambda label: -core.tasks[label].centered)
     title = "CORE tasks: accuracy above guessing" if core.core is not None else "Accuracy above guessing"
     return draw_bars(
@@ -24,7 +24,7 @@ def plot_core_tasks(core: CoreScores, stage: str) -> Figure:
 
 
 def plot_core(core: float, title: str, stage: str) -> Figure:
-    """CORE against the reference points."""
+    """CORE beside its reference points."""
     name = "this model"
     values = {name: core, "d20, 11.2B tokens": D20_CORE, "GPT-2, 1.6B": GPT2_CORE}
     bars = {
@@ -36,7 +36,7 @@ def plot_core(core: float, title: str, stage: str) -> Figure:
 
 @styled
 def plot_core_over_steps(points: list[tuple[float, float]], whole: bool, stage: str) -> Figure:
-    """CORE, or the mean over the tasks at hand, as it was measured during training."""
+    """CORE over the training steps, or the mean over those tasks that were there."""
     figure, axes = new_figure()
     plot_points(axes, points, STAGE_COLORS[stage])
     ends = [(f"{points[-1][1]:.4f}", STAGE_COLORS[stage], points[-1][1])]
@@ -51,7 +51,7 @@ def plot_core_over_steps(points: list[tuple[float, float]], whole: bool, stage: 
 
 
 def plot_chat(stages: list[Stage], tasks: list[str]) -> Figure:
-    """Accuracy on each task by stage, the d20 reference beside them; guessing as a stroke."""
+    """Accuracy by task and stage, with nanochat's d20 as reference and a stroke at the level of guessing."""
     series, colors = {}, []
     for stage in stages:
         scores = [stage.chat.tasks.get(task) for task in tasks]

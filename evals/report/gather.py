@@ -1,4 +1,4 @@
-"""Everything a run has left, read from its files: no model is loaded. Report and model cards take it from here.
+"""Read everything that a run has left in its files, for the report and the model cards. No model is loaded.
 
 What is missing is None or empty. What is damaged counts as missing, and a note says so.
 """
@@ -67,18 +67,18 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """The stage's display name."""
         return STAGES[self.name]
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps made."""
+        """Optimizer steps taken."""
         steps = [record["step"] for record in self.records if is_number(record.get("step"))]
         return int(max(steps)) if steps and self.last("train/loss") is not None else None
 
     @property
     def tokens(self) -> int | None:
-        """Tokens trained on (by SFT and GRPO: read). None where the files do not say."""
+        """Tokens trained on (for SFT and GRPO: read, prompts included). None if unknown."""
         batch = self.arguments.get("total_batch_size")
         if is_number(batch) and self.steps is not None:
             return int(batch) * self.steps
@@ -88,43 +88,42 @@ class Stage:
 
     @property
     def seconds(self) -> float | None:
-        """Of training; evaluations and checkpoints not counted."""
+        """Training time, without evaluations and checkpoints."""
         return self.last("total_training_time")
 
     @property
     def flops(self) -> float | None:
-        """Floating-point operations of training."""
+        """Training compute, in floating-point operations."""
         return self.last("total_training_flops")
 
     @property
     def bpb(self) -> float | None:
-        """Bits per byte of the validation split, at the end."""
+        """Final bits per byte on the validation split."""
         return self.last("val/bpb")
 
     @property
     def data(self) -> str | None:
-        """What it was trained on."""
         said = self.launched("data") or self.arguments.get("conversations") or self.arguments.get("dataset")
         return None if said is None else portable(str(said))
 
     @property
     def processes(self) -> int | None:
-        """Of the last launch."""
+        """Number of processes of the last launch."""
         processes = self.launched("processes")
         return int(processes) if is_number(processes) and processes > 0 else None
 
     @property
     def precision(self) -> str:
-        """Of the last launch; empty where it is not known."""
+        """Precision of the last launch; empty if unknown."""
         return precision_name(str(self.launched("precision") or ""))
 
     @property
     def commands(self) -> list[str]:
-        """Those that were given, in their order, each once."""
+        """Commands of all launches in order, without repeats."""
         return commands(self.launches)
 
     def launched(self, fact: str) -> Any:
-        """What the last launch that says anything about `fact` says."""
+        """The newest recorded value of `fact` among the launches."""
         return next((launch[fact] for launch in reversed(self.launches) if launch.get(fact)), None)
 
     def last(self, key: str) -> float | None:
@@ -140,8 +139,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory."""
-
     directory: Path
     stages: list[Stage]
     tokenizer: dict[str, Any] | None  # tokenizer_evaluation.json
@@ -150,12 +147,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The directory's."""
         return self.directory.resolve().name
 
     @property
     def launches(self) -> list[dict[str, Any]]:
-        """Of all stages, in their order."""
+        """Launches of the tokenizer and of all stages, in order."""
         return [*self.tokenizer_launches, *(launch for stage in self.stages for launch in stage.launches)]
 
     def newest(self, attribute: str) -> Stage | None:
@@ -164,7 +160,7 @@ class Run:
 
 
 def gather(directory: Path) -> Run:
-    """Read a run. Raises `InputError` if there is none in `directory`."""
+    """Read a run. Raises `InputError` if `directory` does not hold one."""
     check_run(directory)
     notes: list[str] = []
     stages = [gather_stage(directory / name, notes) for name in STAGES if (directory / name).is_dir()]
@@ -178,7 +174,7 @@ def gather(directory: Path) -> Run:
 
 
 def gather_stage(directory: Path, notes: list[str]) -> Stage:
-    """Read a stage's directory; what is wrong with it goes to `notes`."""
+    """Read a stage's directory; what is wrong with it is added to `notes`."""
     evals = directory / EVALS
     stage = Stage(
         name=directory.name,
@@ -204,5 +200,5 @@ def gather_stage(directory: Path, notes: list[str]) -> Stage:
 
 
 def commands(launches: list[dict[str, Any]]) -> list[str]:
-    """The commands of launches, in their order, each once."""
+    """Commands of launches in order, without repeats."""
     return list(dict.fromkeys(str(launch["command"]) for launch in launches if launch.get("command")))

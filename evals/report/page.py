@@ -29,12 +29,12 @@ BREAK = re.compile(r"(?<=\S)[/.:](?=[^\W\d]|\*)")  # which a narrow column may b
 
 
 def as_shown(value: Any) -> Any:
-    """What a template inserts: text without characters that a page would obey; Jinja escapes it afterwards."""
+    """A value as a template inserts it: without control characters. Jinja escapes it afterwards."""
     return value if isinstance(value, Markup) else plain_text(str(value))
 
 
 def breakable(text: str) -> Markup:
-    """The text of a table's cell, with places where a long word may be broken."""
+    """The text of a table cell, with break opportunities in long words."""
     return Markup(LONG_WORD.sub(lambda word: BREAK.sub(r"\g<0><wbr>", word[0]), escape(as_shown(text))))
 
 
@@ -67,13 +67,12 @@ class Heading(Block):
     level: int = 2
 
     def markdown(self, pictures: str) -> str:
-        """A line of Markdown."""
         return f"{'#' * self.level} {escape_markdown(self.text)}"
 
 
 @dataclass(frozen=True)
 class Text(Block):
-    """A paragraph; a quiet one is a remark."""
+    """A paragraph; `quiet` ones are remarks."""
 
     text: str
     quiet: bool = False
@@ -86,14 +85,14 @@ class Text(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """Rows of text; the first `left` columns are words, the others numbers, aligned to the right."""
+    """Rows of text. The first `left` columns hold words; the others hold numbers and are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
 
     def markdown(self, pictures: str) -> str:
-        """Padded, so that it reads as a table unrendered as well."""
+        """Padded, so that it is readable unrendered too."""
         lines = [[escape_cell(str(cell)) for cell in row] for row in [self.columns, *self.rows]]
         widths = [max(3, *(display_width(line[index]) for line in lines)) for index in range(len(self.columns))]
         rule = ["-" * width if index < self.left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
@@ -109,7 +108,7 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure; `name` is that of its file, `alt` says in words what it shows."""
+    """A figure; `name` is its file's stem, `alt` describes it in words."""
 
     name: str
     figure: Figure
@@ -124,7 +123,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures(Block):
-    """Pictures side by side where there is room, else one below the other."""
+    """Pictures side by side if there is room, else stacked."""
 
     pictures: Sequence[Picture]
 
@@ -139,7 +138,7 @@ class Pictures(Block):
 
 @dataclass(frozen=True)
 class Code(Block):
-    """Text to be copied as it stands."""
+    """Text to copy verbatim."""
 
     text: str
 
@@ -151,31 +150,29 @@ class Code(Block):
 
 @dataclass(frozen=True)
 class Chat(Block):
-    """A conversation: (speaker, text) each, the speaker being user, model, call (of a tool) or result."""
+    """A conversation: pairs of speaker (user, model, call of a tool, or result) and text."""
 
     turns: Sequence[tuple[str, str]]
 
     NAMES = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}  # noqa: RUF012
 
     def markdown(self, pictures: str) -> str:
-        """As in a terminal."""
         return Code("\n".join(self.NAMES[speaker] + text for speaker, text in self.turns)).markdown(pictures)
 
 
 @dataclass(frozen=True)
 class Tiles(Block):
-    """A few numbers in large type: (value, what it is) each."""
+    """Key figures in large type: pairs of value and label."""
 
     tiles: Sequence[tuple[str, str]]
 
     def markdown(self, pictures: str) -> str:
-        """A table of two lines."""
         return Table([label for _, label in self.tiles], [[value for value, _ in self.tiles]], left=0).markdown("")
 
 
 @dataclass(frozen=True)
 class Details(Block):
-    """Blocks that a reader may open."""
+    """Blocks behind a summary that opens them."""
 
     summary: str
     blocks: Sequence["Block"]
@@ -189,13 +186,10 @@ class Details(Block):
 
 @dataclass
 class Page:
-    """A title and blocks."""
-
     title: str
     blocks: list[Block] = field(default_factory=list)
 
     def add(self, *blocks: Block) -> None:
-        """Put blocks at the end."""
         self.blocks += blocks
 
     def markdown(self, pictures: str) -> str:
@@ -231,7 +225,7 @@ class Page:
         return [directory / f"{name}.md", directory / f"{name}.html"]
 
     def pictures(self, blocks: Sequence[Block]) -> list[Picture]:
-        """All pictures of the page, those in details as well."""
+        """All pictures among `blocks`, those inside `Details` included."""
         found = []
         for block in blocks:
             found += block.pictures if isinstance(block, Pictures) else []
@@ -239,26 +233,26 @@ class Page:
         return found
 
 
-# Text that stays text
+# Escaping
 
 
 def escape_markdown(text: str) -> str:
-    """`text` as one line in which Markdown and HTML see nothing but text, nor the start of a list in front."""
+    """`text` as one line without any Markdown or HTML markup, and without a list marker at its start."""
     return re.sub(r"^(\d*)([-+.)=])(?=[\s=-]|$)", r"\1\\\2", escape_inline(text))
 
 
 def escape_cell(text: str) -> str:
-    """The same for a cell of a table, where a new line is kept as a break."""
+    """`text` for a table cell: the same, with line breaks as <br>."""
     return "<br>".join(escape_inline(line) for line in plain_text(text).split("\n"))
 
 
 def escape_inline(text: str) -> str:
-    """What has a meaning within a line, as text."""
+    """Escape what has a meaning within a line."""
     text = html.escape(" ".join(plain_text(text).split()), quote=False)
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
 
 
 def display_width(text: str) -> int:
-    """Columns of a terminal that a line takes: two for a wide character, none for a combining one."""
+    """Terminal columns of a line: two for a wide character, none for a combining one."""
     wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
     return len(text) + wide - sum(unicodedata.combining(each) != 0 for each in text)

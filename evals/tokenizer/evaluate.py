@@ -40,17 +40,17 @@ def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[
 
 
 def from_transformers(name_or_path: str, local_files_only: bool = True) -> CountTokens:
-    """Counts tokens as a transformers tokenizer splits the text."""
+    """A token counter for the tokenizer of a directory or a Hub id."""
     return counting(AutoTokenizer.from_pretrained(name_or_path, local_files_only=local_files_only))
 
 
 def counting(tokenizer: PreTrainedTokenizerFast) -> CountTokens:
-    """Counts the tokens that `tokenizer` splits a text into, without special ones."""
+    """A token counter that adds no special tokens."""
     return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def from_hub(name: str) -> CountTokens:
-    """A tokenizer of the Hub or of its cache; `OSError` at once if it is not cached and the Hub is out of reach."""
+    """A tokenizer of the Hub or its cache. Raises `OSError` at once if it is not cached and the Hub is unreachable."""
     try:
         return from_transformers(name)
     except OSError:
@@ -64,7 +64,7 @@ def from_tiktoken(name: str) -> CountTokens:
     """OpenAI's encoding `name`, downloaded by tiktoken or found in its TIKTOKEN_CACHE_DIR."""
     if constants.HF_HUB_OFFLINE and "TIKTOKEN_CACHE_DIR" not in os.environ:
         raise OSError("HF_HUB_OFFLINE is set and TIKTOKEN_CACHE_DIR is not")
-    import tiktoken  # an extra: who does not have it misses only this comparison
+    import tiktoken  # optional: without it only this comparison is skipped
 
     encoding = tiktoken.get_encoding(name)
     return lambda text: len(encoding.encode_ordinary(text))
@@ -80,13 +80,13 @@ REFERENCES: dict[str, Callable[[], CountTokens]] = {
 def load_all(
     references: dict[str, Callable[[], CountTokens]], seconds: float = LOADING_SECONDS
 ) -> tuple[dict[str, CountTokens], dict[str, str]]:
-    """Those that could be loaded within `seconds`, and for each other one the reason why not."""
+    """The references that loaded within `seconds`, and the reason for each that did not."""
     loaded, skipped = {}, {}
 
     def load(name: str) -> None:
         try:
             loaded[name] = references[name]()
-        except Exception as error:  # whatever a library raises without a network
+        except Exception as error:  # libraries raise all kinds of errors without a network
             skipped[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
 
     # Daemons, because a download without a timeout of its own can be left behind but not stopped.
@@ -102,7 +102,7 @@ def load_all(
 
 
 def table(ours: dict[str, float], others: dict[str, dict[str, float]]) -> str:
-    """One line a domain: our bytes per token, then each other tokenizer's with the ratio of ours to it."""
+    """One line per domain: our bytes per token, then each reference's with the ratio ours / theirs."""
     lines = ["bytes per token".ljust(22) + "ours".rjust(8) + "".join(name.rjust(18) for name in others)]
     for domain, value in ours.items():
         columns = (f"{other[domain]:.2f} ({value / other[domain]:.2f}x)".rjust(18) for other in others.values())

@@ -66,12 +66,12 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         content = path.read_bytes()
         check_instructions(content)
         encoding = EncodingReader(io.BytesIO(content)).load()
-    except Exception as error:  # what is no pickle, or a broken one, makes pickle raise anything
+    except Exception as error:  # a broken pickle can make pickle raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path} is no tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
+        raise InputError(f"{path} is not a tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
     state = encoding.state if isinstance(encoding, PickledEncoding) else None
     if not isinstance(state, dict):
-        raise InputError(f"{path} is no tokenizer of nanochat's: it holds no tokens.")
+        raise InputError(f"{path} is not a tokenizer of nanochat's: it holds no tokens.")
     ranks, special_tokens = state.get("mergeable_ranks"), state.get("special_tokens")
     if not is_complete(ranks):
         raise InputError(f"{path} is damaged: its ranks do not number {BYTES} bytes and tokens of more, from 0 on.")

@@ -31,7 +31,6 @@ from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
 
 
 def publish_run(args: PublishArguments) -> None:
-    """Show, ask, upload."""
     stage, run = find_stage(Path(args.run), args.stage)
     files = model_files(stage, run, args.repo)
     app = space_files(args.repo) if args.space else []
@@ -57,7 +56,7 @@ def publish_run(args: PublishArguments) -> None:
 def agreed() -> bool:
     """Whether the user says yes. Raises `InputError` where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise InputError("nobody to ask (this is no terminal): give --yes to upload what is listed above.")
+        raise InputError("nobody to ask (stdin is not a terminal): give --yes to upload what is listed above.")
     try:
         return input("upload this? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -68,7 +67,7 @@ def main(args: PublishArguments) -> None:
     try:
         publish_run(args)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

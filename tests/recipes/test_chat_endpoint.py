@@ -331,7 +331,7 @@ def test_no_server_is_one_clear_line():
     ("flags", "message"),
     [
         ({}, "nobody to talk to"),
-        ({"endpoint": "localhost:8000"}, "is no URL: give one like http://localhost:8000/v1"),
+        ({"endpoint": "localhost:8000"}, "is not a URL: give one like http://localhost:8000/v1"),
         ({"endpoint": "http://localhost:1", "top_k": 5, "temperature": 1.0}, "top_k is not part of the OpenAI API"),
         ({"model": "somewhere", "api_key_env": "KEY"}, "api_key_env is for an endpoint"),
         ({"endpoint": "http://localhost:1", "max_new_tokens": 0}, "max_new_tokens must be at least 1"),

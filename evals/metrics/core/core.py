@@ -79,6 +79,6 @@ def _check(accuracies: list[float], labels: list[str]) -> None:
             remedy = f"did you mean {closest[0]!r}?" if closest else f"known are {', '.join(BASELINES)}."
             raise ValueError(f"core: no task of CORE is called {label!r}: {remedy}")
         if accuracy is None or not 0 <= accuracy <= 1:
-            raise ValueError(f"core: {accuracy} for {label} is no accuracy from 0 to 1. Divide percent by 100.")
+            raise ValueError(f"core: {accuracy} for {label} is not an accuracy from 0 to 1. Divide percent by 100.")
         if labels.count(label) > 1:
             raise ValueError(f"core: {label} is given more than once. Give one accuracy for each task.")

@@ -262,8 +262,8 @@ def test_what_exceeds_a_local_judges_context_is_told(tokenizer, model_dir, instr
     ("changed", "told"),
     [
         ({"instructions": "nowhere.json"}, "nowhere.json cannot be read: No such file or directory."),
-        ({"judge": "localhost:8000/v1"}, "is no URL: give one like http://localhost:8000/v1."),
-        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is no URL"),
+        ({"judge": "localhost:8000/v1"}, "is not a URL: give one like http://localhost:8000/v1."),
+        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is not a URL"),
         ({"judge": "http://me:secret@localhost/v1"}, "holds a password"),
         ({"judge": "no/such/judge"}, "no/such/judge: no such directory"),
         ({"judge": "a/b", "judge_model": "c"}, "judge_model and api_key_env are for an endpoint"),
@@ -282,5 +282,5 @@ def test_mistakes_are_told_in_one_line(model_dir, instructions, tmp_path, change
 
 
 def test_a_model_of_the_hub_needs_an_output(instructions):
-    with pytest.raises(InputError, match="model user/model is no directory here .*: give an --output"):
+    with pytest.raises(InputError, match="model user/model is not a directory here .*: give an --output"):
         evaluate(arguments(model="user/model", instructions=instructions, judge="http://127.0.0.1:1/v1"))

@@ -14,7 +14,7 @@ from evals.report.gather import gather
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
-from tests.evals.test_page import Reader
+from tests.evals.report.test_page import Reader
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",

@@ -14,7 +14,7 @@ import pytest
 from evals.core.bundle import core_tasks
 from evals.metrics.core.formula import BASELINES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "core")
 LABELS = list(BASELINES)
 
@@ -82,7 +82,7 @@ def test_fewer_tasks_are_no_core(core, given):
         ([0.5], ["arc_eazy"], "did you mean 'arc_easy'"),
         ([0.5], ["?"], "known are hellaswag_zeroshot, jeopardy"),
         ([0.5, 0.5], ["copa", None], "no task of CORE is called None"),
-        ([50], ["copa"], "50.0 for copa is no accuracy from 0 to 1. Divide percent by 100"),
+        ([50], ["copa"], "50.0 for copa is not an accuracy from 0 to 1. Divide percent by 100"),
         ([-0.1], ["copa"], "-0.1 for copa"),
         ([float("nan")], ["copa"], "nan for copa"),
         ([0.5, 0.6, 0.5], ["copa", "piqa", "copa"], "copa is given more than once"),
