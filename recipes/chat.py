@@ -6,7 +6,6 @@ Ctrl-C stops an answer, of which the part so far is kept. Ctrl-C twice at an emp
 Several lines that are pasted at once are one question; from a pipe, each line is one.
 """
 
-import os
 import select
 import signal
 import sys
@@ -32,6 +31,7 @@ from recipes.inference.generate import (
     stream_reply,
 )
 from recipes.inference.models import load_chat_model
+from recipes.inference.openai_client import read_key
 from recipes.utils.arguments import Arguments, flag, parse_arguments
 from recipes.utils.errors import InputError, exit_on_input_error
 from recipes.utils.plain_text import plain_text
@@ -300,16 +300,6 @@ def open_conversation(args: ChatArguments) -> Chat:
     return EndpointChat(
         Endpoint(args.endpoint, args.model, read_key(args.api_key_env), args.max_new_tokens), sampling, args.system
     )
-
-
-def read_key(variable: str | None) -> str | None:
-    """The key in an environment variable. Raises `InputError` if it is not set."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise InputError(f"environment variable {variable} holds no key: set it, or leave out api_key_env.")
-    return key
 
 
 def chat(args: ChatArguments) -> None:

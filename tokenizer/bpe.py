@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.utils.atomic import new_directory
 from recipes.utils.errors import InputError
+from recipes.utils.run_directory import LAUNCHES, TOKENIZER_EVALUATION
 from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8
 from tokenizer.special_tokens import ASSISTANT_END, BOS, SMALLEST_VOCABULARY, SPECIAL_TOKENS
@@ -31,8 +32,8 @@ TOKENIZER_FILES = {
     "chat_template.jinja",
     "response_template.json",
     # Other files that we write there: how it was trained, and its evaluation, which a new tokenizer invalidates.
-    "launches.json",
-    "tokenizer_evaluation.json",
+    LAUNCHES,
+    TOKENIZER_EVALUATION,
     "tokenizer_report",
     "tokenizer_report.html",
     "tokenizer_report.md",

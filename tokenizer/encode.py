@@ -5,13 +5,16 @@ Works with any byte-level BPE tokenizer of transformers, such as GPT-2's and our
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode  # undocumented: tests/tokenizer/test_encode.py
 
 from recipes.utils.errors import InputError
+
+CHARACTER_OF_BYTE: dict[int, str] = bytes_to_unicode()  # GPT-2's alphabet, in which byte-level BPE stores tokens
+BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
@@ -98,14 +101,6 @@ def _bytes_of(token: str | None, added: dict[str, AddedToken]) -> bytes:
     if token in added:
         return b"" if added[token].special else token.encode("utf-8")
     try:
-        return bytes(map(_byte_of_character().__getitem__, token))
+        return bytes(map(BYTE_OF_CHARACTER.__getitem__, token))
     except KeyError:
         raise InputError(f"token {token!r} is not of a byte-level BPE: its number of bytes is not known.") from None
-
-
-@cache
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's byte alphabet: printable Latin-1 characters are their own byte, the other 68 bytes are U+0100 onward."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.chat.letters import choose_letters
 from evals.chat.tasks import CHAT_CORE, FLEXIBLE, RIGHT, UNMARKED, Problem, Task
 from evals.execution import ExecutionUnavailable
+from evals.metrics.core.formula import center
 from recipes.data.messages import assistant
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from tokenizer.chat import Message, check_chat_template, encode_prompt
@@ -56,7 +57,7 @@ class TaskResult:
     @property
     def centered(self) -> float:
         """Accuracy rescaled so that guessing is 0 and perfect is 1."""
-        return (self.accuracy - self.baseline) / (1 - self.baseline)
+        return center(self.accuracy, self.baseline)
 
     def pass_at(self, k: int) -> float:
         """Estimated share of problems solved by at least one of k answers."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
 from evals.core.scoring import answer_questions, can_share_prefixes
+from evals.metrics.core.formula import center
 from recipes.inference.generate import context_length
 from recipes.utils.errors import in_one_line
 
@@ -41,7 +42,7 @@ class TaskResult:
     @property
     def centered(self) -> float:
         """Accuracy rescaled so that guessing is 0 and perfect is 1."""
-        return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
+        return center(self.accuracy, self.task.baseline)
 
 
 @dataclass(frozen=True)

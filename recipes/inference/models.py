@@ -11,6 +11,7 @@ from recipes.utils.errors import InputError
 from recipes.utils.hardware import has_bf16
 from recipes.utils.loading import check_source, load_tokenizer, load_weights
 from recipes.utils.outputs import ensure_writable
+from recipes.utils.run_directory import EVALS
 from tokenizer.chat import check_chat_template
 
 
@@ -47,7 +48,7 @@ def results_file(model: str, name: str, output: str | None) -> Path | None:
         check_source(model)
     if output is None and not is_here:
         return None
-    path = Path(output or Path(model, "evals", name))
+    path = Path(output or Path(model, EVALS, name))
     if os.path.exists(path) and not path.is_file():  # a device such as /dev/null would be replaced
         raise InputError(f"cannot write to {path}, which is not a file: choose another --output.")
     ensure_writable(path.parent, str(path))

@@ -1,4 +1,4 @@
-"""`--push_to_hub true --hub_model_id user/name` of the recipes: the finished stage is published as it is saved."""
+"""`--push_to_hub true --hub_model_id user/name` of the recipes: publish a stage right after training."""
 
 import os
 import sys
@@ -14,16 +14,16 @@ from recipes.utils.errors import InputError
 
 @dataclass(frozen=True)
 class HubTarget:
-    """Where the finished model goes."""
+    """The repository for the finished model."""
 
     repo: str
     private: bool
 
 
 def hub_target(args: Any) -> HubTarget | None:
-    """Where `args` say that the model goes, if anywhere.
+    """The target that `args` ask for, if any.
 
-    Raises `InputError` on the main process if it could not go there now: better before training than after.
+    Raises `InputError` on the main process if the upload would be refused: better before training than after.
     """
     if not args.push_to_hub:
         return None
@@ -37,9 +37,9 @@ def hub_target(args: Any) -> HubTarget | None:
 
 
 def leave_finished(args: Any, output_dir: Path) -> None:
-    """What a recipe does where its work is done already: say so, and publish it if `args` ask for that.
+    """For a recipe whose output is finished already: say so, and publish it if `args` ask for that.
 
-    So the command whose upload was interrupted completes it. Raises `InputError` where that fails.
+    So the same command completes an interrupted upload. Raises `InputError` if that fails.
     """
     if not is_main_process():
         return
@@ -50,7 +50,7 @@ def leave_finished(args: Any, output_dir: Path) -> None:
 
 
 def publish_finished(target: HubTarget, output_dir: Path) -> None:
-    """Publish the stage just trained. What goes wrong is said in one line: the training has not failed by it."""
+    """Publish the stage just trained. A failure is printed in one line: the training itself succeeded."""
     try:
         publish_stage(target, output_dir)
     except Exception as error:
@@ -69,7 +69,7 @@ def publish_stage(target: HubTarget, output_dir: Path) -> None:
 
 
 def say_unpublished(target: HubTarget, output_dir: Path, reason: str) -> None:
-    """Why the model is here only, and the command that publishes it."""
+    """Message: why the model was not uploaded, and the command that uploads it."""
     where = f"--run {quote(str(output_dir.parent))} --stage {quote(output_dir.name)} --repo {quote(target.repo)}"
     private = " --private" if target.private else ""
     print(
@@ -80,5 +80,5 @@ def say_unpublished(target: HubTarget, output_dir: Path, reason: str) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for all."""
+    """Whether this is rank 0."""
     return int(os.environ.get("RANK", "0")) == 0

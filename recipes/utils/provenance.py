@@ -21,8 +21,8 @@ import psutil
 import torch
 
 from recipes.utils import atomic
+from recipes.utils.run_directory import LAUNCHES
 
-LAUNCHES_FILE = "launches.json"
 LIBRARIES = ("torch", "transformers", "accelerate", "trl", "datasets")
 ROOT = Path(__file__).parents[2]
 SECRET_FLAG = re.compile(r"--(?!(eos|pad|bos)_)\w*(token|key|password|secret)")
@@ -36,7 +36,7 @@ def record_launch(output_dir: str | Path, **facts: Any) -> None:
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return
-    path = Path(output_dir, LAUNCHES_FILE)
+    path = Path(output_dir, LAUNCHES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         launches = [*read_launches(path), describe_launch(**facts)]

@@ -14,9 +14,14 @@ from recipes.utils.errors import InputError
 from recipes.utils.json_lines import scan_json_rows
 
 STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "grpo": "GRPO"}  # in training order, with their names for people
+SCRIPTS = dict(zip(STAGES, ("pretrain", "midtrain", "sft", "grpo"), strict=True))  # recipes/NAME.py trains the stage
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.json"
 FILES = {"model": CONFIG, "tokenizer": TOKENIZER}  # the file that makes a directory a model's or a tokenizer's
-METRICS, ARGUMENTS, CHECKPOINTS = "metrics.jsonl", "arguments.json", "checkpoints"
+METRICS, ARGUMENTS, LAUNCHES, CHECKPOINTS = "metrics.jsonl", "arguments.json", "launches.json", "checkpoints"
+EVALS = "evals"  # results of evaluations, as evals/chat.json
+CHAT_RESULTS, CORE_RESULTS, JUDGE_RESULTS, SAMPLES = "chat.json", "core.json", "judge.json", "samples.json"
+TOKENIZER_EVALUATION = "tokenizer_evaluation.json"
+FINISHED_BY = CONFIG  # written last: without it, the directory holds no finished model
 MOST_NAMED = 5  # alternatives in a message
 
 
@@ -137,9 +142,6 @@ def subdirectories(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if path.is_dir())
     except OSError:
         return []
-
-
-FINISHED_BY = "config.json"  # written last: without it, the directory holds no finished model
 
 
 def is_finished(output_dir: Path) -> bool:

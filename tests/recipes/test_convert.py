@@ -247,7 +247,7 @@ def refused(convert, source, tmp_path, match: str, to: str = "nanochat", **flags
 def test_a_malicious_tokenizer_is_refused_and_nothing_run(convert, encoding, tmp_path):
     write_original(tmp_path / "original", encoding)
     (tmp_path / "original" / "tokenizer.pkl").write_bytes(pickle.dumps(Malicious()))
-    refused(convert, tmp_path / "original", tmp_path, r"tokenizer.pkl is no tokenizer of nanochat's: it asks for ")
+    refused(convert, tmp_path / "original", tmp_path, r"tokenizer.pkl is not a tokenizer of nanochat's: it asks for ")
     assert EXECUTED == []
 
 

@@ -11,10 +11,11 @@ import threading
 import pytest
 import torch
 
-from evals.judge.__main__ import evaluate, main, score
+from evals.judge.__main__ import JudgeArguments, evaluate, main, score
 from evals.judge.instructions import Row
 from evals.judge.verdict import Verdict
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.judge.known import ANSWERS, ASKED, EXPECTED, arguments, grade, material, scores
 from tests.evals.judge.server import DROP, serve
@@ -73,7 +74,7 @@ def test_a_judge_that_dies_midway_is_gone_on_with(judged, model_dir, instruction
         words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
         monkeypatch.setattr(sys, "argv", ["judge", *words, "--concurrency", "1"])
         with pytest.raises(SystemExit) as ended:
-            main()
+            main(parse_arguments(JudgeArguments))
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 answers have no score: run the same command again")
     halfway = json.loads((tmp_path / "judge.json").read_text())
@@ -164,8 +165,9 @@ def test_what_was_judged_before_an_interruption_is_written():
 PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from evals.judge.__main__ import main
-main()
+from evals.judge.__main__ import JudgeArguments, main
+from recipes.utils.arguments import parse_arguments
+main(parse_arguments(JudgeArguments))
 """
 
 
@@ -260,8 +262,8 @@ def test_what_exceeds_a_local_judges_context_is_told(tokenizer, model_dir, instr
     ("changed", "told"),
     [
         ({"instructions": "nowhere.json"}, "nowhere.json cannot be read: No such file or directory."),
-        ({"judge": "localhost:8000/v1"}, "is no URL: give one like http://localhost:8000/v1."),
-        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is no URL"),
+        ({"judge": "localhost:8000/v1"}, "is not a URL: give one like http://localhost:8000/v1."),
+        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is not a URL"),
         ({"judge": "http://me:secret@localhost/v1"}, "holds a password"),
         ({"judge": "no/such/judge"}, "no/such/judge: no such directory"),
         ({"judge": "a/b", "judge_model": "c"}, "judge_model and api_key_env are for an endpoint"),
@@ -280,5 +282,5 @@ def test_mistakes_are_told_in_one_line(model_dir, instructions, tmp_path, change
 
 
 def test_a_model_of_the_hub_needs_an_output(instructions):
-    with pytest.raises(InputError, match="model user/model is no directory here .*: give an --output"):
+    with pytest.raises(InputError, match="model user/model is not a directory here .*: give an --output"):
         evaluate(arguments(model="user/model", instructions=instructions, judge="http://127.0.0.1:1/v1"))

@@ -26,11 +26,11 @@ def test_what_is_not_finished_or_not_whole_is_refused(hub, run_dir, tmp_path):
     [
         ("model.safetensors", b"", "model.safetensors is damaged ("),
         ("model.safetensors", None, "lacks model.safetensors"),
-        ("tokenizer.json", None, "holds no whole tokenizer"),
-        ("tokenizer_config.json", None, "holds no whole tokenizer"),
+        ("tokenizer.json", None, "holds no complete tokenizer"),
+        ("tokenizer_config.json", None, "holds no complete tokenizer"),
         ("generation_nanochat.py", None, "generation_nanochat.py is missing"),
         ("tokenizer_config.json", b"[]", "tokenizer_config.json is damaged: it holds no JSON object"),
-        ("README.md", b"\xff\xfe", "README.md is no text in UTF-8"),
+        ("README.md", b"\xff\xfe", "README.md is not UTF-8 text"),
     ],
 )
 def test_what_nobody_could_load_is_refused(hub, run_dir, name, content, reason):

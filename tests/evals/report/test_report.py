@@ -11,9 +11,10 @@ from matplotlib import image
 from evals.report.__main__ import ReportArguments, build_page, main, report
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
+from tests.evals.report.test_page import Reader
 from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
-from tests.evals.test_page import Reader
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
@@ -233,7 +234,7 @@ def test_no_run_is_one_clear_line(kind, tmp_path):
 def test_an_impossible_price_is_one_clear_line(flags, monkeypatch, run_dir):
     monkeypatch.setattr("sys.argv", ["report", "--run", str(run_dir), *flags])
     with pytest.raises(InputError, match="price_per"):
-        main()
+        main(parse_arguments(ReportArguments))
 
 
 def test_another_architecture_is_described_as_well(run_dir):

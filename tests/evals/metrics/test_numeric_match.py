@@ -15,7 +15,7 @@ from recipes.data.messages import assistant
 from recipes.data.primer.exams import ExamItem, grade
 from recipes.training.rollouts import right_answer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "numeric_match")
 
 NUMBERS = st.one_of(
@@ -89,7 +89,7 @@ def test_batches_added_one_by_one_give_the_whole(numeric_match):
 
 @pytest.mark.parametrize("reference", ["", "four", "1/2", "5 or 6", "nan", "Infinity", "1.2.3", "####", "1 #### 1/2"])
 def test_a_reference_that_is_no_number_is_refused(numeric_match, reference):
-    with pytest.raises(ValueError, match=f"reference 1 is {reference!r}, which is no number"):
+    with pytest.raises(ValueError, match=f"reference 1 is {reference!r}, which is not a number"):
         numeric_match.compute(predictions=["1", "2"], references=["1", reference])
 
 
