@@ -14,21 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from textwrap import shorten
 from typing import Any
 
-from evals.chat.tasks import draw
-from evals.judge.endpoint import EndpointJudge
-from evals.judge.instructions import Row, read_instructions
-from evals.judge.local import LocalJudge, spoken
-from evals.judge.results import resume, write_results
-from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.inference.models import load_chat_model, results_file
-from recipes.inference.urls import public_url
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.provenance import command_line, join
-
-SAVE_EVERY = 8  # verdicts
 
 
 @dataclass
@@ -55,6 +42,24 @@ class JudgeArguments(Arguments):
     output: str | None = flag(
         None, "JSON file of the results (default: evals/judge.json in the model's directory)", path=True
     )
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.judge", JudgeArguments)
+
+from evals.chat.tasks import draw
+from evals.judge.endpoint import EndpointJudge
+from evals.judge.instructions import Row, read_instructions
+from evals.judge.local import LocalJudge, spoken
+from evals.judge.results import resume, write_results
+from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.inference.models import load_chat_model, results_file
+from recipes.inference.urls import public_url
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line, join
+
+SAVE_EVERY = 8  # verdicts
 
 
 def evaluate(args: JudgeArguments) -> int:
@@ -185,8 +190,7 @@ def sample(name: str, row: Row) -> str:
     return "\n".join([f"\n{name}: {row.score:g}", *lines])
 
 
-def main() -> None:
-    args = parse_arguments(JudgeArguments)
+def main(args: JudgeArguments) -> None:
     try:
         failed = evaluate(args)
     except KeyboardInterrupt:  # all that is finished has been saved on the way here
@@ -199,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("evals.judge", main)
+    exit_on_input_error("evals.judge", lambda: main(ARGS))

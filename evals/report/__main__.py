@@ -5,17 +5,11 @@ finished stage. Only files are read, so it takes seconds; run it again whenever 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from transformers.utils.logging import set_verbosity_error
-
-from evals.report import sections
-from evals.report.card import write_model_card
-from evals.report.gather import Run, Stage, gather
-from evals.report.page import Page
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.outputs import ensure_writable
 
 
 @dataclass
@@ -31,29 +25,45 @@ class ReportArguments(Arguments):
         if self.price_per_gpu_hour is not None and self.price_per_hour is not None:
             raise InputError("price_per_gpu_hour and price_per_hour exclude each other: give one of them.")
 
-    def price(self, stage: Stage) -> float | None:
-        """Dollars of a stage's training time."""
-        if stage.seconds is None or self.priced_by is None:
-            return None
-        if self.price_per_hour is not None:
-            return stage.seconds / 3600 * self.price_per_hour
-        return stage.seconds / 3600 * (stage.processes or 1) * self.price_per_gpu_hour
 
-    @property
-    def priced_by(self) -> str | None:
-        """The price in a sentence."""
-        if self.price_per_hour is not None:
-            return f"Cost at ${self.price_per_hour:g} an hour."
-        if self.price_per_gpu_hour is not None:
-            return f"Cost at ${self.price_per_gpu_hour:g} an hour a process (one, where no number was recorded)."
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.report", ReportArguments)
+
+from transformers.utils.logging import set_verbosity_error
+
+from evals.report import sections
+from evals.report.card import write_model_card
+from evals.report.gather import Run, Stage, gather
+from evals.report.page import Page
+from recipes.utils.outputs import ensure_writable
+
+
+def price(stage: Stage, args: ReportArguments) -> float | None:
+    """Dollars of a stage's training time; None if no price or no time is known."""
+    if stage.seconds is None:
         return None
+    if args.price_per_hour is not None:
+        return stage.seconds / 3600 * args.price_per_hour
+    if args.price_per_gpu_hour is not None:
+        return stage.seconds / 3600 * (stage.processes or 1) * args.price_per_gpu_hour
+    return None
+
+
+def price_note(args: ReportArguments) -> str | None:
+    """The price in a sentence."""
+    if args.price_per_hour is not None:
+        return f"Cost at ${args.price_per_hour:g} an hour."
+    if args.price_per_gpu_hour is not None:
+        return f"Cost at ${args.price_per_gpu_hour:g} an hour a process (one, where no number was recorded)."
+    return None
 
 
 def build_page(run: Run, args: ReportArguments) -> Page:
     """The report."""
     page = Page(f"The run {run.name}")
+    price_of = partial(price, args=args)
     page.add(
-        *sections.headline(run, args.price),
+        *sections.headline(run, price_of),
         *sections.samples_section(run),
         *sections.chat_section(run),
         *sections.core_section(run),
@@ -63,7 +73,7 @@ def build_page(run: Run, args: ReportArguments) -> Page:
         *sections.tokens_section(run),
         *sections.model_section(run),
         *sections.tokenizer_section(run),
-        *sections.system_section(run, args.price, args.priced_by),
+        *sections.system_section(run, price_of, price_note(args)),
         *sections.commands_section(run),
         *sections.notes_section(run),
     )
@@ -91,10 +101,10 @@ def report(args: ReportArguments) -> None:
     print("\n".join(f"written: {path}" for path in written))
 
 
-def main() -> None:
+def main(args: ReportArguments) -> None:
     set_verbosity_error()  # a damaged config is told by our own note
-    report(parse_arguments(ReportArguments))
+    report(args)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("evals.report", main)
+    exit_on_input_error("evals.report", lambda: main(ARGS))

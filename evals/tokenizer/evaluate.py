@@ -8,7 +8,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from evals.report.page import Page
+from evals.tokenizer.arguments import EvaluateArguments
 from evals.tokenizer.report import OURS, tokenizer_blocks
 from evals.tokenizer.samples import DOMAINS, OTHER_LANGUAGES
 from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error, writing
+from recipes.utils.errors import InputError, writing
 from recipes.utils.hub import check_hub_reachable
 from recipes.utils.loading import load_tokenizer
 from recipes.utils.outputs import ensure_writable
@@ -33,16 +32,6 @@ LOADING_SECONDS = 10
 DATASET_DOCUMENTS = 200
 EVALUATION_FILE = "tokenizer_evaluation.json"
 LONGEST_LISTED = 12
-
-
-@dataclass
-class EvaluateArguments(Arguments):
-    """Flags of `python -m tokenizer.evaluate`; `--config file.yaml` sets any of them."""
-
-    tokenizer: str = flag(REQUIRED, "directory of the tokenizer", path=True)
-    dataset: str | None = flag(None, "corpus whose validation split is one more domain", path=True)
-    text_column: str = flag("text", "column of the dataset that holds the text")
-    output_dir: str | None = flag(None, "directory of tokenizer_evaluation.json and tokenizer_report.html", path=True)
 
 
 def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[str, float]:
@@ -156,8 +145,8 @@ def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
     print(f"written to {path} and {report} (.html)")
 
 
-def main() -> None:
-    args = parse_arguments(EvaluateArguments)
+def evaluate(args: EvaluateArguments) -> None:
+    """Print bytes per token beside other tokenizers, and write the report if an output directory is given."""
     tokenizer = load_tokenizer(args.tokenizer)
     if args.output_dir is not None:
         ensure_writable(args.output_dir)
@@ -183,7 +172,3 @@ def main() -> None:
             Path(args.output_dir),
             {"command": command_line(), "bytes_per_token": figures, "skipped": skipped} | vocabulary,
         )
-
-
-if __name__ == "__main__":
-    exit_on_input_error("tokenizer.evaluate", main)

@@ -8,10 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.publish.files import find_stage, model_files
-from recipes.publish.space import space_files
-from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
 
 
@@ -25,6 +22,14 @@ class PublishArguments(Arguments):
     stage: str | None = flag(None, "base, mid, sft or grpo (default: the last that is finished)")
     private: bool = flag(False, "create repositories that only you can see")
     yes: bool = flag(False, "upload without asking")
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("publish", PublishArguments)
+
+from recipes.publish.files import find_stage, model_files
+from recipes.publish.space import space_files
+from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
 
 
 def publish_run(args: PublishArguments) -> None:
@@ -61,8 +66,7 @@ def agreed() -> bool:
         return False
 
 
-def main() -> None:
-    args = parse_arguments(PublishArguments)
+def main(args: PublishArguments) -> None:
     try:
         publish_run(args)
     except KeyboardInterrupt:
@@ -71,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("publish", main)
+    exit_on_input_error("publish", lambda: main(ARGS))

@@ -17,7 +17,7 @@ PROGRAMS = {
     "recipes.publish": ("recipes.publish.__main__.PublishArguments",),
     "recipes.convert": ("recipes.convert.__main__.ConvertArguments",),
     "tokenizer.train": ("tokenizer.train.TokenizerArguments",),
-    "tokenizer.evaluate": ("evals.tokenizer.evaluate.EvaluateArguments",),
+    "tokenizer.evaluate": ("evals.tokenizer.arguments.EvaluateArguments",),
     "evals.core": ("evals.core.__main__.CoreArguments",),
     "evals.core.fetch": ("evals.core.fetch.FetchArguments",),
     "evals.chat": ("evals.chat.__main__.ChatEvalArguments",),
