@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -30,6 +29,9 @@ import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers
 from recipes.utils.errors import InputError
 from recipes.utils.hub import check_hub_reachable
 from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, beside, meant, offer, parent
+
+if TYPE_CHECKING:  # importing it takes 2 s, which a tokenizer or a configuration need not wait for
+    from transformers import PreTrainedModel
 
 # A warning of transformers, counted as said already: what does not fit into the context is seen to where it matters.
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
@@ -130,7 +132,7 @@ def load_weights(
     called: str | None = None,
     whole: bool = False,
     **options: Any,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """The causal LM in `name`; `options` are those of `AutoModelForCausalLM`.
 
     A `tokenizer` must be one that the model has embeddings for. With `whole`, nothing in the file may be left over.
