@@ -8,20 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from benchmarks.core_reference import answer_one
-from evals.core.bundle import available, check_enough, read_examples, read_tasks
-from evals.core.evaluate import evaluate_task
-from evals.core.questions import order_examples
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.data.corpora import open_corpus
-from recipes.inference.generate import context_length
-from recipes.inference.models import load_model
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from tokenizer.bpe import train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
@@ -38,8 +26,24 @@ class BenchmarkArguments(Arguments):
     batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.core", BenchmarkArguments)
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from benchmarks.core_reference import answer_one
+from evals.core.bundle import available, check_enough, read_examples, read_tasks
+from evals.core.evaluate import evaluate_task
+from evals.core.questions import order_examples
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.data.corpora import open_corpus
+from recipes.inference.generate import context_length
+from recipes.inference.models import load_model
+from tokenizer.bpe import train_tokenizer
+
+
+def main(args: BenchmarkArguments) -> None:
     bundle = Path(args.bundle)
     tasks = available(read_tasks(bundle), bundle)
     check_enough(tasks, args.max_problems)
@@ -88,4 +92,4 @@ def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.core", main)
+    exit_on_input_error("benchmarks.core", lambda: main(ARGS))

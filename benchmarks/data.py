@@ -7,15 +7,8 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
-from recipes.data.corpora import open_corpus
-from recipes.data.packing import build_rows_loader
-from recipes.data.pools import BestFitPool
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from tokenizer.bpe import train_tokenizer
-from tokenizer.encode import encode_documents
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
@@ -30,8 +23,19 @@ class BenchmarkArguments(Arguments):
     rounds: int = flag(5, "repetitions; the median counts", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.data", BenchmarkArguments)
+
+import numpy as np
+
+from recipes.data.corpora import open_corpus
+from recipes.data.packing import build_rows_loader
+from recipes.data.pools import BestFitPool
+from tokenizer.bpe import train_tokenizer
+from tokenizer.encode import encode_documents
+
+
+def main(args: BenchmarkArguments) -> None:
     print(f"primer        {median_seconds(make_primer, 3):.1f} s to generate, in a new process, imports included")
     corpus = open_corpus(args.dataset)
     texts = [row["text"] for row in islice(corpus.train, args.documents)]
@@ -86,4 +90,4 @@ def median_seconds(function, rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.data", main)
+    exit_on_input_error("benchmarks.data", lambda: main(ARGS))

@@ -8,19 +8,8 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, TorchAoConfig
-from transformers.utils import logging
-
-import recipes.utils.quiet  # noqa: F401  (before peft)
-from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from recipes.data.corpora import open_corpus
-from recipes.data.packing import build_rows_loader
-from recipes.inference.generate import context_length
-from recipes.inference.models import load_model
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from tokenizer.encode import token_byte_lengths
 
 
 @dataclass
@@ -34,8 +23,23 @@ class BenchmarkArguments(Arguments):
     lora_steps: int = flag(20, "of its training; without any it would add nothing", least=0)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.formats", BenchmarkArguments)
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, TorchAoConfig
+from transformers.utils import logging
+
+import recipes.utils.quiet  # noqa: F401  (before peft)
+from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from recipes.data.corpora import open_corpus
+from recipes.data.packing import build_rows_loader
+from recipes.inference.generate import context_length
+from recipes.inference.models import load_model
+from tokenizer.encode import token_byte_lengths
+
+
+def main(args: BenchmarkArguments) -> None:
     logging.set_verbosity_error()
     model, tokenizer = load_model(args.model)
     device, length = model.device, min(512, context_length(model))
@@ -154,4 +158,4 @@ def tensor_bytes(tensor: torch.Tensor) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.formats", main)
+    exit_on_input_error("benchmarks.formats", lambda: main(ARGS))

@@ -11,20 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from transformers import NanoChatConfig, NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.data.corpora import open_corpus
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from tokenizer.bpe import train_tokenizer
-from tokenizer.chat import Message, encode_prompt
-from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
-
-THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
-PROMPT_TOKENS = (24, 48)  # least and most of a prompt
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
 @dataclass
@@ -39,11 +28,26 @@ class BenchmarkArguments(Arguments):
     repeats: int = flag(5, "turns of each side", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.generate", BenchmarkArguments)
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from benchmarks.twins import build_twins
+from recipes.data.corpora import open_corpus
+from recipes.inference.generate import Sampling, generate_replies
+from tokenizer.bpe import train_tokenizer
+from tokenizer.chat import Message, encode_prompt
+
+THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
+PROMPT_TOKENS = (24, 48)  # least and most of a prompt
+
+
+def main(args: BenchmarkArguments) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
-    ours, theirs = build_twins(args, tokenizer)
+    ours, theirs = build_twins(tokenizer, args.depth, args.max_seq_len)
     ours, theirs = ours.to(device), theirs.to(device)
     print(
         f"depth {args.depth}, vocabulary {args.vocab_size:,}, prompts of {PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} "
@@ -54,23 +58,6 @@ def main() -> None:
         for name, speed in speeds.items():
             ratio = speed / speeds[THEIRS]
             print(f"batch {batch_size}, {name}: {speed:,.0f} tokens/s = {ratio:.2f} x plain", flush=True)
-
-
-def build_twins(
-    args: BenchmarkArguments, tokenizer: PreTrainedTokenizerFast
-) -> tuple[NanochatGPTForCausalLM, NanoChatForCausalLM]:
-    """NanochatGPT and transformers' NanoChat with the same random weights."""
-    config = NanochatGPTConfig.from_depth(
-        args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
-    )
-    torch.manual_seed(0)
-    ours, theirs = NanochatGPTForCausalLM(config), NanoChatForCausalLM(NanoChatConfig(**config.to_dict()))
-    with torch.no_grad():
-        for parameter in ours.parameters():  # new models have zero output projections
-            parameter.normal_(std=0.05)
-        ours.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
-    theirs.load_state_dict(ours.state_dict())
-    return ours.eval(), theirs.eval()
 
 
 def measure(
@@ -121,4 +108,4 @@ def left_padded(prompts: list[list[int]], device: torch.device) -> dict[str, tor
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.generate", main)
+    exit_on_input_error("benchmarks.generate", lambda: main(ARGS))

@@ -10,13 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.hardware import peak_flops, peak_memory
 
 
 @dataclass
@@ -31,8 +26,17 @@ class BenchmarkArguments(Arguments):
     steps: int = flag(10, "measured steps", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.gpu", BenchmarkArguments)
+
+import torch
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.utils.hardware import peak_flops, peak_memory
+
+
+def main(args: BenchmarkArguments) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -124,4 +128,4 @@ def timed(function: Callable[[], None], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.gpu", main)
+    exit_on_input_error("benchmarks.gpu", lambda: main(ARGS))

@@ -11,17 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.data.corpora import open_corpus
-from recipes.data.coverage import measure_coverage
-from recipes.data.pools import POOLS
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
-ALL_TOKENS = 10**9
 
 
 @dataclass
@@ -37,8 +29,20 @@ class BenchmarkArguments(Arguments):
     seeds: list[int] = flag([0, 1, 2], "a run each, for each packing", least=0, below=2**32)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.packing", BenchmarkArguments)
+
+from recipes.data.corpora import open_corpus
+from recipes.data.coverage import measure_coverage
+from recipes.data.pools import POOLS
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+ALL_TOKENS = 10**9
+
+
+def main(args: BenchmarkArguments) -> None:
     corpus = open_corpus(args.dataset)
     tokens = args.num_iterations * args.total_batch_size
     with tempfile.TemporaryDirectory() as directory:
@@ -79,4 +83,4 @@ def train(args: BenchmarkArguments, packing: str, seed: int, directory: Path) ->
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.packing", main)
+    exit_on_input_error("benchmarks.packing", lambda: main(ARGS))

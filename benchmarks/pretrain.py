@@ -15,19 +15,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from benchmarks.plain_loop import plain_tokens_per_second
-from modeling_nanochat import NanochatGPTConfig
-from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.hardware import peak_flops
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass
@@ -48,6 +38,21 @@ class BenchmarkArguments(Arguments):
     )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.pretrain", BenchmarkArguments)
+
+import torch
+
+from benchmarks.plain_loop import plain_tokens_per_second
+from modeling_nanochat import NanochatGPTConfig
+from recipes.data.corpora import open_corpus
+from recipes.utils.hardware import peak_flops
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+
 @dataclass
 class Turn:
     """Measurements of one turn."""
@@ -58,8 +63,7 @@ class Turn:
     memory: int  # bytes resident, recipe
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = NanochatGPTConfig.from_depth(
         args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
@@ -137,4 +141,4 @@ def describe(turn: Turn, flops_per_token: int) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.pretrain", main)
+    exit_on_input_error("benchmarks.pretrain", lambda: main(ARGS))

@@ -14,20 +14,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.data.corpora import Corpus, open_corpus
-from recipes.data.packing import build_rows_loader
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
-from tokenizer.encode import token_byte_lengths
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
-ROOT = Path(__file__).parent.parent
 TOKENS, LENGTH, EVAL_TOKENS = 819_200, 512, 65_536
 
 
@@ -40,8 +30,23 @@ class BenchmarkArguments(Arguments):
     batches: list[int] = flag([8192, 2048], "tokens a step, one run each", least=LENGTH, most=TOKENS)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.quality", BenchmarkArguments)
+
+from transformers import AutoTokenizer
+
+from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.data.corpora import Corpus, open_corpus
+from recipes.data.packing import build_rows_loader
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+from tokenizer.encode import token_byte_lengths
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(args: BenchmarkArguments) -> None:
     corpus = open_corpus(args.dataset)
     with tempfile.TemporaryDirectory() as directory:
         tokenizer_dir = Path(directory, "tokenizer")
@@ -108,4 +113,4 @@ def on_other_rows(model_dir: Path, corpus: Corpus) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.quality", main)
+    exit_on_input_error("benchmarks.quality", lambda: main(ARGS))

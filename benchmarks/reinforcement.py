@@ -12,9 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,8 +28,13 @@ class BenchmarkArguments(Arguments):
     seeds: int = flag(3, "runs of GRPO, with seeds 0, 1, ...", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.reinforcement", BenchmarkArguments)
+
+from recipes.utils.run_directory import read_metrics
+
+
+def main(args: BenchmarkArguments) -> None:
     source = str(Path(args.source).resolve()) if Path(args.source).exists() else args.source
     with tempfile.TemporaryDirectory() as directory:
         before = examine(source, args.tasks, Path(directory, "before.json"))
@@ -76,4 +80,4 @@ def line(name: str, figures: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.reinforcement", main)
+    exit_on_input_error("benchmarks.reinforcement", lambda: main(ARGS))

@@ -26,6 +26,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.utils.arguments import Arguments, flag, read_command_line
+from recipes.utils.errors import InputError, exit_on_input_error
+
+
+@dataclass
+class BenchmarkArguments(Arguments):
+    """What to measure."""
+
+    model: str | None = flag(None, "directory of a chat model (default: random weights)", path=True)
+    new_tokens: int = flag(160, "of a streamed answer, at most", least=1)
+    repeats: int = flag(9, "answers measured of each kind", least=1)
+    chats: int = flag(20, "of the crowd", least=1, most=1024)
+    seconds: float = flag(120, "how long the crowd asks", above=0)
+    crowd_tokens: int = flag(32, "of an answer in the crowd, at most", least=1)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.space", BenchmarkArguments)
+
 import httpx
 import psutil
 import torch
@@ -33,11 +52,8 @@ from gradio_client.utils import apply_diff
 from playwright.sync_api import sync_playwright
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.generate import BenchmarkArguments as ModelArguments
-from benchmarks.generate import build_twins
+from benchmarks.twins import VOCABULARY, build_twins
 from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
 
@@ -53,18 +69,6 @@ FIRST_WORDS = """async () => {
     .observe(document.querySelector('#chat'), { childList: true, subtree: true, characterData: true }));
   return performance.now() - before;
 }"""
-
-
-@dataclass
-class BenchmarkArguments(Arguments):
-    """Flags of `python -m benchmarks.space`."""
-
-    model: str | None = flag(None, "directory of a chat model (default: random weights)", path=True)
-    new_tokens: int = flag(160, "of a streamed answer, at most", least=1)
-    repeats: int = flag(9, "answers measured of each kind", least=1)
-    chats: int = flag(20, "of the crowd", least=1, most=1024)
-    seconds: float = flag(120, "how long the crowd asks", above=0)
-    crowd_tokens: int = flag(32, "of an answer in the crowd, at most", least=1)
 
 
 class Chat:
@@ -114,8 +118,7 @@ class Chat:
                     return
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = args.model or save_random_model(Path(directory))
         if not Path(model, "config.json").is_file():
@@ -129,8 +132,8 @@ def main() -> None:
 
 def save_random_model(directory: Path) -> str:
     """Save a model of the cpu preset's size, whose answers never end, and its tokenizer. Returns the directory."""
-    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), ModelArguments().vocab_size)
-    ours, _ = build_twins(ModelArguments(), tokenizer)
+    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), VOCABULARY)
+    ours, _ = build_twins(tokenizer)
     ours.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
@@ -269,4 +272,4 @@ def ask_both(chat: Chat, number: int, args: BenchmarkArguments) -> list[dict]:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.space", main)
+    exit_on_input_error("benchmarks.space", lambda: main(ARGS))

@@ -14,18 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from recipes.data.conversations import open_conversations
-from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
-from tokenizer.chat import Message, encode_conversation
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass
@@ -42,8 +33,21 @@ class BenchmarkArguments(Arguments):
     rounds: int = flag(3, "turns of each", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.stages", BenchmarkArguments)
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from recipes.data.conversations import open_conversations
+from recipes.data.corpora import open_corpus
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+from tokenizer.chat import Message, encode_conversation
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(args: BenchmarkArguments) -> None:
     speeds: dict[str, list[float]] = {"pretraining": [], "midtraining": [], "SFT": []}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -131,4 +135,4 @@ def run(words: list[str], metrics: Path, warmup: int) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.stages", main)
+    exit_on_input_error("benchmarks.stages", lambda: main(ARGS))

@@ -8,14 +8,34 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
+from recipes.utils.errors import exit_on_input_error
+
+KINDS = ("auto", "completions", "conversation", "both")
+
+
+@dataclass
+class SamplesArguments(Arguments):
+    """Flags of `python -m evals.samples`."""
+
+    model: str = flag(REQUIRED, "directory or Hub id of a causal language model", path=True)
+    output: str | None = flag(
+        None, "JSON file of the samples (default: evals/samples.json in the model's directory)", path=True
+    )
+    kind: str = flag(
+        "auto", "completions, conversation or both; auto: both for a model that has learnt to chat", choices=KINDS
+    )
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.samples", SamplesArguments)
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from recipes.inference.models import load_model, results_file
 from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.utils.errors import exit_on_input_error
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line
 from recipes.utils.run_directory import read_documents_only
@@ -36,21 +56,7 @@ QUESTIONS = (
     "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
     "Who are you?",
 )
-KINDS = ("auto", "completions", "conversation", "both")
 COMPLETION_TOKENS, REPLY_TOKENS = 24, 128
-
-
-@dataclass
-class SamplesArguments(Arguments):
-    """Flags of `python -m evals.samples`."""
-
-    model: str = flag(REQUIRED, "directory or Hub id of a causal language model", path=True)
-    output: str | None = flag(
-        None, "JSON file of the samples (default: evals/samples.json in the model's directory)", path=True
-    )
-    kind: str = flag(
-        "auto", "completions, conversation or both; auto: both for a model that has learnt to chat", choices=KINDS
-    )
 
 
 @torch.no_grad()
@@ -167,9 +173,5 @@ def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.chat_template) and not read_documents_only(name)
 
 
-def main() -> None:
-    write_samples(parse_arguments(SamplesArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.samples", main)
+    exit_on_input_error("evals.samples", lambda: write_samples(ARGS))

@@ -4,9 +4,6 @@ import sys
 
 from transformers import PretrainedConfig
 
-if "transformers.pipelines" in sys.modules:  # `pipeline` loads the config first, then looks up the pipeline class
-    from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
-
 
 class NanochatGPTConfig(PretrainedConfig):
     """Sizes and constants of a NanochatGPT.
@@ -66,6 +63,10 @@ class NanochatGPTConfig(PretrainedConfig):
         pad_token_id: int | None = None,
         **kwargs,
     ) -> None:
+        if (
+            "transformers.pipelines" in sys.modules
+        ):  # `pipeline` loads the config first, then looks up the pipeline class
+            from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.intermediate_size = 4 * hidden_size if intermediate_size is None else intermediate_size

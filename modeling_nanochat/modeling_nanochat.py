@@ -592,6 +592,13 @@ AUTO_MAP = {
     "AutoModelForQuestionAnswering": "modeling_nanochat.NanochatGPTForQuestionAnswering",
 }
 
+# save_pretrained then writes this file and those that it imports beside the weights, for trust_remote_code to find.
+NanochatGPTModel.register_for_auto_class("AutoModel")
+NanochatGPTForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+NanochatGPTForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+NanochatGPTForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
+NanochatGPTForQuestionAnswering.register_for_auto_class("AutoModelForQuestionAnswering")
+
 __all__ = [
     "NanochatGPTConfig",
     "NanochatGPTForCausalLM",

@@ -15,41 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
-
-from recipes.inference.endpoint import Endpoint
-from recipes.inference.generate import (
-    Call,
-    Event,
-    Reply,
-    Result,
-    Sampling,
-    Text,
-    context_length,
-    render_prompt,
-    stream_reply,
-)
-from recipes.inference.models import load_chat_model
-from recipes.inference.openai_client import read_key
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.run_directory import check_learnt_to_chat
-from tokenizer.chat import Message
-from tokenizer.encode import check_utf8
-
-HELP = """\
-/clear         forget the conversation
-/system TEXT   instructions for the model, from now on (without TEXT: none)
-/help          this list
-/quit          end; so do Ctrl-D, and Ctrl-C twice at an empty prompt
-Ctrl-C stops an answer; what came so far stays in the conversation."""
-LEAVING = "(press Ctrl-C again, or /quit, to leave)"
-MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # turn bracketed paste on and off
-PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
-PATIENT_PRESSES = 2  # of Ctrl-C that wait for an answer to stop; the next one does not
-INTERRUPTED = 128 + signal.SIGINT  # exit code of shells after Ctrl-C
 
 
 @dataclass
@@ -70,6 +37,44 @@ class ChatArguments(Arguments):
         None, "tokens of one answer (default: 512; of an endpoint, what it allows)", least=1
     )
     seed: int = flag(0, "of sampling", least=0, below=2**32)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("chat", ChatArguments)
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from recipes.inference.endpoint import Endpoint
+from recipes.inference.generate import (
+    Call,
+    Event,
+    Reply,
+    Result,
+    Sampling,
+    Text,
+    context_length,
+    render_prompt,
+    stream_reply,
+)
+from recipes.inference.models import load_chat_model
+from recipes.inference.openai_client import read_key
+from recipes.utils.plain_text import plain_text
+from recipes.utils.run_directory import check_learnt_to_chat
+from tokenizer.chat import Message
+from tokenizer.encode import check_utf8
+
+HELP = """\
+/clear         forget the conversation
+/system TEXT   instructions for the model, from now on (without TEXT: none)
+/help          this list
+/quit          end; so do Ctrl-D, and Ctrl-C twice at an empty prompt
+Ctrl-C stops an answer; what came so far stays in the conversation."""
+LEAVING = "(press Ctrl-C again, or /quit, to leave)"
+MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # turn bracketed paste on and off
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+PATIENT_PRESSES = 2  # of Ctrl-C that wait for an answer to stop; the next one does not
+INTERRUPTED = 128 + signal.SIGINT  # exit code of shells after Ctrl-C
 
 
 class Chat:
@@ -317,15 +322,15 @@ def chat(args: ChatArguments) -> None:
         sys.exit(INTERRUPTED)
 
 
-def main() -> None:
+def main(args: ChatArguments) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of scripts inherit SIGINT ignored
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # terminals may not use UTF-8
     try:
-        chat(parse_arguments(ChatArguments))
+        chat(args)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("chat", main)
+    exit_on_input_error("chat", lambda: main(ARGS))

@@ -10,15 +10,8 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from transformers.utils.import_utils import is_serve_available
-from transformers.utils.logging import disable_progress_bar
-
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.loading import check_vocabulary, load_config, load_tokenizer
-from recipes.utils.run_directory import read_documents_only
-from tokenizer.chat import check_chat_template
 
 
 @dataclass
@@ -31,8 +24,19 @@ class ServeArguments(Arguments):
     device: str = flag("auto", "auto, cpu, cuda:0, ...")
 
 
-def main() -> None:
-    args = parse_arguments(ServeArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("serve", ServeArguments)
+
+from transformers.utils.import_utils import is_serve_available
+from transformers.utils.logging import disable_progress_bar
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.utils.loading import check_vocabulary, load_config, load_tokenizer
+from recipes.utils.run_directory import read_documents_only
+from tokenizer.chat import check_chat_template
+
+
+def main(args: ServeArguments) -> None:
     if not is_serve_available():
         raise InputError("fastapi, uvicorn and openai are missing: pip install -c constraints.txt -e '.[serve]'.")
     check_servable(args.model)
@@ -70,4 +74,4 @@ def check_free(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("serve", main)
+    exit_on_input_error("serve", lambda: main(ARGS))

@@ -16,20 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from evals.samples import print_completions, print_conversation
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.outputs import hold
-from recipes.utils.plain_text import clock
-from recipes.utils.run_directory import FINISHED_BY, check_run, read_metrics
-
-ROOT = Path(__file__).parent.parent
-CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
-CHAT_STAGES = ("base", "mid", "sft", "grpo")
-A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
 
 
 @dataclass
@@ -40,6 +28,23 @@ class SpeedrunArguments(Arguments):
     run_dir: str | None = flag(None, "where everything goes (default: runs/PRESET)", path=True)
     core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory", path=True)
     price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report", least=0)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("speedrun", SpeedrunArguments)
+
+import torch
+
+from evals.samples import print_completions, print_conversation
+from recipes.utils.outputs import hold
+from recipes.utils.plain_text import clock
+from recipes.utils.run_directory import FINISHED_BY, check_run, read_metrics
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "recipes" / "configs"
+TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+CHAT_STAGES = ("base", "mid", "sft", "grpo")
+A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
 
 
 def speedrun(args: SpeedrunArguments) -> None:
@@ -227,9 +232,5 @@ def print_comparison(run_dir: Path) -> None:
         print(note)
 
 
-def main() -> None:
-    speedrun(parse_arguments(SpeedrunArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("speedrun", main)
+    exit_on_input_error("speedrun", lambda: speedrun(ARGS))

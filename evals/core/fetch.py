@@ -14,15 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, writing
-from recipes.utils.hub import check_hub_reachable
-from recipes.utils.outputs import ensure_writable
 
 NANOCHATS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # about 160 MB
-TIMEOUT_SECONDS = 30  # without receiving a byte
 
 
 @dataclass
@@ -33,6 +28,17 @@ class FetchArguments(Arguments):
     source: str = flag(
         NANOCHATS, "URL of a .zip or .tar.gz, id of a dataset of the Hub, or a local archive or directory", path=True
     )
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.core.fetch", FetchArguments)
+
+from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
+from recipes.utils import atomic
+from recipes.utils.hub import check_hub_reachable
+from recipes.utils.outputs import ensure_writable
+
+TIMEOUT_SECONDS = 30  # without receiving a byte
 
 
 def fetch(args: FetchArguments) -> None:
@@ -131,9 +137,5 @@ def collect(directory: Path, tasks: Iterable[CoreTask], bundle: Path) -> dict[Co
     return found
 
 
-def main() -> None:
-    fetch(parse_arguments(FetchArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.core.fetch", main)
+    exit_on_input_error("evals.core.fetch", lambda: fetch(ARGS))

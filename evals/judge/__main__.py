@@ -17,8 +17,6 @@ from typing import Any
 from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
 
-SAVE_EVERY = 8  # verdicts
-
 
 @dataclass
 class JudgeArguments(Arguments):
@@ -60,6 +58,8 @@ from recipes.inference.urls import public_url
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line, join
 from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
+
+SAVE_EVERY = 8  # verdicts
 
 
 def evaluate(args: JudgeArguments) -> int:

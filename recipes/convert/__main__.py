@@ -9,16 +9,8 @@ is run. The values of the weights and the tokens of the vocabulary stay the same
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
-
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
-from recipes.convert.original import has_original_weights, load_original
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, writing
-from recipes.utils.outputs import hold
 
 
 @dataclass
@@ -34,8 +26,20 @@ class ConvertArguments(Arguments):
     step: int | None = flag(None, "which of several original checkpoints (default: the last)", least=0)
 
 
-def main() -> None:
-    args = parse_arguments(ConvertArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("convert", ConvertArguments)
+
+from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
+from recipes.convert.original import has_original_weights, load_original
+from recipes.utils import atomic
+from recipes.utils.outputs import hold
+
+
+def main(args: ConvertArguments) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     output_dir = Path(args.output_dir)
@@ -91,4 +95,4 @@ def trust(model: PreTrainedModel) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("convert", main)
+    exit_on_input_error("convert", lambda: main(ARGS))

@@ -43,7 +43,7 @@ class LoopArguments(Arguments):
         None, "tokens an optimizer step, all processes together (default: by rule)", least=1
     )
     # Optimization
-    optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
+    optimizer: str = flag("muon", "muon, adamw, or MODULE:FUNCTION, which is imported (docs/optimizers.md)")
     matrix_lr: float = flag(0.02, "Muon's learning rate for the matrices in the blocks", least=0, most=LARGEST_RATE)
     embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE)
     unembedding_lr: float = flag(
@@ -201,7 +201,7 @@ class MidtrainArguments(LoopArguments):
         above=0,
         most=LARGEST_RATE,
     )
-    optimizer: str | None = flag(None, "muon, adamw or a registered one (default: the source's)")
+    optimizer: str | None = flag(None, "muon, adamw, or MODULE:FUNCTION (default: the source's)")
     matrix_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)

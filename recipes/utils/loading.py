@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
@@ -30,6 +29,9 @@ import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
 from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, explain_path, parent, siblings, suggest_path
+
+if TYPE_CHECKING:  # importing it takes 2 s, which loading a tokenizer or a configuration does not need
+    from transformers import PreTrainedModel
 
 # Key of a transformers warning, which we suppress: our callers handle texts that do not fit into the context.
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
@@ -132,7 +134,7 @@ def load_weights(
     called: str | None = None,
     whole: bool = False,
     **options: Any,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """Load the causal LM in `name`; `options` are passed to `AutoModelForCausalLM`.
 
     Checks that the model has an embedding for every token of `tokenizer`, unless it is None. With `whole`, weights

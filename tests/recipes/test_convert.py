@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from evals.tokenizer.samples import DOMAINS
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes import midtrain, sft
+from recipes.convert.__main__ import ConvertArguments
 from recipes.convert.__main__ import main as convert_main
 from recipes.data.corpora import open_corpus
 from recipes.data.sources import SOURCES
@@ -32,10 +33,7 @@ def convert(monkeypatch):
     """`python -m recipes.convert`, with flags as keywords; returns the new directory."""
 
     def run(source: Path, output_dir: Path, to: str, **flags) -> Path:
-        flags = {"source": source, "output_dir": output_dir, "to": to} | flags
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        monkeypatch.setattr(sys, "argv", ["convert", *words])
-        convert_main()
+        convert_main(ConvertArguments(source=source, output_dir=output_dir, to=to, **flags))
         return output_dir
 
     return run

@@ -11,11 +11,10 @@ import threading
 import pytest
 import torch
 
-from evals.judge.__main__ import JudgeArguments, evaluate, main, score
+from evals.judge.__main__ import evaluate, main, score
 from evals.judge.instructions import Row
 from evals.judge.verdict import Verdict
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.judge.known import ANSWERS, ASKED, EXPECTED, arguments, grade, material, scores
 from tests.evals.judge.server import DROP, serve
@@ -71,10 +70,8 @@ def test_a_judge_that_dies_midway_is_gone_on_with(judged, model_dir, instruction
     copy = shutil.copytree(model_dir, tmp_path / "model")
     with serve(lambda prompt, before: grade(prompt) if len(server.requests) <= 2 else DROP) as server:
         flags = {"model": copy, "instructions": instructions, "judge": server.url, "output": tmp_path / "judge.json"}
-        words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-        monkeypatch.setattr(sys, "argv", ["judge", *words, "--concurrency", "1"])
         with pytest.raises(SystemExit) as ended:
-            main(parse_arguments(JudgeArguments))
+            main(arguments(**flags, concurrency=1))
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 answers have no score: run the same command again")
     halfway = json.loads((tmp_path / "judge.json").read_text())
@@ -166,8 +163,8 @@ PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from evals.judge.__main__ import JudgeArguments, main
-from recipes.utils.arguments import parse_arguments
-main(parse_arguments(JudgeArguments))
+from recipes.utils.arguments import read_command_line
+main(read_command_line("evals.judge", JudgeArguments))
 """
 
 

@@ -10,9 +10,10 @@ from recipes.sft import SFTArguments
 from recipes.training.arguments import PretrainArguments
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from tests.recipes.programs import classes_of
 
-CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+CONFIGS = ROOT / "recipes" / "configs"
 
 
 @pytest.fixture
