@@ -1,4 +1,4 @@
-"""Pretrain a base model: `accelerate launch recipes/pretrain.py --config recipes/configs/cpu.yaml --tokenizer DIR`.
+"""Pretrain a base model: `accelerate launch recipes/pretrain.py --config FILE.yaml --tokenizer DIR`.
 
 Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where it stopped, bit for bit on a CPU.
 """
