@@ -51,7 +51,7 @@ from recipes.utils.run_directory import ARGUMENTS, FINISHED_BY, METRICS, STAGES,
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
 # Of a base model a few short answers are enough: it does not know when to stop.
 BASE_MODEL_LIMITS = ["--max_problems", "50", "--max_new_tokens", "32"]
 

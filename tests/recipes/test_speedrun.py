@@ -51,7 +51,7 @@ def tiny_preset(tiny, tmp_path, monkeypatch):
         (configs / name).parent.mkdir(parents=True, exist_ok=True)
         (configs / name).write_text(yaml.safe_dump(flags))
     monkeypatch.setattr(speedrun, "CONFIGS", configs)
-    monkeypatch.setitem(speedrun.TASKS, "cpu", "problems1")
+    monkeypatch.setitem(speedrun.TASKS, "cpu", "one_step")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
@@ -72,7 +72,7 @@ def test_a_speedrun_trains_each_stage_once_and_ends_with_a_conversation(tiny_pre
         assert "bits per byte after 6 steps" in output
         assert "The capital of France is" in output
         assert "of 6 prompts completed right" in output
-        assert re.search(r"problems1( +\d+\.\d%){4}", output) and "completions/s" in output
+        assert re.search(r"one_step( +\d+\.\d%){4}", output) and "completions/s" in output
         assert "  you    What is the capital of France?\n" in output
         assert f"look at it: {tmp_path}/run/report.html" in output
     report = (tmp_path / "run/report.html").read_text()

@@ -169,6 +169,7 @@ main()
 """
 
 
+@pytest.mark.launch
 def test_ctrl_c_waits_for_no_request(model_dir, instructions, tmp_path):
     second, released = threading.Event(), threading.Event()
 
