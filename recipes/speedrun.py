@@ -4,7 +4,17 @@ Each stage is the command that it prints, so that any of them can be run by hand
 run it again after an interruption.
 """
 
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
@@ -30,17 +40,6 @@ class SpeedrunArguments(Arguments):
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
     ARGS = read_command_line("speedrun", SpeedrunArguments)
-
-import json
-import os
-import shlex
-import signal
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 
