@@ -1,4 +1,4 @@
-# Two commands: `make speedrun` trains a model, `make test` proves the code. Each sets up .venv first.
+# Two commands: `make speedrun` trains a model, `make test` tests the code. Each sets up .venv first.
 # The first Python that is new enough: transformers needs 3.11.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -7,23 +7,30 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TO_TEST := $(VENV)/.ready_to_test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Apart: where it is found, every program that imports transformers prints its warnings.
+# Apart from the rest: where torchao is installed, every program that imports transformers prints its warnings.
 TORCHAO := $(VENV)/torchao
 CODE := modeling_nanochat tokenizer recipes evals space benchmarks tests
 PRESET ?= auto
+DEPTH ?=
 RUN ?=
 BUNDLE ?=
 WORKERS ?= 2
 
-.PHONY: speedrun test quality style bench clean
+.PHONY: speedrun install test test-fast quality style bench clean
 
 speedrun: $(READY)
-	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(RUN),--run_dir $(RUN)) \
-		$(if $(BUNDLE),--core_bundle $(BUNDLE))
+	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(DEPTH),--depth $(DEPTH)) \
+		$(if $(RUN),--run_dir $(RUN)) $(if $(BUNDLE),--core_bundle $(BUNDLE))
+
+install: $(READY)
 
 test: $(READY_TO_TEST)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/benchmarks/test_formats.py
+
+# What is left out here takes long, opens a browser or launches several processes.
+test-fast: $(READY_TO_TEST)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not launch and not browser"
 
 quality: $(READY_TO_TEST)
 	$(BIN)/ruff check $(CODE)

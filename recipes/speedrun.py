@@ -24,10 +24,18 @@ from recipes.utils.errors import InputError, exit_on_input_error
 class SpeedrunArguments(Arguments):
     """Flags of `python -m recipes.speedrun`."""
 
-    preset: str = flag("auto", "one of recipes/configs; auto: by the hardware found")
-    run_dir: str | None = flag(None, "where everything goes (default: runs/PRESET)", path=True)
+    preset: str = flag("auto", "of recipes/configs; auto: by the hardware found", choices=("auto", "cpu", "gpu"))
+    run_dir: str | None = flag(
+        None, "where everything goes (default: runs/cpu on a CPU, runs/dDEPTH on GPUs)", path=True
+    )
     core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory", path=True)
     price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report", least=0)
+    depth: int | None = flag(
+        None,
+        "the dial (default: the preset's on a CPU; on GPUs 20 where there are eight, else 12)",
+        least=1,
+        most=1000,
+    )
 
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
@@ -38,7 +46,18 @@ import torch
 from evals.samples import print_completions, print_conversation
 from recipes.utils.outputs import hold
 from recipes.utils.plain_text import clock
-from recipes.utils.run_directory import FINISHED_BY, check_run, read_metrics
+from recipes.utils.run_directory import ARGUMENTS, FINISHED_BY, METRICS, STAGES, check_run, read_metrics
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "recipes" / "configs"
+TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+# Of a base model a few short answers are enough: it does not know when to stop.
+BASE_MODEL_LIMITS = ["--max_problems", "50", "--max_new_tokens", "32"]
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("speedrun", SpeedrunArguments)
+
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
@@ -50,35 +69,34 @@ A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model
 def speedrun(args: SpeedrunArguments) -> None:
     """All stages into a directory that no other speedrun is writing."""
     preset = choose_preset(args.preset)
-    run_dir = Path(args.run_dir or Path("runs", preset))
+    depth = choose_depth(preset, args.depth)
+    run_dir = Path(args.run_dir or default_run_dir(preset, depth))
     check_run(run_dir, new=True)
     with hold(run_dir, "run_dir"):
-        print(f"preset {preset}, into {run_dir}", flush=True)
-        run_stages(args, preset, run_dir)
+        check_depth(run_dir / "base", args.depth)
+        print(f"preset {preset}{'' if depth is None else f', depth {depth}'}, into {run_dir}", flush=True)
+        run_stages(args, preset, depth, run_dir)
 
 
-def run_stages(args: SpeedrunArguments, preset: str, run_dir: Path) -> None:
+def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir: Path) -> None:
     """Tokenizer, base model, midtraining, SFT, GRPO, each with its evaluation and headline; then the report."""
-    kind = "cpu" if preset == "cpu" else "gpu"
-    train_tokenizer(run_dir / "tokenizer", kind)
-    base = ["pretrain.py", "--config", CONFIGS / f"{preset}.yaml", "--tokenizer", run_dir / "tokenizer"]
-    train_stage("base", base, preset, run_dir)
+    train_tokenizer(run_dir / "tokenizer", preset)
+    base = ["pretrain.py", *config("pretrain", preset), "--tokenizer", run_dir / "tokenizer"]
+    train_stage("base", [*base, *([] if depth is None else ["--depth", str(depth)])], preset, run_dir)
     print_headline(run_dir / "base")
     show_samples("base", run_dir)
     if args.core_bundle is not None:
         core = ["evals.core", "--model", run_dir / "base", "--bundle", args.core_bundle]
         run_module("CORE of base", core, preset, writes=run_dir / "base/evals/core.json")
-    examine("base", kind, preset, run_dir, A_GLANCE)
+    examine("base", preset, run_dir, BASE_MODEL_LIMITS)
 
-    mixtures = {stage: ["--conversations", CONFIGS / "mixtures" / f"{stage}.yaml"] for stage in ("mid", "sft")}
-    given = {stage: [] if kind == "cpu" else mixtures[stage] for stage in mixtures}
-    mid = ["midtrain.py", *config("mid", kind), "--source", run_dir / "base", *given["mid"]]
+    mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base", *mixture("mid", preset)]
     train_stage("mid", mid, preset, run_dir)
-    examine("mid", kind, preset, run_dir)
-    train_stage("sft", ["sft.py", *config("sft", kind), *given["sft"]], preset, run_dir)
-    examine("sft", kind, preset, run_dir)
-    train_stage("grpo", ["grpo.py", *config("grpo", kind)], preset, run_dir)
-    examine("grpo", kind, preset, run_dir)
+    examine("mid", preset, run_dir)
+    train_stage("sft", ["sft.py", *config("sft", preset), *mixture("sft", preset)], preset, run_dir)
+    examine("sft", preset, run_dir)
+    train_stage("grpo", ["grpo.py", *config("grpo", preset)], preset, run_dir)
+    examine("grpo", preset, run_dir)
     print_comparison(run_dir)
     show_samples("grpo", run_dir)
 
@@ -88,18 +106,55 @@ def run_stages(args: SpeedrunArguments, preset: str, run_dir: Path) -> None:
     print(f"talk to it: {shlex.join(['python', '-m', 'recipes.chat', '--model', str(run_dir / 'grpo')])}")
 
 
-def train_tokenizer(directory: Path, kind: str) -> None:
+def choose_preset(name: str) -> str:
+    """`cpu` or `gpu`: the one asked for, or by the hardware that is there."""
+    return name if name != "auto" else "gpu" if torch.cuda.device_count() else "cpu"
+
+
+def choose_depth(preset: str, depth: int | None) -> int | None:
+    """The depth asked for, or one for this machine's GPUs; None leaves it to the preset, as on a CPU."""
+    if depth is not None or preset == "cpu":
+        return depth
+    return 20 if torch.cuda.device_count() >= 8 else 12
+
+
+def default_run_dir(preset: str, depth: int | None) -> Path:
+    """A directory for each preset and depth: another depth must not find these stages finished."""
+    if preset == "cpu":
+        return Path("runs", "cpu" if depth is None else f"cpu-d{depth}")
+    return Path("runs", f"d{depth}")
+
+
+def check_depth(base_dir: Path, depth: int | None) -> None:
+    """Refuse to take the finished stages of one depth for those of another."""
+    path = base_dir / ARGUMENTS
+    if depth is None or not path.exists():
+        return
+    trained = json.loads(path.read_text()).get("depth")
+    if trained != depth:
+        raise InputError(
+            f"depth {depth}: {base_dir.parent} is a run of depth {trained}. "
+            f"Choose another run_dir, or leave depth out to go on with that run."
+        )
+
+
+def train_tokenizer(directory: Path, preset: str) -> None:
     """The tokenizer, and its comparison with others; on a CPU without asking the Hub for them."""
-    train = [*python(), "-m", "tokenizer.train", *config("tokenizer", kind), "--output_dir", directory]
+    train = [*python(), "-m", "tokenizer.train", *config("tokenizer", preset), "--output_dir", directory]
     run_stage("tokenizer", train, writes=directory / "tokenizer.json")
     compare = [*python(), "-m", "tokenizer.evaluate", "--tokenizer", directory, "--output_dir", directory]
-    offline = {"HF_HUB_OFFLINE": "1"} if kind == "cpu" else {}
+    offline = {"HF_HUB_OFFLINE": "1"} if preset == "cpu" else {}
     run_stage("tokenizer's report", compare, writes=directory / "tokenizer_evaluation.json", environment=offline)
 
 
-def config(stage: str, kind: str) -> list[str | Path]:
-    """The flag that names a stage's preset for this kind of hardware."""
-    return ["--config", CONFIGS / stage / f"{kind}.yaml"]
+def config(stage: str, preset: str) -> list[str | Path]:
+    """The flag that names a stage's preset."""
+    return ["--config", CONFIGS / stage / f"{preset}.yaml"]
+
+
+def mixture(stage: str, preset: str) -> list[str | Path]:
+    """The flag that names a stage's conversations, where its preset does so by a path from the project's root."""
+    return [] if preset == "cpu" else ["--conversations", CONFIGS / "mixtures" / f"{stage}.yaml"]
 
 
 def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:
@@ -108,9 +163,9 @@ def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path)
     run_stage(name, command, writes=run_dir / name / FINISHED_BY, processes=num_processes(preset))
 
 
-def examine(name: str, kind: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -> None:
+def examine(name: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -> None:
     """Ask the model of a stage the tasks' questions."""
-    chat = ["evals.chat", "--model", run_dir / name, "--tasks", TASKS[kind], *limits]
+    chat = ["evals.chat", "--model", run_dir / name, "--tasks", TASKS[preset], *limits]
     run_module(f"evaluation of {name}", chat, preset, writes=results_of(run_dir, name))
 
 
@@ -132,17 +187,6 @@ def run_module(name: str, module: list[str | Path], preset: str, writes: Path) -
     """Run a module with its flags, with `launcher`."""
     launch, processes = launcher(preset), num_processes(preset)
     run_stage(name, [*launch, "-m" if processes == 1 else "--module", *module], writes=writes, processes=processes)
-
-
-def choose_preset(name: str) -> str:
-    """The preset called `name`, or the one for the hardware that is there."""
-    if name == "auto":
-        gpus = torch.cuda.device_count()
-        return "cpu" if gpus == 0 else "d12" if gpus < 8 else "d20"
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    if name not in known:
-        raise InputError(f"no preset {name!r} in {CONFIGS}: choose one of {', '.join(known)}.")
-    return name
 
 
 def python() -> list[str]:
@@ -205,7 +249,7 @@ def wait_for(stage: subprocess.Popen) -> int:
 
 def print_headline(base_dir: Path) -> None:
     """Bits per byte, tokens, time and speed of the base model."""
-    records = read_metrics(base_dir / "metrics.jsonl")
+    records = read_metrics(base_dir / METRICS)
     evaluated = [record for record in records if "val/bpb" in record]
     last = [record for record in records if "train/loss" in record][-1]
     speeds = [record["train/tok_per_sec"] for record in records if "train/loss" in record]
@@ -217,12 +261,12 @@ def print_headline(base_dir: Path) -> None:
 
 def print_comparison(run_dir: Path) -> None:
     """Accuracy of each task after each stage, and how fast the rollouts were."""
-    steps = [record for record in read_metrics(run_dir / "grpo" / "metrics.jsonl") if "train/reward" in record]
+    steps = [record for record in read_metrics(run_dir / "grpo" / METRICS) if "train/reward" in record]
     seconds, completions = (
         statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
     )
     print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
-    results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in CHAT_STAGES}
+    results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in STAGES}
     tasks = {stage: each["tasks"] for stage, each in results.items()}
     print(f"\n{'task':<16}" + "".join(f"{stage:>10}" for stage in tasks))
     for task in tasks["grpo"]:

@@ -1,6 +1,6 @@
-"""A chat page for a model: `python space/app.py --model DIR`, or a Space whose variable MODEL_ID names it.
+"""Serve a chat page for a model: `python space/app.py --model DIR`, or a Space whose variable MODEL_ID names it.
 
-On the Hub there is nothing of the project but this directory and the code that it imports.
+A Space on the Hub holds this directory and the project's code that it imports, and nothing else of the project.
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-if not (HERE / "recipes").is_dir():  # in a checkout, what the Space gets a copy of lies beside it
+if not (HERE / "recipes").is_dir():  # in a checkout, the code that a Space gets a copy of is one level up
     sys.path.append(str(HERE.parent))
 
 from recipes.utils.arguments import Arguments, flag, read_command_line
@@ -19,7 +19,7 @@ from recipes.utils.errors import InputError, exit_on_input_error
 
 @dataclass
 class AppArguments(Arguments):
-    """Flags of `python space/app.py`; on the Hub, variables of the Space name the models."""
+    """Flags of `python space/app.py`. On the Hub, variables of the Space name the models."""
 
     model: str | None = flag(os.environ.get("MODEL_ID"), "directory or Hub id of a chat model", path=True)
     base_model: str | None = flag(
@@ -31,7 +31,7 @@ class AppArguments(Arguments):
 if __name__ == "__main__":  # before torch and gradio are imported, which takes seconds
     ARGS = read_command_line("app", AppArguments)
 
-with suppress(ImportError):  # on ZeroGPU, before anything that knows of GPUs
+with suppress(ImportError):  # on ZeroGPU, before anything that uses CUDA
     import spaces  # noqa: F401
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

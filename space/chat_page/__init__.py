@@ -1,1 +1,1 @@
-"""The page's parts: the model behind it, the conversation, the continued text, what it looks like."""
+"""The chat page: model, conversation, event handlers, limits, layout and style."""

@@ -1,7 +1,7 @@
-"""A conversation in its two shapes: as the page shows it, and as the model reads it.
+"""Convert a conversation between the page's format and the model's.
 
-The page's own is the only copy: it lives in the visitor's browser and comes with every question. Nothing of it stays
-on the server, and a server that has been away goes on where the conversation stands.
+The only copy is the page's: it lives in the visitor's browser and comes with every question. The server keeps nothing
+of it, so a server that was restarted continues the conversation where it stands.
 """
 
 import re
@@ -20,34 +20,34 @@ from .limits import MAX_CONVERSATION, MAX_TURNS
 
 Shown = dict[str, Any]  # a message as gr.Chatbot has it
 
-CALCULATION = "Calculator"  # title of what shows a call and its result
-EQUALS = "\n= "  # between the two; no result has a line end
+CALCULATION = "Calculator"  # title of the folded message with a call and its result
+EQUALS = "\n= "  # between expression and result; a result never contains a line end
 
-# gr.Chatbot takes text for HTML, Markdown or not, and has no switch for that. A space of no width behind each
-# character that would begin a tag or an entity makes it a plain one again. `&lt;` would be edited and copied as that.
+# gr.Chatbot renders text as HTML even without Markdown, and no option prevents it. A zero-width space after each
+# character that would begin a tag or an entity makes it plain text again. `&lt;` would be edited and copied as `&lt;`.
 NO_WIDTH = "\N{ZERO WIDTH SPACE}"
 HTML_BEGINS = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])")
 
 
 def shown_text(role: str, text: str) -> Shown:
-    """A message that shows `text` as it is, HTML included. (A bare string would lose the spaces at its ends.)"""
+    """A message that shows `text` literally, HTML included. (A bare string would lose outer spaces.)"""
     plain = HTML_BEGINS.sub(rf"\g<0>{NO_WIDTH}", text)
     return {"role": role, "content": [{"type": "text", "text": plain}]}
 
 
 def shown_call(expression: str, result: str) -> Shown:
-    """A call and its result, folded together."""
+    """A folded message with a call of the calculator and its result."""
     message = shown_text("assistant", f"{expression}{EQUALS}{result}")
     return message | {"metadata": {"title": CALCULATION, "status": "done"}}
 
 
 def text_of(message: Shown) -> str:
-    """Text of a message that came from a browser, whoever wrote it there."""
+    """Text of a message that came from a browser; it may be anything that a visitor sent."""
     return typed("".join(part["text"] for part in message["content"] if part["type"] == "text"))
 
 
 def typed(text: str) -> str:
-    """A text of the page as it was meant: without what `shown_text` puts into it, and harmless."""
+    """The original of a text on the page: without what `shown_text` added, and without control characters."""
     return plain_text(re.sub(rf"([<&]){NO_WIDTH}", r"\1", text))
 
 
@@ -56,7 +56,7 @@ def is_call(message: Shown) -> bool:
 
 
 def tidy(shown: Sequence[Shown]) -> list[Shown]:
-    """A conversation that came from a browser, made of nothing but what this page puts there.
+    """Rebuild a conversation that came from a browser from the parts that this page creates.
 
     Raises `InputError` if it has become too long.
     """
@@ -79,12 +79,12 @@ def tidy(shown: Sequence[Shown]) -> list[Shown]:
 
 
 def last_question(shown: Sequence[Shown]) -> int:
-    """Index of the newest question; 0 without any."""
+    """Index of the newest question; 0 if there is none."""
     return max((index for index, message in enumerate(shown) if message["role"] == "user"), default=0)
 
 
 def as_messages(shown: Sequence[Shown]) -> list[Message]:
-    """What the page shows, as messages in the OpenAI format; questions and answers take turns."""
+    """Messages of the page in the OpenAI format; questions and answers alternate."""
     messages: list[Message] = []
     for message in shown:
         text, last = text_of(message), messages[-1] if messages else None
@@ -107,7 +107,7 @@ def as_messages(shown: Sequence[Shown]) -> list[Message]:
 def fitting(
     tokenizer: PreTrainedTokenizerBase, system: str, messages: list[Message], most: int
 ) -> tuple[list[Message], int]:
-    """The conversation without its oldest questions, so that its prompt has `most` tokens if the newest one allows it.
+    """Drop the oldest questions until the prompt has at most `most` tokens; the newest question is always kept.
 
     Returns the messages, instructions included, and the length of their prompt.
     """
@@ -123,15 +123,15 @@ def fitting(
 
 
 class Answer:
-    """An answer as it grows, in the page's shape."""
+    """An answer in the page's format, built event by event."""
 
     def __init__(self) -> None:
         self.shown: list[Shown] = []
-        self.text = ""  # said since the last call
+        self.text = ""  # generated since the last call of the calculator
         self.expression = ""
 
     def add(self, event: Event) -> None:
-        """Take an event in; the reply's end says nothing new."""
+        """Append an event. The end of the reply adds nothing."""
         match event:
             case Text(text):
                 if not self.text:

@@ -1,4 +1,4 @@
-"""The model behind the page: loaded once for all visitors, tried again while the Hub does not give it."""
+"""Load the model once for all visitors, retry while the Hub does not answer, and stream its answers."""
 
 import os
 import threading
@@ -26,21 +26,21 @@ try:
 except ImportError:  # on the Hub's machines only
     spaces = None
 
-PAUSES = (2, 5, 10, 30, 60)  # seconds before each further attempt; the last one for ever
+PAUSES = (2, 5, 10, 30, 60)  # seconds before each retry; the last one repeats
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]  # never code, never pickles
 
 
 class Engine:
-    """A model that chats or continues text, once it has been loaded."""
+    """A model that chats or continues text; `ready` once it is loaded."""
 
     def __init__(self, source: str, chat: bool = True) -> None:
         self.source = source  # directory or Hub id
         self.chat = chat
         self.model: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
-        self.trouble = ""  # why it is not there yet
+        self.trouble = ""  # why it is not loaded yet
         self.next_attempt = 0.0  # time.monotonic()
-        # On ZeroGPU there is a GPU only within functions wrapped so, which run in a process of their own.
+        # On ZeroGPU only functions wrapped like this have a GPU; they run in a separate process.
         self.zero = spaces is not None and bool(os.environ.get("SPACES_ZERO_GPU"))
         self.write = spaces.GPU(duration=MAX_SECONDS)(self._write) if spaces is not None else self._write
 
@@ -50,13 +50,13 @@ class Engine:
 
     @property
     def context(self) -> int:
-        """Tokens that prompt and answer may have together."""
+        """Maximum number of tokens of prompt and answer together."""
         return context_length(self.model)
 
     def start(self) -> None:
-        """Load a directory now; a model of the Hub in the background, for as long as it takes.
+        """Load a directory now, or a model of the Hub in the background, with retries.
 
-        Raises `InputError` for a path that is no directory of such a model.
+        Raises `InputError` for a path that is not a directory of such a model.
         """
         if names_a_path(self.source):
             check_source(self.source)
@@ -67,7 +67,7 @@ class Engine:
             threading.Thread(target=self._keep_trying, name="loading", daemon=True).start()
 
     def load(self) -> None:
-        """Load the model. Raises `InputError` if it cannot be had."""
+        """Load the model. Raises `InputError` if it cannot be loaded."""
         directory = self.source if Path(self.source).is_dir() else fetch(self.source)
         model, tokenizer = load(directory, self.source, self.chat)
         self.tokenizer = tokenizer
@@ -75,8 +75,8 @@ class Engine:
         self.trouble = ""
 
     def stream(self, prompt: Sequence[Message] | str, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
-        """Events of the reply to a conversation, or of the continuation of a text."""
-        if self.zero:  # `stop` cannot go into another process
+        """Stream the reply to a conversation (messages), or the continuation of a text (str)."""
+        if self.zero:  # `stop` cannot be passed to another process
             return until(stop, self.write(prompt, sampling, None))
         return self.write(prompt, sampling, stop)
 
@@ -107,7 +107,7 @@ class Engine:
 
 
 def until(stop: threading.Event, events: Iterator[Event]) -> Iterator[Event]:
-    """Events until `stop` is set; whoever makes them is told by closing the iterator."""
+    """Yield events until `stop` is set, then close the iterator so that generation ends too."""
     with closing(events):
         for event in events:
             yield event
@@ -120,7 +120,7 @@ def device() -> str:
 
 
 def fetch(model_id: str) -> str:
-    """Directory with the files of a model of the Hub. Raises `InputError` if the Hub does not give them."""
+    """Download a model's files from the Hub and return their directory. Raises `InputError` if that fails."""
     try:
         return snapshot_download(model_id, allow_patterns=FILES, ignore_patterns=["*/*"])
     except (RepositoryNotFoundError, HFValidationError):  # gated ones included
@@ -131,7 +131,7 @@ def fetch(model_id: str) -> str:
 
 
 def load(directory: str, name: str, chat: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer in `directory`. Raises `InputError`, which calls them `name`, if they cannot be used."""
+    """Load model and tokenizer from `directory`. Raises `InputError`, which names `name`, if that fails."""
     tokenizer = load_tokenizer(directory, called=name)
     tokenizer.name_or_path = name
     if chat:

@@ -1,10 +1,10 @@
-"""What happens when a visitor does something: each function belongs to an event of the page and returns its updates.
+"""Event handlers of the page: each one belongs to an event and returns the updates of its components.
 
-Talking takes two events. The first is done at once and outside the queue: it checks the message and shows it. The
-second waits its turn, and writes.
+A question takes two events. The first runs at once, without waiting in the queue: it checks the message and shows it.
+The second waits in the queue and streams the answer.
 
-They return values, never `gr.update`, and `gr.skip` only where nobody waits any more: for each of these, gradio makes
-a component anew and keeps it for as long as the session. What else changes, as the buttons, changes in the browser.
+Handlers return values, never `gr.update`, and `gr.skip` only where nobody waits any more: for each of these, gradio
+creates a new component and keeps it as long as the session. Everything else, such as buttons, changes in the browser.
 """
 
 import math
@@ -29,11 +29,11 @@ from .turns import Turn, Turns, limited
 
 Updates = tuple[Any, ...]
 NOT_ASKED = 0  # in place of a turn's number
-BROKEN_OFF = "broken off"  # the line under what an error has ended
+BROKEN_OFF = "broken off"  # the line under an answer that an error ended
 
 
 def warn(error: Exception) -> None:
-    """One line on the page for a mistake of the visitor's; for one of ours, the traceback goes to the console."""
+    """Show a visitor's mistake as one line on the page; print the traceback of any other error to the console."""
     if isinstance(error, InputError):
         message = str(error)
         gr.Warning(message[0].upper() + message[1:])
@@ -43,7 +43,7 @@ def warn(error: Exception) -> None:
 
 
 def sampling_of(temperature: Any, top_k: Any, top_p: Any, max_tokens: Any, seed: Any) -> Sampling:
-    """What the controls say, as it came from a browser. An empty seed draws anew each time.
+    """Sampling settings from the controls' values, as a browser sent them. An empty seed means a new one each time.
 
     Raises `InputError` for impossible values.
     """
@@ -65,7 +65,7 @@ def sampling_of(temperature: Any, top_k: Any, top_p: Any, max_tokens: Any, seed:
 
 
 def number(name: str, value: Any) -> float:
-    """The value of a control. Raises `InputError` if it is none, as where its box was emptied."""
+    """The value of a control. Raises `InputError` if it is not a number, for example because its box was emptied."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(f"The {name} must be a number.")
     return float(value)
@@ -74,7 +74,7 @@ def number(name: str, value: Any) -> float:
 def figures(
     reply: Reply | None, seconds: float, prompt: int, engine: Engine, sampling: Sampling, left_out: int = 0
 ) -> str:
-    """The line under an answer."""
+    """The line under an answer: tokens, speed, context used, seed, questions left out."""
     if reply is None:
         return "stopped"
     parts = ["stopped"] if reply.stopped else []
@@ -91,11 +91,11 @@ def figures(
 
 
 def awaited(updates: Iterator[Updates], turns: Turns, session: str, turn: Turn) -> Iterator[Updates]:
-    """Updates for as long as the visitor waits for this answer, and has not cleared it or asked something else."""
+    """Yield updates until the visitor has cleared this answer or asked something else."""
     with turn.writing():
         for update in updates:
             if turns.current(session, turn.number) is None:
-                yield (gr.skip(),) * len(update)  # what came last is sent once more
+                yield (gr.skip(),) * len(update)  # sends the last update once more
                 return
             yield update
 
@@ -121,9 +121,9 @@ class Talk:
         return self._ask(text_of(shown[asked]) if shown else "", shown, asked, line, request)
 
     def edit(self, shown: list[Shown], line: str, data: gr.EditData, request: gr.Request) -> Updates:
-        """Ask an earlier question in other words; what followed it is gone."""
+        """Replace an earlier question; everything after it is removed."""
         index = data.index[0] if isinstance(data.index, list | tuple) else data.index
-        shown[int(index)] = shown_text("user", typed(str(data.previous_value)))  # the page shows the new one already
+        shown[int(index)] = shown_text("user", typed(str(data.previous_value)))  # the page already shows the new text
         return self._ask(typed(str(data.value)), shown, int(index), line, request)
 
     def undo(self, shown: list[Shown], request: gr.Request) -> Updates:
@@ -143,7 +143,7 @@ class Talk:
         self.turns.forget(request.session_hash)
 
     def _ask(self, text: str, shown: list[Shown], place: int, line: str, request: gr.Request) -> Updates:
-        """Put a question in `place`; what stood there and behind it is gone. One that is refused changes nothing."""
+        """Put a question at index `place` and remove everything from there on. A refused question changes nothing."""
         try:
             check_ready(self.engine)
             question = shown_text("user", check_message(text))
@@ -165,7 +165,7 @@ class Talk:
         seed: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        """Write the answer to the last question of `shown`, then a line of figures."""
+        """Stream the answer to the last question of `shown`, then a line of figures."""
         turn = self.turns.current(request.session_hash, number)
         if turn is not None:
             controls = system, temperature, top_k, top_p, max_tokens, seed
@@ -207,7 +207,7 @@ class Talk:
 
 
 class Continue:
-    """The tab where a text is continued, as a base model does."""
+    """The tab that continues a text, as a base model does."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -239,7 +239,7 @@ class Continue:
         seed: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        """Let `text` grow in its box, then a line of figures."""
+        """Stream the continuation of `text` into its box, then a line of figures."""
         turn = self.turns.current(request.session_hash, number)
         if turn is not None:
             updates = self._write(text, turn.stop, temperature, top_k, top_p, max_tokens, seed)
@@ -269,6 +269,6 @@ class Continue:
 
 
 def check_ready(engine: Engine) -> None:
-    """Raise `InputError` while there is no model."""
+    """Raise `InputError` while the model is not loaded."""
     if not engine.ready:
         raise InputError(f"The model is not there yet. {engine.trouble or 'It is being loaded.'}")

@@ -1,4 +1,4 @@
-"""What one visitor may ask for, so that there is something left for the others."""
+"""Limits on what one visitor may ask for, so that the page stays usable for the others."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from recipes.utils.plain_text import plain_text
 
 MAX_MESSAGE = 8_000  # characters
 MAX_SYSTEM = 2_000
-MAX_CONVERSATION = 100_000  # characters of all messages; the model reads what its context holds of the newest
+MAX_CONVERSATION = 100_000  # characters of all messages; the model reads the newest that fit into its context
 MAX_TURNS = 50
 MAX_NEW_TOKENS = 1_024
-MAX_SECONDS = 60  # of one answer; on ZeroGPU a visitor must have as much left
+MAX_SECONDS = 60  # for one answer; on ZeroGPU the visitor's quota must have as much left
 MAX_WAITING = 60  # answers in the queue
-SESSIONS = 200  # that the server remembers: more than can wait in the queue, at some 200 kB each
+SESSIONS = 200  # remembered by the server, about 200 kB each; more than can wait in the queue
 
 
 def check_message(text: str) -> str:
-    """The message, made harmless. Raises `InputError` if it is empty or too long."""
+    """The message without control characters. Raises `InputError` if it is empty or too long."""
     check_length("message", text, MAX_MESSAGE)
     text = plain_text(text)
     if not text.strip():
@@ -25,7 +25,7 @@ def check_message(text: str) -> str:
 
 
 def check_length(what: str, text: Any, most: int) -> None:
-    """Raise `InputError` for what is no text, or one of more than `most` characters."""
+    """Raise `InputError` unless `text` is a string of at most `most` characters."""
     if not isinstance(text, str):
         raise InputError(f"The {what} must be text.")
     if len(text) > most:

@@ -1,4 +1,4 @@
-"""The page: what stands where, and which handler belongs to which event."""
+"""Layout of the page, and which handler belongs to which event."""
 
 import html
 import re
@@ -23,24 +23,24 @@ EXAMPLES = [
 BEGINNINGS = ["The capital of France is", "Once upon a time", "The planets of the solar system are:"]
 ICON = Path(__file__).parent / "icon.svg"
 USUAL_TOKENS = 256
-EVERY = 2  # seconds between two looks at whether the model has come
+EVERY = 2  # seconds between checks whether the model is loaded
 QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# Through the queue, as gradio tells nobody of an error otherwise, but past those who wait in it.
+# Through the queue, because gradio reports errors only there, but ahead of those who wait in it.
 AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 IN_TURN = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal", "api_visibility": "private"}
-# What a tab shows stays in that tab, also when it is loaded anew: gradio does so after the server has been away.
+# A tab keeps what it shows when it is reloaded, which gradio does after the server was restarted.
 KEEP = "(shown, text) => { if (window.restored) sessionStorage.nanochat = JSON.stringify([shown, text]); }"
-# While an answer is under way, a button stops it; the style sheet shows the one or the other.
+# While an answer streams, the button stops it; the style sheet shows either the send or the stop button.
 BUSY = "(turn, ...others) => { if (turn) document.body.dataset.answering = turn; return [turn, ...others]; }"
 IDLE = "(...all) => { delete document.body.dataset.answering; return all; }"
-# A question that was not answered goes back into the text box, unless the next one is being written there.
+# An unanswered question goes back into the text box, unless the visitor is already typing the next one.
 GIVE_BACK = """(shown, text) => {
   delete document.body.dataset.answering;
   const last = shown.at(-1);
   if (last?.role !== "user" || text) return [shown, text];
   return [shown.slice(0, -1), last.content[0].text.replace(/([<&])\u200b/g, "$1")];
 }"""
-# An answer that ends has a line; without one, this was the end of another, and the newest is still to come.
+# A finished answer has a line of figures. Without it, an older answer ended, and the newest is still streaming.
 ENDED = f"(shown, text, line) => line ? ({GIVE_BACK})(shown, text) : [shown, text]"
 INTO_VIEW = """() => {
   setTimeout(() => document.querySelector("#settings").scrollIntoView({behavior: "smooth", block: "nearest"}), 50);
@@ -64,7 +64,7 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
         page.launch(
             server_port=port,
             prevent_thread_lock=True,
-            quiet=True,  # it would advertise links of its own
+            quiet=True,  # gradio would print links of its own
             theme=theme(),
             css=CSS,
             js=SCRIPT,
@@ -77,7 +77,7 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
             ssr_mode=False,
             share=False,
         )
-    except OSError as error:  # gradio's own advice is for those who call launch()
+    except OSError as error:  # gradio's own advice addresses callers of launch()
         where = "7860 and the ports after it" if port is None else f"port {port}"
         raise InputError(f"the page cannot be served on {where}: give --port another.") from error
     print(f"the chat page is at {page.local_url}; Ctrl-C ends it", flush=True)
@@ -87,7 +87,7 @@ def serve(chat: Engine, base: Engine, port: int | None = None, block: bool = Tru
 
 
 def build_page(chat: Engine, base: Engine) -> gr.Blocks:
-    """The whole page. `base` is what continues texts: a base model, or the chat model once more."""
+    """Build the page. `base` continues texts: a base model, or the chat model again."""
     with gr.Blocks(title="nanochat", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         with gr.Row(elem_id="top"):
             head = gr.HTML(describe(chat), elem_id="head")
@@ -118,12 +118,12 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
             shown.undo(talk.undo, shown, [shown, box, line], **AT_ONCE),
             shown.clear(talk.clear, None, [shown, line], **AT_ONCE),
         ):
-            given_up.then(None, None, None, js=IDLE)  # not before: an update of the answer may still be on its way
-        # What is still on its way of an earlier answer must not be shown any more.
+            given_up.then(None, None, None, js=IDLE)  # not earlier: an update of the answer may still arrive
+        # Late updates of an earlier answer must not be shown any more.
         gr.on([box.submit, shown.example_select, shown.retry, shown.edit, shown.undo, shown.clear], cancels=answers)
         for answer in answers:
             answer.then(None, [shown, box, line], [shown, box], js=ENDED)
-            # As with a full queue, where it could not even begin.
+            # For example with a full queue, where it could not begin.
             answer.failure(None, [shown, box], [shown, box], js=GIVE_BACK)
         box.stop(talk.stop, None, None, js=IDLE, **QUIETLY)
         gr.on([shown.change, box.change], None, [shown, box], js=KEEP)
@@ -144,7 +144,7 @@ def build_page(chat: Engine, base: Engine) -> gr.Blocks:
         halt.click(continuation.stop, None, None, js=IDLE.replace("answering", "continuing"), **QUIETLY)
 
         clock = gr.Timer(EVERY)
-        to_come = [] if chat.ready else [tokens]  # whose limit is the context of a model that is not there yet
+        to_come = [] if chat.ready else [tokens]  # its limit is the model's context, unknown until then
         gr.on([page.load, clock.tick], lambda: look(chat, to_come), None, [head, clock, *to_come], **QUIETLY)
         opening.expand(None, js=INTO_VIEW)
         page.unload(talk.leave)
@@ -207,7 +207,7 @@ def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, g
 
 
 def settings(longest: int) -> list[gr.components.Component]:
-    """System prompt, temperature, top-k, top-p, tokens (of which `longest` is the most), seed."""
+    """System prompt, temperature, top-k, top-p, tokens (at most `longest`), seed."""
     system = gr.Textbox("", label="System prompt", placeholder="Instructions for the whole chat", lines=2, max_lines=6)
     with gr.Row():
         temperature = gr.Slider(0, 2, 0.6, step=0.05, label="Temperature", info="0: the likeliest")
@@ -217,25 +217,25 @@ def settings(longest: int) -> list[gr.components.Component]:
         tokens = gr.Slider(1, longest, min(USUAL_TOKENS, longest), step=1, label="Tokens of an answer, at most")
         seed = gr.Textbox("", label="Seed", placeholder="Another each time", max_lines=1)
     controls = [system, temperature, top_k, top_p, tokens, seed]
-    for control in controls:  # what is wrong with a value is told by the handler, in words: gradio only says "Error"
+    for control in controls:  # the handler explains a wrong value in words; gradio would only say "Error"
         control.preprocess = lambda payload: payload
     return controls
 
 
 def longest_answer(engine: Engine) -> int:
-    """Tokens that an answer may have at most: no more than the model's context, once that is known."""
+    """Maximum number of tokens of an answer: at most the model's context, once that is known."""
     return min(MAX_NEW_TOKENS, engine.context) if engine.ready else MAX_NEW_TOKENS
 
 
 def look(engine: Engine, limits: list[gr.Slider]) -> tuple[str | dict, ...]:
-    """The head as things stand; the clock, which stops once the model is there; and `limits`, which then are known."""
+    """Updates of the head, of the clock (stopped once the model is loaded) and of `limits` (known from then on)."""
     longest = longest_answer(engine)
     limit = gr.update(maximum=longest, value=min(USUAL_TOKENS, longest)) if engine.ready else gr.skip()
     return describe(engine), gr.update(active=not engine.ready), *[limit for _ in limits]
 
 
 def describe(engine: Engine) -> str:
-    """The page's head as HTML: which model, and how large, or what it waits for."""
+    """The page's head as HTML: the model's name and size, or why it is not loaded yet."""
     name = html.escape(name_of(engine.source))
     if engine.ready:
         size = sum(each.numel() for each in engine.model.parameters())
@@ -250,12 +250,12 @@ def describe(engine: Engine) -> str:
 
 
 def name_of(source: str) -> str:
-    """What people call the model: its Hub id, or the last two names of its directory's path."""
+    """The model's name for people: its Hub id, or the last two parts of its directory's path."""
     return source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else "/".join(Path(source).resolve().parts[-2:])
 
 
 def rounded(size: int) -> str:
-    """5,242,880 as 5.2M."""
+    """Format a count: 5,242,880 as 5.2M."""
     for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
             return f"{size / unit:.{1 if size < 100 * unit else 0}f}{letter}"

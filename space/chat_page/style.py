@@ -1,4 +1,4 @@
-"""Colours and spacing: few, and the system's own typefaces, so that nothing is fetched from elsewhere."""
+"""Style sheet and scripts of the page: a small palette and system fonts, so that nothing is loaded from elsewhere."""
 
 import gradio as gr
 
@@ -23,7 +23,7 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 .gradio-container main.contain { width: 100%; max-width: 50rem; margin: 0 auto !important; padding: 0; }
 .gradio-container .main.app { padding: .75rem clamp(.75rem, 4vw, 2rem) !important; min-height: 100dvh; }
 .gradio-container .column { gap: .75rem; }
-/* All fits into the window: the conversation takes what head, text box and settings leave, and gives way to them. */
+/* Everything fits into the window: the conversation takes the height that head, text box and settings leave. */
 .main.app > .wrap, main.contain, main.contain > .column, .tabs, .tabitem:has(#chat), .tabitem:has(#chat) > .column
   { display: flex; flex-direction: column; flex: 1 0 auto; min-height: 0; }
 .tabitem:not(:has(#chat)) { flex: none; }
@@ -60,7 +60,7 @@ body, .gradio-container { background: var(--page) !important; color: var(--ink);
 #chat .user.message textarea { width: 100% !important; min-height: 4.6rem !important; max-height: 40dvh;
   field-sizing: content; background: var(--card); padding: .4rem .6rem; }
 #chat .message-buttons { margin: 0 0 .35rem !important; padding: 0; }
-/* Their signs, 14px wide in the middle, begin and end where the text in the bubble does. */
+/* Their icons, 14px wide and centred, align with the edges of the text in the bubble. */
 #chat .message-buttons .icon-button-wrapper { border: 0; background: none; box-shadow: none; padding: 0;
   margin-inline: calc(.9rem - (var(--finger) - 14px) / 2 - 1px); }
 #chat .icon-button-wrapper .icon-button { min-width: var(--finger); min-height: var(--finger); background: none; }
@@ -122,9 +122,9 @@ body[data-continuing] #go, body:not([data-continuing]) #halt { display: none; }
 """
 CSS = COLORS + RULES
 
-# Copies without what conversation.shown_text puts behind the beginnings of tags; names the buttons that show only
-# a sign, whenever gradio makes them; keeps the end of the conversation in view where its window shrinks; and goes on
-# in the colours that the visitor has chosen.
+# Copies text without the zero-width spaces of conversation.shown_text; labels the buttons that show only an icon,
+# whenever gradio creates them; keeps the end of the conversation in view when its window shrinks; and restores the
+# colours that the visitor chose.
 SCRIPT = """() => {
   const plain = (text) => text.replace(/([<&])\\u200b/g, "$1");
   if (navigator.clipboard) {
@@ -150,7 +150,7 @@ SCRIPT = """() => {
   list.addEventListener("scroll", () => { atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 30; });
   new ResizeObserver(() => { if (atEnd) list.scrollTop = list.scrollHeight; }).observe(list);
 
-  try {  // a browser may deny its storage to what stands in another site's frame, as a Space does
+  try {  // a browser may deny storage to a page in another site's frame, such as a Space
     const dark = localStorage.nanochatDark;
     if (dark) document.body.classList.toggle("dark", dark === "true");
   } catch {}

@@ -1,4 +1,4 @@
-"""Answers under way: whose they are, and how they are stopped."""
+"""Track which visitor waits for which answer, and stop answers."""
 
 import threading
 import time
@@ -11,21 +11,21 @@ from recipes.inference.generate import Event
 
 from .limits import MAX_SECONDS, SESSIONS
 
-SETTLING = 2.0  # seconds, at most, until the last update of an answer that has been given up is on the page
+SETTLING = 2.0  # seconds to wait at most for the last update of an abandoned answer
 
 
 class Turn:
-    """An answer that a visitor waits for."""
+    """One answer that a visitor waits for."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.stop = threading.Event()
-        self.settled = threading.Event()  # no update is on its way to the page
+        self.settled = threading.Event()  # no update is being sent to the page
         self.settled.set()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """While updates are on their way."""
+        """Mark the turn as unsettled while updates are being sent."""
         self.settled.clear()
         try:
             yield
@@ -34,9 +34,9 @@ class Turn:
 
 
 class Turns:
-    """The answer that each visitor waits for, by session and number: nobody reaches another's.
+    """The newest answer of each session, found by session and number, so that no visitor reaches another's.
 
-    One that is given up has settled when the call returns: no late update of it undoes what the page shows next.
+    An abandoned answer has settled when `forget` returns: no late update of it overwrites what the page shows next.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Turns:
         self._lock = threading.Lock()
 
     def begin(self, session: str) -> int:
-        """Number of a new answer that is asked for; one that is still being written is given up."""
+        """Start a new answer and return its number. An answer that is still streaming is abandoned."""
         self.forget(session)
         with self._lock:
             turn = self._latest[session] = Turn(next(self._numbers))
@@ -54,19 +54,19 @@ class Turns:
             return turn.number
 
     def current(self, session: str, number: int) -> Turn | None:
-        """The answer, or None if it is no longer waited for."""
+        """The answer with this number, or None if the visitor no longer waits for it."""
         with self._lock:
             latest = self._latest.get(session)
             return latest if latest is not None and latest.number == number else None
 
     def stop(self, session: str) -> None:
-        """Stop the answer under way, also while it waits in the queue. Without one, nothing happens."""
+        """Stop the current answer, even while it waits in the queue. Does nothing if there is none."""
         with self._lock:
             if session in self._latest:
                 self._latest[session].stop.set()
 
     def forget(self, session: str) -> None:
-        """Give up the answer under way."""
+        """Abandon the current answer."""
         with self._lock:
             turn = self._latest.pop(session, None)
         if turn is not None:
@@ -75,7 +75,7 @@ class Turns:
 
 
 def limited(events: Iterator[Event], stop: threading.Event) -> Iterator[Event]:
-    """All events; an answer that takes longer than `MAX_SECONDS` is stopped."""
+    """Yield all events, and stop an answer that takes longer than `MAX_SECONDS`."""
     deadline = time.monotonic() + MAX_SECONDS
     for event in events:
         if time.monotonic() > deadline:

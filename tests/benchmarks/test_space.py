@@ -15,7 +15,7 @@ from recipes.utils.provenance import ROOT
 from tests.recipes.inference.talker import always, load_tokenizer
 from tokenizer.bpe import train_tokenizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

@@ -103,35 +103,41 @@ def strangers_results(directory, tmp_path_factory):
     return load_file(elsewhere / "results.safetensors"), facts | {"stderr": run.stderr}
 
 
+@pytest.mark.launch
 def test_a_stranger_gets_the_same_logits(strangers_results, original):
     tensors, facts = strangers_results
     assert facts["module"].startswith("transformers_modules.")
     assert_close(tensors["logits"], original(torch.arange(1, 21).view(2, 10)).logits.detach())
 
 
+@pytest.mark.launch
 def test_a_stranger_generates_the_same(strangers_results, original):
     tensors, _ = strangers_results
     ids = torch.arange(1, 21).view(2, 10)
     assert torch.equal(tensors["static"], original.generate(ids, max_new_tokens=8, do_sample=False))
 
 
+@pytest.mark.launch
 def test_what_a_stranger_saves_loads_again(strangers_results):
     tensors, _ = strangers_results
     assert torch.equal(tensors["logits again"], tensors["logits"])
 
 
+@pytest.mark.launch
 def test_a_stranger_runs_the_pipeline(strangers_results, original):
     _, facts = strangers_results
     ids = original.generate(torch.tensor([[5, 7, 11]]), max_new_tokens=8, do_sample=False)
     assert words(facts["text"]) == [f"w{i}" for i in ids[0]]
 
 
+@pytest.mark.launch
 def test_a_stranger_extracts_features(strangers_results, original):
     tensors, _ = strangers_results
     assert_close(tensors["states"], original.model(torch.arange(1, 21).view(2, 10)).last_hidden_state.detach())
     assert_close(tensors["features"], original.model(torch.tensor([[5, 7, 11]])).last_hidden_state.detach())
 
 
+@pytest.mark.launch
 def test_a_stranger_saves_and_loads_classifiers(strangers_results):
     _, facts = strangers_results
     assert "score.weight" in facts["stderr"]  # which are new

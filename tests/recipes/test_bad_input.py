@@ -13,6 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.recipes.processes import REPOSITORY, flags, free_port, run
 
+pytestmark = pytest.mark.launch
+
 
 def complaint(arguments: dict, *more: str) -> str:
     """The one line that the command ends with."""

@@ -26,6 +26,8 @@ from recipes.utils.errors import InputError
 from tests.recipes.inference.talker import KNOWN, SCRIPTS, always, load_tokenizer, train_talker, user
 from tests.recipes.processes import PATIENCE, REPOSITORY, _server
 
+pytestmark = pytest.mark.launch
+
 CALCULATION = "Let me see: [12*4 = 48]It is 48."
 
 

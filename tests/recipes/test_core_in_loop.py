@@ -3,11 +3,14 @@
 import re
 from functools import partial
 
+import pytest
 import torch
 
 from recipes.utils.run_directory import read_metrics
 from tests.evals.core_bundle import write_bundle
 from tests.recipes.processes import flags, run
+
+pytestmark = pytest.mark.launch
 
 
 def records(directory, key):

@@ -11,6 +11,8 @@ from tests.recipes.processes import Finished, flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tests.recipes.training.test_checkpoint_files import empty, flip, halve, remove
 
+pytestmark = pytest.mark.launch
+
 
 @pytest.fixture(scope="module")
 def stages(tiny, student, sums) -> dict[str, dict]:

@@ -21,6 +21,8 @@ from recipes.training.checkpoints import unwrap, whole_checkpoints
 from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import REPOSITORY, Running, flags, run
 
+pytestmark = pytest.mark.launch
+
 SETUPS = {  # training processes, and loader workers of each
     "1 process": (1, 0),
     "1 process, 2 workers": (1, 2),

@@ -16,6 +16,8 @@ from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tests.recipes.test_pretrain import limit
 
+pytestmark = pytest.mark.launch
+
 NOWHERE = "./nowhere"  # what a program would complain of if it looked at its input first
 
 

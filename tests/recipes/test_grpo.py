@@ -20,6 +20,8 @@ from tests.recipes.processes import Running, flags
 from tests.recipes.test_exactness import assert_same_run
 from tests.recipes.test_pretrain import register_optimizers
 
+pytestmark = pytest.mark.launch
+
 run = partial(processes.run, script="grpo")
 
 

@@ -20,6 +20,8 @@ from tests.recipes import processes
 from tests.recipes.processes import REPOSITORY, Running, flags
 from tests.recipes.test_exactness import assert_same_run
 
+pytestmark = pytest.mark.launch
+
 PRESETS = sorted((REPOSITORY / "recipes" / "configs" / "mid").glob("*.yaml"))
 run = partial(processes.run, script="midtrain")
 

@@ -16,6 +16,8 @@ from recipes.utils.outputs import hold
 from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import PATIENCE, REPOSITORY, Running, flags, run
 
+pytestmark = pytest.mark.launch
+
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml"]
 
 

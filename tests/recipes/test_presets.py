@@ -7,7 +7,6 @@ from pathlib import Path
 
 import datasets
 import pytest
-import yaml
 from accelerate import PartialState
 from trl import ModelConfig
 
@@ -22,50 +21,78 @@ from recipes.training.setup import make_plan
 from recipes.utils.arguments import parse_arguments
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
-PRESETS = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+CPU, GPU = (str(CONFIGS / "pretrain" / f"{kind}.yaml") for kind in ("cpu", "gpu"))
+DEPTHS = (8, 12, 16, 20, 24, 26, 32)
+# A row of gpu.yaml's table: depth, parameters, steps, estimated hours.
+TABLE_ROW = re.compile(r"^# +(\d+) +([\d.]+[MB]) +([\d,]+) +([\d.]+)$", re.MULTILINE)
 
 
-def test_the_named_presets_are_there():
-    assert {"cpu", "d8", "d12", "d20", "d24", "d26", "d32"} <= set(PRESETS)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_dry_runs_and_says_what_it_needs(name, capsys):
-    argv = ["--config", str(PRESETS[name]), "--dry_run", "--price_per_gpu_hour", "3"]
-    args = parse_arguments(PretrainArguments, argv=argv)
-    dry_run(args)
-    lines = {line[:13].strip(): line[13:] for line in capsys.readouterr().out.splitlines()}
-    assert {"parameters", "horizon", "batch", "memory", "time", "cost"} <= set(lines)
-    assert " h on " in lines["time"] and "GB" in lines["memory"] and "$3 a GPU hour" in lines["cost"]
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_gpu_preset_fits_the_gpu_it_is_planned_for(name, capsys):
-    dry_run(parse_arguments(PretrainArguments, argv=["--config", str(PRESETS[name]), "--dry_run"]))
-    assert "(fits)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("d")])
-def test_what_a_preset_says_of_itself_is_what_its_plan_says(name, capsys):
-    comment = PRESETS[name].read_text().splitlines()[0]
-    size, hours, gpus = re.search(r"([\d.]+[MB]) parameters.*; an estimated ([\d.]+) h on (\d) H100", comment).groups()
-    dry_run(parse_arguments(PretrainArguments, argv=["--config", str(PRESETS[name]), "--dry_run", "--gpus", gpus]))
-    plan = capsys.readouterr().out
-    parameters = int(re.search(r"^parameters +([\d,]+):", plan, re.MULTILINE)[1].replace(",", ""))
-    assert size == (f"{parameters / 1e6:.0f}M" if parameters < 1e9 else f"{parameters / 1e9:.1f}B")
-    planned = float(re.search(r"^time +about ([\d.]+) h on", plan, re.MULTILINE)[1])
-    assert float(hours) == float(f"{planned:.2g}") or hours == f"{planned:.1f}"
-    if steps := re.search(r"([\d,]+) steps", comment):
-        assert re.search(rf"^steps +{steps[1]}$", plan, re.MULTILINE)
+def dry_run_lines(capsys, *argv: str) -> dict[str, str]:
+    """What a dry run prints, by the words at the lines' beginnings."""
+    dry_run(parse_arguments(PretrainArguments, argv=[*argv, "--dry_run"]))
+    return {line[:13].strip(): line[13:] for line in capsys.readouterr().out.splitlines()}
 
 
 @pytest.mark.parametrize(
-    ("name", "matrix_lr", "embedding_lr"), [("d12", 0.02, 0.2), ("d20", 0.02, 0.1549), ("d32", 0.02828, 0.1732)]
+    "preset",
+    [["--config", CPU], *(["--config", GPU, "--depth", str(depth)] for depth in DEPTHS)],
+    ids=["cpu", *DEPTHS],
+)
+def test_a_preset_dry_runs_says_what_it_needs_and_fits(preset, capsys):
+    lines = dry_run_lines(capsys, *preset, "--price_per_gpu_hour", "3")
+    assert {"parameters", "horizon", "batch", "steps", "memory", "time", "cost"} <= set(lines)
+    assert "(fits)" in lines["memory"] and " h on " in lines["time"] and "$3 a GPU hour" in lines["cost"]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_plan_for_gpus_is_plausible(depth, capsys):
+    lines = dry_run_lines(capsys, "--config", GPU, "--depth", str(depth))
+    parameters, tokens, batch = (first_number(lines[name]) for name in ("parameters", "horizon", "batch"))
+    width = 64 * depth + depth % 2 * 64
+    assert parameters == 12 * depth * width**2 + 2 * 65_536 * width
+    assert tokens == pytest.approx(20 * parameters, rel=1e-3)
+    assert batch in (2**19, 2**20) and first_number(lines["steps"]) == tokens // batch
+    rows, accumulated = re.search(r"= (\d+) rows x 2,048 tokens x 8 processes x (\d+) accumulated", lines[""]).groups()
+    assert int(rows) * 2048 * 8 * int(accumulated) == batch
+    assert int(rows) in (4, 8, 16, 32)
+
+
+def test_a_deeper_model_gets_no_more_rows_at_a_time(capsys):
+    rows = [first_number(dry_run_lines(capsys, "--config", GPU, "--depth", str(d))[""]) for d in DEPTHS]
+    assert rows == sorted(rows, reverse=True) and rows[0] > rows[-1]
+
+
+def test_what_the_gpu_preset_says_of_each_depth_is_what_its_plan_says(capsys):
+    table = TABLE_ROW.findall(Path(GPU).read_text())
+    assert [int(depth) for depth, *_ in table] == list(DEPTHS)
+    for depth, size, steps, hours in table:
+        lines = dry_run_lines(capsys, "--config", GPU, "--depth", depth)
+        parameters = first_number(lines["parameters"])
+        assert size == (f"{parameters / 1e6:.0f}M" if parameters < 1e9 else f"{parameters / 1e9:.1f}B")
+        assert steps == lines["steps"]
+        planned = float(re.match(r"about ([\d.]+) h on 8 x H100", lines["time"])[1])
+        assert float(hours) == float(f"{planned:.2g}")
+
+
+def test_nanochats_speedrun_is_the_flag_that_the_gpu_preset_names(capsys):
+    said = re.search(r"`(--depth 20 --total_batch_size \d+)`", Path(GPU).read_text())[1]
+    lines = dry_run_lines(capsys, "--config", GPU, *said.split())
+    assert (lines["steps"], first_number(lines["batch"])) == ("21,400", 2**19)
+    assert first_number(lines["parameters"]) == 560_988_160
+
+
+def first_number(text: str) -> int:
+    """The first number of a line."""
+    return int(re.search(r"[\d,]+", text)[0].replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("depth", "matrix_lr", "embedding_lr"), [(12, 0.02, 0.2), (20, 0.02828, 0.2191), (32, 0.02828, 0.1732)]
 )
 def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
-    name, matrix_lr, embedding_lr, tmp_path, fresh_accelerate
+    depth, matrix_lr, embedding_lr, tmp_path, fresh_accelerate
 ):
-    base = parse_arguments(PretrainArguments, argv=["--config", str(PRESETS[name])])
+    base = parse_arguments(PretrainArguments, argv=["--config", GPU, "--depth", str(depth)])
     planned = make_plan(base, 65_536, world_size=8)
     as_planned = {"total_batch_size": planned.total_batch_size, "num_iterations": planned.num_steps}
     (tmp_path / "arguments.json").write_text(json.dumps(asdict(base) | as_planned))
@@ -100,11 +127,6 @@ def test_what_a_later_stages_preset_says_of_its_batch_is_so(stage, kind, process
     expected = {"32": rows, "16": rows // replies, "8": rows // replies}
     counts = re.findall(r"\d+(?= conversations| problems| replies)", said)
     assert [int(each) for each in counts] == [expected[counts[0]], replies][: len(counts)]
-
-
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("d")])
-def test_a_preset_is_as_deep_as_its_name(name):
-    assert yaml.safe_load(PRESETS[name].read_text())["depth"] == int(name[1:])
 
 
 STAGES = {

@@ -23,6 +23,8 @@ from recipes.training.optimizers import OptimizerSettings, build_adamw, register
 from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import Finished, Running, flags, run
 
+pytestmark = pytest.mark.launch
+
 TRAINING_KEYS = {
     "step", "train/loss", "train/lrm", "train/dt", "train/tok_per_sec", "train/mfu", "train/grad_norm",
     "train/skipped", "total_training_time", "total_training_flops", "epoch",

@@ -16,6 +16,8 @@ from tests.hub.server import serve
 from tests.recipes.processes import Running, flags, run
 from tests.recipes.publish.publishing import MODEL
 
+pytestmark = pytest.mark.launch
+
 
 @pytest.fixture
 def hub():

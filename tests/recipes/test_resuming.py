@@ -14,6 +14,8 @@ from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tokenizer.bpe import train_tokenizer
 
+pytestmark = pytest.mark.launch
+
 
 @pytest.fixture
 def place(corpus, tokenizer_dir, student, sums, tmp_path) -> Path:

@@ -30,6 +30,8 @@ from tests.recipes.test_pretrain import register_optimizers
 from tokenizer.chat import encode_conversation
 from tokenizer.special_tokens import SPECIAL_TOKENS
 
+pytestmark = pytest.mark.launch
+
 run = partial(processes.run, script="sft")
 
 

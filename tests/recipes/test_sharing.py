@@ -11,6 +11,8 @@ import pytest
 from recipes.utils import atomic
 from tests.recipes.processes import flags, run
 
+pytestmark = pytest.mark.launch
+
 # What a user asked for, and how: paths belong there.
 RECORDS = {"arguments.json", "launches.json", "adapter_config.json"}
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,10 @@ import yaml
 from recipes import speedrun
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.speedrun import SpeedrunArguments
+from recipes.training.arguments import PretrainArguments
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
+from recipes.utils.run_directory import STAGES
 from tests.evals.core_bundle import write_bundle
 
 
@@ -28,7 +32,7 @@ def tiny_preset(tiny, tmp_path, monkeypatch):
     conversations.write_text("".join(json.dumps(each) + "\n" for each in messages))
     base = {name: value for name, value in tiny.items() if name != "tokenizer"}
     stages = {
-        "cpu.yaml": base | {"dataset": str(tiny["dataset"]), "max_seq_len": 128, "total_batch_size": 256},
+        "pretrain/cpu.yaml": base | {"dataset": str(tiny["dataset"]), "max_seq_len": 128, "total_batch_size": 256},
         "tokenizer/cpu.yaml": {"dataset": str(tiny["dataset"]), "vocab_size": 512, "model_max_length": 128},
         "mid/cpu.yaml": {"conversations": str(conversations), "eval_every": -1, "sample_every": -1},
         "sft/cpu.yaml": {"conversations": str(conversations), "per_device_train_batch_size": 32},
@@ -62,7 +66,7 @@ def test_a_speedrun_trains_each_stage_once_and_ends_with_a_conversation(tiny_pre
     second = capfd.readouterr().out
 
     stages = ["tokenizer", "tokenizer's report", "base", "samples of base", "CORE of base", "mid", "sft", "grpo"]
-    for stage in [*stages, *(f"evaluation of {name}" for name in speedrun.CHAT_STAGES), "samples of grpo"]:
+    for stage in [*stages, *(f"evaluation of {name}" for name in STAGES), "samples of grpo"]:
         assert f"== {stage}: done in" in first and f"== {stage}: finished already" in second
     for output in (first, second):
         assert "bits per byte after 6 steps" in output
@@ -81,14 +85,15 @@ def test_a_speedrun_trains_each_stage_once_and_ends_with_a_conversation(tiny_pre
 
 
 def test_an_unknown_preset_names_those_there_are():
-    with pytest.raises(InputError, match="no preset 'd99' in .*: choose one of cpu, d12, d20"):
-        speedrun.choose_preset("d99")
+    with pytest.raises(InputError, match="preset must be one of auto, cpu, gpu, not 'd20'"):
+        parse_arguments(SpeedrunArguments, argv=["--preset", "d20"])
 
 
-@pytest.mark.parametrize(("gpus", "preset"), [(0, "cpu"), (1, "d12"), (8, "d20")])
-def test_the_preset_follows_the_hardware(monkeypatch, gpus, preset):
+@pytest.mark.parametrize(("gpus", "preset", "depth"), [(0, "cpu", None), (1, "gpu", 12), (8, "gpu", 20)])
+def test_preset_and_depth_follow_the_hardware(monkeypatch, gpus, preset, depth):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert speedrun.choose_preset("auto") == preset
+    assert speedrun.choose_depth(preset, None) == depth
     if gpus > 1:
         assert speedrun.launcher(preset)[-2:] == ["--num_processes", str(gpus)]
     else:
@@ -96,18 +101,47 @@ def test_the_preset_follows_the_hardware(monkeypatch, gpus, preset):
     assert speedrun.launcher("cpu") == [sys.executable]
 
 
+@pytest.mark.parametrize(
+    ("preset", "depth", "directory"),
+    [("cpu", None, "runs/cpu"), ("cpu", 6, "runs/cpu-d6"), ("gpu", None, "runs/d12"), ("gpu", 24, "runs/d24")],
+)
+def test_each_depth_has_a_directory_of_its_own_and_reaches_the_base_model(monkeypatch, preset, depth, directory):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(preset == "gpu"))
+    chosen = speedrun.choose_depth(preset, depth)
+    assert speedrun.default_run_dir(preset, chosen) == Path(directory)
+    commands = []
+    monkeypatch.setattr(speedrun, "train_stage", lambda name, script, *rest: commands.append(script))
+    monkeypatch.setattr(speedrun, "train_tokenizer", lambda *rest: None)
+    monkeypatch.setattr(speedrun, "print_headline", lambda base_dir: None)
+    monkeypatch.setattr(speedrun, "show_samples", lambda *rest: sys.exit())
+    with pytest.raises(SystemExit):
+        speedrun.run_stages(SpeedrunArguments(preset, depth=depth), preset, chosen, Path(directory))
+    given = parse_arguments(PretrainArguments, argv=[str(word) for word in commands[0][1:]])
+    assert given.depth == (chosen or yaml.safe_load((speedrun.CONFIGS / "pretrain/cpu.yaml").read_text())["depth"])
+
+
+def test_stages_of_one_depth_are_not_taken_for_those_of_another(tmp_path):
+    speedrun.check_depth(tmp_path / "base", 12)  # nothing there yet
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "arguments.json").write_text('{"depth": 12}')
+    speedrun.check_depth(tmp_path / "base", 12)
+    speedrun.check_depth(tmp_path / "base", None)
+    with pytest.raises(InputError, match="depth 20: .* is a run of depth 12. Choose another run_dir, or leave depth"):
+        speedrun.check_depth(tmp_path / "base", 20)
+
+
 @pytest.mark.parametrize(("gpus", "processes"), [(0, 1), (1, 1), (4, 4)])
 def test_each_launched_process_gets_its_share_of_the_cores(monkeypatch, capfd, gpus, processes):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert speedrun.num_processes("d12") == processes and speedrun.num_processes("cpu") == 1
+    assert speedrun.num_processes("gpu") == processes and speedrun.num_processes("cpu") == 1
     show = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'], 'threads')"]
     monkeypatch.setattr(speedrun, "launcher", lambda preset: show)  # which passes over what it would launch
-    speedrun.run_module("a module", ["evals.chat"], "d12", writes=None)
+    speedrun.run_module("a module", ["evals.chat"], "gpu", writes=None)
     assert f"\n{12 // processes} threads\n" in capfd.readouterr().out
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    speedrun.run_module("a module", ["evals.chat"], "d12", writes=None)
+    speedrun.run_module("a module", ["evals.chat"], "gpu", writes=None)
     assert "\n5 threads\n" in capfd.readouterr().out
 
 

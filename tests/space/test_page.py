@@ -11,7 +11,7 @@ from space.chat_page.page import serve
 from tests.space.browser import Visitor
 from tests.space.conftest import HTML, loaded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(params=["desktop", "phone"])

@@ -20,7 +20,7 @@ from tests.hub.server import serve
 from tests.recipes.processes import free_port
 from tests.space.browser import Visitor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 PATIENCE = 60  # seconds
 
 

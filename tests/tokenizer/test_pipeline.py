@@ -121,6 +121,7 @@ def test_other_formats_are_left_to_transformers(tokenizer, tmp_path):
     assert "<end>" in written
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("by", ["path", "model"])
 def test_a_stranger_sees_clean_text(tokenizer, tmp_path, by):
     directory = save(tokenizer, tmp_path / "model", SHORT)

@@ -64,6 +64,7 @@ def test_loaded_equals_saved(tokenizer, documents, tmp_path):
     assert loaded.decode(loaded(spaced)["input_ids"], skip_special_tokens=True) == spaced
 
 
+@pytest.mark.launch
 def test_same_documents_give_the_same_file(documents, tmp_path):
     code = (
         "import sys, json; from tokenizer.bpe import train_tokenizer, save_tokenizer;"
@@ -144,6 +145,7 @@ def test_a_failed_save_leaves_the_previous_tokenizer(tokenizer, documents, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
 
 
+@pytest.mark.launch
 def test_command_trains_from_yaml_and_flags(corpus, tmp_path):
     config = tmp_path / "tokenizer.yaml"
     config.write_text(f"dataset: {corpus}\nvocab_size: 999\nmax_chars: 50000\n")
@@ -154,6 +156,7 @@ def test_command_trains_from_yaml_and_flags(corpus, tmp_path):
         assert printed in done.stdout
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

@@ -168,6 +168,7 @@ main(read_command_line("evals.judge", JudgeArguments))
 """
 
 
+@pytest.mark.launch
 def test_ctrl_c_waits_for_no_request(model_dir, instructions, tmp_path):
     second, released = threading.Event(), threading.Event()
 

@@ -21,6 +21,7 @@ def bits_per_byte(tmp_path_factory):
     return evaluate.load(METRIC, cache_dir=str(tmp_path_factory.mktemp("evaluate")), keep_in_memory=True)
 
 
+@pytest.mark.launch
 def test_loads_offline_by_its_path_in_a_fresh_process_without_the_project(tmp_path):
     shutil.copytree(METRIC, tmp_path / "here" / "bits_per_byte")
     code = (

@@ -32,6 +32,7 @@ def numeric_match(tmp_path_factory):
     return evaluate.load(METRIC, cache_dir=str(tmp_path_factory.mktemp("evaluate")), keep_in_memory=True)
 
 
+@pytest.mark.launch
 def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
     code = (
         "import evaluate; metric = evaluate.load('evals/metrics/numeric_match');"

@@ -203,6 +203,7 @@ LONG = "W" * 300
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_no_word_is_broken_that_fits_its_column(tmp_path):
     sentence = "Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus and Neptune go around the sun, a star. " * 3
     page = Page("A page", [])

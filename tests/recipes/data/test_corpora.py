@@ -429,6 +429,7 @@ def open_in_subprocess(tmp_path, **environment):
     )
 
 
+@pytest.mark.launch
 def test_an_unreachable_hub_is_one_line_within_seconds(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
@@ -439,6 +440,7 @@ def test_an_unreachable_hub_is_one_line_within_seconds(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.launch
 def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -448,6 +450,7 @@ def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
     assert "cannot be reached (timed out)" in done.stderr
 
 
+@pytest.mark.launch
 def test_an_offline_hub_is_one_line(tmp_path):
     done = open_in_subprocess(tmp_path, HF_HUB_OFFLINE="1")
     assert done.returncode == 2

@@ -427,6 +427,7 @@ print(len(take(make_loader(tokenizer, 2), 4)))
 """
 
 
+@pytest.mark.launch
 def test_workers_started_after_tokenizing_neither_hang_nor_warn(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}

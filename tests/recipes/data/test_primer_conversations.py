@@ -54,6 +54,7 @@ def calls(messages: list[Message]) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.launch
 def test_conversations_do_not_depend_on_the_process_or_its_hash_seed(sft):
     code = (
         "import hashlib; from recipes.data.primer.conversations import primer_conversations as p;"

@@ -172,6 +172,7 @@ def test_it_shows_what_it_would_do_and_asks(hub, run_dir, monkeypatch, capsys):
     assert shown.count("nothing was uploaded\n") == 3 and hub.repository("ada/model").private
 
 
+@pytest.mark.launch
 def test_without_a_terminal_somebody_has_to_say_yes(hub, as_ada, run_dir):
     end = run(flags({"run": run_dir, "repo": "ada/model"}), before=as_ada, script=SCRIPT)
     assert (end.code, end.stderr.count("\n")) == (2, 1)
@@ -201,6 +202,7 @@ def test_a_connection_that_breaks_at_the_commit_costs_no_second_upload(hub, run_
     assert set(hub.files("ada/model")) == {*MODEL, ".gitattributes"} and len(hub.uploads) == 1
 
 
+@pytest.mark.launch
 def test_killed_halfway_it_goes_on_where_it_was(hub, as_ada, run_dir):
     shards = reshard(run_dir / "mid")
     assert shards > 1

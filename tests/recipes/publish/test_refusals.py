@@ -106,6 +106,7 @@ def test_a_hub_in_trouble_is_one_line(hub, run_dir, address, about, remedy):
     assert complaint(run_dir) == f"the Hub answered 507 for {about} (out of order); {remedy}"
 
 
+@pytest.mark.launch
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(hub, as_ada, run_dir):
     held, ended = threading.Event(), threading.Event()
 

@@ -12,6 +12,8 @@ import torch
 from recipes.training import loop
 from tests.recipes.processes import flags, run
 
+pytestmark = pytest.mark.launch
+
 
 def measure_gradients(directory: Path) -> None:
     """In a training process: note in each last micro-batch how many bytes its gradients hold, and of which size."""

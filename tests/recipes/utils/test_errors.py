@@ -109,6 +109,7 @@ for name, write in writers.items():
 """
 
 
+@pytest.mark.launch
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
 def test_what_each_library_raises_when_a_file_can_grow_no_more_is_recognized(tmp_path):
     command = [sys.executable, "-c", WRITERS, str(tmp_path)]

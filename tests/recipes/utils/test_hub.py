@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+pytestmark = pytest.mark.launch
+
 PROBE = """
 from recipes.utils.errors import InputError
 from recipes.utils.hub import check_hub_reachable

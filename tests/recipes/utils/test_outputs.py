@@ -148,6 +148,7 @@ def test_where_there_are_no_locks_it_is_said_once_and_the_work_goes_on(tmp_path,
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.launch
 def test_of_many_that_come_and_go_there_is_never_more_than_one(tmp_path):
     script = (
         "import os, sys, time\nfrom recipes.utils.errors import InputError\nfrom recipes.utils.outputs import hold\n"

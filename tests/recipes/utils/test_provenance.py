@@ -116,6 +116,7 @@ def test_a_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch
     assert describe_checkout() is None
 
 
+@pytest.mark.launch
 def test_a_stage_records_itself_and_its_run_can_be_reported(tiny, tmp_path):
     arguments = tiny | {"output_dir": tmp_path / "run" / "base"}
     assert run(flags(arguments)).code == 0
