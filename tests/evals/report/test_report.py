@@ -13,8 +13,8 @@ from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
-from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
 from tests.evals.report.test_page import Reader
+from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
