@@ -138,7 +138,7 @@ def test_results_of_other_instructions_are_not_mixed(judged, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": [1]}', '{"rows": [], "model": "a"}', "\xff"])
 def test_a_file_of_something_else_is_not_overwritten(judged, tmp_path, content):
     (tmp_path / "judge.json").write_text(content, encoding="latin-1")
-    with serve(grade) as server, pytest.raises(InputError, match="is no result of evals.judge"):
+    with serve(grade) as server, pytest.raises(InputError, match="is not a result of evals.judge"):
         judged(server)
     assert (tmp_path / "judge.json").read_text(encoding="latin-1") == content
 
@@ -193,7 +193,7 @@ def test_ctrl_c_waits_for_no_request(model_dir, instructions, tmp_path):
                 process.kill()
                 released.set()
     assert process.returncode == 130 and "Traceback" not in complaints
-    assert shown.splitlines()[-1] == "interrupted; the same command goes on"
+    assert shown.splitlines()[-1] == "interrupted; run the same command again to continue"
     results = json.loads(output.read_text())
     assert results["scored"] == 2 and results["failed"] == 0, "the empty answer, and the one that was judged"
 

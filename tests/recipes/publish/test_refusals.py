@@ -121,7 +121,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(hub, as_ada, run_dir):
     upload.signal(signal.SIGINT)
     (end,) = upload.wait()
     ended.set()
-    assert (end.code, end.stderr) == (130, "\ninterrupted; the same command goes on\n")
+    assert (end.code, end.stderr) == (130, "\ninterrupted; run the same command again to continue\n")
     hub.meddle = lambda method, path: None
     publish(run_dir)
     assert "model.safetensors" in hub.files("ada/model")
