@@ -16,7 +16,7 @@ from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
 from recipes.data.messages import choice_wording
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
-from recipes.publish.after_training import leave_finished
+from recipes.publish.after_training import hub_target, publish_already_finished
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.models import load_tokenizer
@@ -51,7 +51,8 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         add_chat_template(tokenizer)
     output_dir, arguments = Path(args.output_dir), settings(args, "midtrain", state)
     if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        target = hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
+        publish_already_finished(target, output_dir)
         return
     wording = choice_wording(tokenizer, load_config(args.source))
     # One process of each machine first, where caches lie: the others find what it has read and tokenized.

@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.coverage import measure_coverage
-from recipes.publish.after_training import leave_finished
+from recipes.publish.after_training import hub_target, publish_already_finished
 from recipes.training.arguments import PretrainArguments
 from recipes.training.fingerprint import (
     Fingerprint,
@@ -40,7 +40,8 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     arguments = settings(args, "pretrain", state, **planned)
     if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        target = hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
+        publish_already_finished(target, output_dir)
         return
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     claim_inputs(output_dir, arguments, lambda: fingerprints(args, corpus), state)

@@ -160,9 +160,9 @@ def render_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message
         raise InputError(f"the model's chat template refuses the conversation: {error}.") from None
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """Tokens that prompt and reply may have together; a model without positions has no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+def context_length(model: PreTrainedModel, without_limit: int = 2**31) -> int:
+    """Tokens that prompt and reply may have together; `without_limit` for a model without positions."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or without_limit
 
 
 # The loop

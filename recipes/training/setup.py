@@ -18,7 +18,7 @@ from recipes.data.coverage import Coverage
 from recipes.data.held_out import read_validation_rows
 from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
-from recipes.publish.after_training import HubTarget, hub_target, publish_finished
+from recipes.publish.after_training import HubTarget, check_publishing_rights, hub_target, publish_finished
 from recipes.training.arguments import LoopArguments
 from recipes.training.checkpoint_files import check_room, find_checkpoint
 from recipes.training.checkpoints import Checkpointer, unwrap
@@ -64,7 +64,8 @@ def train_and_save(
         source: the run whose optimizer state to begin with, where it has any.
         coverage: how large the corpus is, where that is known.
     """
-    target = hub_target(args)
+    target = hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
+    check_publishing_rights(target)
     state = join_processes()
     peak = peak_flops(state.device, compute_dtype(choose_precision(args.mixed_precision, state.device)))
     compile_model = worth_compiling(args, plan, state.device)
@@ -256,5 +257,4 @@ def finish(
     draw_loss(trainer.metrics.records, output_dir / "loss.png", trainer.plan.facts.name, stage)
     save_model(unwrap(trainer.model), tokenizer, output_dir)
     print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
-    if target is not None:
-        publish_finished(target, output_dir)
+    publish_finished(target, output_dir)
