@@ -9,15 +9,13 @@ import datasets
 import pytest
 import yaml
 from accelerate import PartialState
-from trl import ModelConfig
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.mixtures import read_mixture
-from recipes.grpo import GRPOArguments
 from recipes.midtrain import plan_midtraining, take_over
 from recipes.pretrain import dry_run
-from recipes.sft import SFTArguments
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
 from recipes.training.setup import make_plan
 from recipes.utils.arguments import parse_arguments
 
@@ -109,8 +107,8 @@ def test_a_preset_is_as_deep_as_its_name(name):
 
 STAGES = {
     "mid": (MidtrainArguments,),
-    "sft": (SFTArguments, ModelConfig),
-    "grpo": (GRPOArguments, ModelConfig),
+    "sft": (SFTArguments, ModelArguments),
+    "grpo": (GRPOArguments, ModelArguments),
 }
 
 
