@@ -76,7 +76,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     if claim_output_dir(output_dir, settings, RESUMABLE, INPUTS, processes):
         after_training.publish_already_finished(target, output_dir)
         return
-    after_training.check_publishing_rights(target)  # which would be worse to learn after the training
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # --- Model
     source = resolve_source(args.source, output_dir)

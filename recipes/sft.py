@@ -74,7 +74,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     if claim_output_dir(output_dir, settings, RESUMABLE, INPUTS, processes):
         after_training.publish_already_finished(target, output_dir)
         return
-    after_training.check_publishing_rights(target)  # which would be worse to learn after the training
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # --- Model
     source = resolve_source(args.source, output_dir)
@@ -86,7 +86,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     )
     config.max_length = args.max_length or tokenizer.model_max_length
 
-    # --- Data: conversations, split by their hash; the wording of exam questions is that of the model's chat format
+    # --- Data: conversations to train on and held-out ones. Exam questions are worded as in earlier stages.
     disable_progress_bar()
     wording = choice_wording(tokenizer, model.config)
     opened = {

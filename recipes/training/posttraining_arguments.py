@@ -15,7 +15,7 @@ from recipes.utils.errors import InputError
 
 SFTFields = config_fields("trl.trainer.sft_config", "SFTConfig")
 GRPOFields = config_fields("trl.trainer.grpo_config", "GRPOConfig")
-PATIENCE = 7200  # seconds; recipes.utils.processes.PATIENCE
+PATIENCE = 7200  # seconds: recipes.utils.processes.PATIENCE, which is not imported as it brings torch along
 
 
 @dataclass

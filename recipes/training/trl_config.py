@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from recipes.utils.errors import InputError
 
 READ = {"transformers", "trl"}  # packages whose classes are read rather than imported
+LIGHT = "transformers.utils"  # which argument parsing has loaded already
 HOMES = {"TrainingArguments": "transformers.training_args"}  # of what the package `transformers` imports on demand
 
 T = TypeVar("T")
@@ -25,9 +27,9 @@ T = TypeVar("T")
 def config_fields(module: str, name: str) -> type:
     """A dataclass with the fields of the class `name` in `module` (types, defaults, help) and without its methods.
 
-    The classes that it inherits from are treated alike. No module that is not loaded yet is executed.
+    The classes that it inherits from are treated alike.
     """
-    return _Source.of(module).resolve(name)
+    return _source(module).resolve(name)
 
 
 def build_config(config_class: type[T], args: Any, **decided: Any) -> T:
@@ -58,15 +60,6 @@ def refusals_in_one_line(explanations: Mapping[str, str] | None = None) -> Itera
 
 class _Source:
     """The source of a module, of which single definitions are executed."""
-
-    _read: dict[str, "_Source"] = {}  # noqa: RUF012
-
-    @classmethod
-    def of(cls, module: str) -> "_Source":
-        """The source of `module`, read once."""
-        if module not in cls._read:
-            cls._read[module] = cls(module)
-        return cls._read[module]
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -106,6 +99,9 @@ class _Source:
         exec(compile(module, self.module, "exec"), self.namespace)
 
 
+_source = cache(_Source)
+
+
 class _FieldsAlone(ast.NodeTransformer):
     """Takes methods and imports out of a class; imported names are resolved as those of the module are."""
 
@@ -125,9 +121,9 @@ class _FieldsAlone(ast.NodeTransformer):
 
 
 def _imported(module: str, name: str) -> Any:
-    """`name` of another module: of its source where importing that would take long."""
+    """`name` of another module: read from its source, too, where importing that would take long."""
     module, package = HOMES.get(name, module), module.partition(".")[0]
-    if module in sys.modules or package in sys.stdlib_module_names:
+    if package in sys.stdlib_module_names or module.startswith(LIGHT):
         return getattr(import_module(module), name)
     # Of other packages there are only types whose values have no text, as accelerate's ParallelismConfig: no flags.
-    return _Source.of(module).resolve(name) if package in READ else type(name, (), {})
+    return _source(module).resolve(name) if package in READ else type(name, (), {})

@@ -27,7 +27,7 @@ def _named(names: str, limits: Limits) -> Iterator[tuple[str, Limits]]:
     return ((name, limits) for name in names.split())
 
 
-NUMBERS = dict(
+LIMITS = dict(
     [
         # ModelConfig
         *_named("lora_r lora_alpha", AT_LEAST_1),
@@ -109,7 +109,7 @@ RESUMABLE = {
     "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size",
 }  # fmt: skip
 
-TRL_FLAGS = NUMBERS | {name: replace(NUMBERS.get(name, Limits()), resumable=True) for name in RESUMABLE}
+TRL_FLAGS = LIMITS | {name: replace(LIMITS.get(name, Limits()), resumable=True) for name in RESUMABLE}
 
 REPLACED_BY = {  # what to use instead of a flag that would change nothing here
     "learning_rate": "--init_lr_frac",
