@@ -26,7 +26,7 @@ from recipes.data.messages import choice_wording
 from recipes.data.packing import build_rows_loader
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.plots.curves import draw_loss
-from recipes.publish.after_training import hub_target, leave_finished, publish_finished
+from recipes.publish import after_training
 from recipes.training.checkpoints import unwrap
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
@@ -61,10 +61,11 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     # The output directory belongs to one run, as in pretraining.
     output_dir, world_size = Path(args.output_dir), state.num_processes
     arguments = asdict(args) | {"recipe": "midtrain", "num_processes": world_size}
+    target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
     if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        after_training.publish_already_finished(target, output_dir)
         return
-    target = hub_target(args)  # whether the model may be published is checked before it is trained
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # Conversations, rendered and tokenized. One process of each machine does it first, and the others find its cache.
     wording = choice_wording(tokenizer, load_config(args.source))
@@ -150,8 +151,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "mid")
             save_model(unwrap(loop.model), tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
-            if target is not None:
-                publish_finished(target, output_dir)
+            after_training.publish_finished(target, output_dir)
     finally:
         accelerator.end_training()
 

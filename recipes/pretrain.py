@@ -28,7 +28,7 @@ from recipes.data.corpora import open_corpus
 from recipes.data.coverage import choose_packing, describe_coverage, measure_coverage
 from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
-from recipes.publish.after_training import hub_target, leave_finished, publish_finished
+from recipes.publish import after_training
 from recipes.training.checkpoints import unwrap
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
@@ -68,10 +68,11 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     output_dir = Path(args.output_dir)
     planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     arguments = asdict(args) | planned | {"recipe": "pretrain", "num_processes": state.num_processes}
+    target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
     if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        after_training.publish_already_finished(target, output_dir)
         return
-    target = hub_target(args)  # whether the model may be published is checked before it is trained
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     models = {"model_config": args.model_config, "model_name_or_path": args.model_name_or_path}
@@ -149,8 +150,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "base")
             save_model(unwrap(loop.model), tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
-            if target is not None:
-                publish_finished(target, output_dir)
+            after_training.publish_finished(target, output_dir)
     finally:
         accelerator.end_training()
 

@@ -6,11 +6,12 @@ from importlib import import_module
 from recipes.utils.arguments import REQUIRED, Flag, Limits, find_flags
 from recipes.utils.provenance import ROOT
 
+POSTTRAINING = "recipes.training.posttraining_arguments"
 PROGRAMS = {
     "recipes.pretrain": ("recipes.training.arguments.PretrainArguments",),
     "recipes.midtrain": ("recipes.training.arguments.MidtrainArguments",),
-    "recipes.sft": ("recipes.sft.SFTArguments", "trl.ModelConfig"),
-    "recipes.grpo": ("recipes.grpo.GRPOArguments", "trl.ModelConfig"),
+    "recipes.sft": (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"),
+    "recipes.grpo": (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
     "recipes.chat": ("recipes.chat.ChatArguments",),
     "recipes.serve": ("recipes.serve.ServeArguments",),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evals.chat.tasks import number_problem
 from recipes.data.messages import assistant
 from recipes.data.primer.exams import ExamItem, grade
-from recipes.training.rollouts import right_answer
+from recipes.training.rewards import right_answer
 
 ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "numeric_match")
