@@ -145,7 +145,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
     record_launch(output_dir, data=args.problems, source=source, precision=trainer.accelerator.mixed_precision)
 
-    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest: the same command resumes there.
+    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest. The same command resumes it.
     if not train(trainer, checkpoint, output_dir) or not processes.is_main_process:
         return
 
