@@ -1,8 +1,7 @@
 """Reinforcement: `python recipes/grpo.py --config recipes/configs/grpo/cpu.yaml --output_dir runs/NAME/grpo`.
 
 TRL's GRPOTrainer on problems with a checkable answer. The model may call the calculator, which TRL runs; a reply earns
-1 if its final number is right. The flags are ours and those of TRL's GRPOConfig and ModelConfig; the few of TRL's that
-would change nothing here are refused, and name the one to use.
+1 if its final number is right. The flags are ours and those of TRL's GRPOConfig and ModelConfig.
 """
 
 import recipes.utils.quiet  # noqa: F401  # isort: skip
@@ -109,7 +108,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
         },
         processes,
     )
-    checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to go on from, if there is one
+    checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to resume from, if there is one
 
     # --- Optimizer: pretraining's, at init_lr_frac of its learning rates after the same scaling for the model's width:
     # 0.05 in nanochat. A reward says one number about a whole reply, so a gradient is mostly noise, and a large step
@@ -146,8 +145,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
     record_launch(output_dir, data=args.problems, source=source, precision=trainer.accelerator.mixed_precision)
 
-    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest; after Ctrl-C or SIGTERM the
-    # same command goes on from the newest.
+    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest. The same command resumes it.
     if not train(trainer, checkpoint, output_dir) or not processes.is_main_process:
         return
 

@@ -101,7 +101,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
         },
         processes,
     )
-    checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to go on from, if there is one
+    checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to resume from, if there is one
     # What is too long ends after the last reply that fits: half a reply would teach the model to stop anywhere.
     conversations, held_out = (fit_conversations(each, tokenizer, config.max_length) for each in opened.values())
 
@@ -137,7 +137,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     record_launch(output_dir, data=args.conversations, source=source, precision=trainer.accelerator.mixed_precision)
 
     # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest; after Ctrl-C or SIGTERM the
-    # same command goes on from the newest. At the end Trainer puts back the weights of the lowest evaluation loss.
+    # same command resumes from the newest. At the end Trainer puts back the weights of the lowest evaluation loss.
     if not train(trainer, checkpoint, output_dir) or not processes.is_main_process:
         return
 
