@@ -1,12 +1,33 @@
-"""CORE in batches against one example at a time: `python -m benchmarks.core --bundle DIR`.
+"""Speed of batched CORE against one example at a time: `python -m benchmarks.core --bundle DIR`.
 
-Both sides pose the same questions to the same model, task by task in turns; the ratio is that of all their seconds,
-tokenization included, and every decision is compared. Without `--model` the weights are random, as are the answers.
+Both sides answer the same questions with the same model, task by task in turns. The ratio is of their total seconds,
+including tokenization, and all answers are compared. Without `--model` the weights, and so the answers, are random.
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
+from recipes.utils.errors import exit_on_input_error
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
+
+
+@dataclass
+class BenchmarkArguments(Arguments):
+    """Flags of `python -m benchmarks.core`."""
+
+    bundle: str = flag(REQUIRED, "directory of CORE's tasks", path=True)
+    model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)", path=True)
+    depth: int = flag(4, "of the fresh model", least=1, most=1000)
+    vocab_size: int = flag(4096, "of the fresh model and its tokenizer", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int = flag(2048, "context of the fresh model, in tokens", least=2, most=2**24)
+    max_problems: int = flag(100, "examples of each task", least=1)
+    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)", least=1)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.core", BenchmarkArguments)
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -19,27 +40,10 @@ from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.corpora import open_corpus
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.utils.errors import exit_on_input_error
 from tokenizer.bpe import train_tokenizer
-from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
-@dataclass
-class BenchmarkArguments(Arguments):
-    """What to measure."""
-
-    bundle: str = flag(REQUIRED, "directory of CORE's tasks", path=True)
-    model: str | None = flag(None, "directory or Hub id of a causal LM (default: a fresh one)", path=True)
-    depth: int = flag(4, "of the fresh model", least=1, most=1000)
-    vocab_size: int = flag(4096, "of the fresh model and its tokenizer", least=SMALLEST_VOCABULARY, most=2**24)
-    max_seq_len: int = flag(2048, "context of the fresh model, in tokens", least=2, most=2**24)
-    max_problems: int = flag(100, "examples of each task", least=1)
-    batch_tokens: int | None = flag(None, "tokens that go through the model at once (default: by device)", least=1)
-
-
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     bundle = Path(args.bundle)
     tasks = available(read_tasks(bundle), bundle)
     check_enough(tasks, args.max_problems)
@@ -67,13 +71,13 @@ def main() -> None:
 
 
 def table_line(name: str, reference: float, batched: float, same: int, count: int) -> str:
-    """Seconds of both sides, their ratio, and how many decisions agree."""
+    """Seconds of both sides, their ratio, and how many answers agree."""
     agree = f"{same:,} of {count:,}"
     return f"{name:<34}{reference:>13.1f} s{batched:>8.1f} s{reference / batched:>7.2f}x{agree:>18}"
 
 
 def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A model of random weights, and a tokenizer of the primer."""
+    """A model with random weights, and a tokenizer trained on the primer."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
     config = NanochatGPTConfig.from_depth(
@@ -82,10 +86,10 @@ def build_fresh(args: BenchmarkArguments) -> tuple[PreTrainedModel, PreTrainedTo
     torch.manual_seed(0)
     model = NanochatGPTForCausalLM(config)
     with torch.no_grad():
-        for parameter in model.parameters():  # fresh output projections are zero
+        for parameter in model.parameters():  # new models have zero output projections
             parameter.normal_(std=0.05)
     return model.to(device).eval(), tokenizer
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.core", main)
+    exit_on_input_error("benchmarks.core", lambda: main(ARGS))

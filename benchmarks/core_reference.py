@@ -1,6 +1,6 @@
-"""CORE one example at a time, the obvious way: what evals/core is measured against, in speed and in decisions.
+"""Reference implementation of CORE, one example at a time, to compare the speed and answers of evals/core with.
 
-Each example's rows are a batch of their own, whole, with logits everywhere, as nanochat's evaluation has it.
+Each example's rows are a batch of their own, with logits at all positions, as in nanochat's evaluation.
 """
 
 import random
@@ -22,7 +22,7 @@ def answer_one(
     index: int,
     context: int,
 ) -> int | bool:
-    """The model's decision on one of the ordered examples: the place of its choice, or whether it is predicted."""
+    """The model's answer to one of the ordered examples: the index of its choice, or whether it is predicted."""
     rng = random.Random(1234 + index)
     shots = [examples[i] for i in rng.sample([i for i in range(len(examples)) if i != index], task.shots)]
     example, between = examples[index], task.delimiter
@@ -69,6 +69,6 @@ def answer_one(
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids with the document start in front."""
+    """Token ids of each text after the token that starts a document."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return [[first, *ids] for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]

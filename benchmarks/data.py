@@ -1,4 +1,4 @@
-"""Speed of tokenizing and packing in one process, and of making the primer: `python -m benchmarks.data`."""
+"""Speed of tokenizing and packing in one process, and of generating the primer: `python -m benchmarks.data`."""
 
 import statistics
 import subprocess
@@ -7,21 +7,14 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
-from recipes.data.corpora import open_corpus
-from recipes.data.packing import build_rows_loader
-from recipes.data.pools import BestFitPool
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from tokenizer.bpe import train_tokenizer
-from tokenizer.encode import encode_documents
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure."""
+    """Flags of `python -m benchmarks.data`."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -30,8 +23,19 @@ class BenchmarkArguments(Arguments):
     rounds: int = flag(5, "repetitions; the median counts", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.data", BenchmarkArguments)
+
+import numpy as np
+
+from recipes.data.corpora import open_corpus
+from recipes.data.packing import build_rows_loader
+from recipes.data.pools import BestFitPool
+from tokenizer.bpe import train_tokenizer
+from tokenizer.encode import encode_documents
+
+
+def main(args: BenchmarkArguments) -> None:
     print(f"primer        {median_seconds(make_primer, 3):.1f} s to generate, in a new process, imports included")
     corpus = open_corpus(args.dataset)
     texts = [row["text"] for row in islice(corpus.train, args.documents)]
@@ -59,11 +63,11 @@ def main() -> None:
 
 
 def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:
-    """Rows as the loader makes them: a row whenever enough documents wait, and the rest at the end."""
+    """Pack rows as the loader does: a row whenever enough documents are waiting, and the remaining rows at the end."""
     pool, rows = BestFitPool(row_length), []
     for document in documents:
         pool.add(document)
-        if not pool.hungry:
+        if not pool.needs_documents:
             rows.append(pool.next_row())
     while (row := pool.next_row()) is not None:
         rows.append(row)
@@ -76,7 +80,7 @@ def make_primer() -> None:
 
 
 def median_seconds(function, rounds: int) -> float:
-    """Median wall time of a call."""
+    """Median wall-clock seconds of a call."""
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -86,4 +90,4 @@ def median_seconds(function, rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.data", main)
+    exit_on_input_error("benchmarks.data", lambda: main(ARGS))

@@ -1,12 +1,30 @@
 """Size and bits per byte of a model in smaller formats: `python -m benchmarks.formats --model runs/NAME/sft`.
 
-fp32, bf16, int8 and int4 weights (by torchao, an extra), and a LoRA adapter after a few steps of training on the
-primer, beside the weights and merged into them. All are measured on the same rows of the primer's validation split.
+Formats: fp32, bf16, int8 and int4 weights (by torchao, an extra), and a LoRA adapter after a few training steps on the
+primer, separate and merged. All are measured on the same rows of the primer's validation split.
 """
 
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
+from recipes.utils.errors import InputError, exit_on_input_error
+
+
+@dataclass
+class BenchmarkArguments(Arguments):
+    """Flags of `python -m benchmarks.formats`."""
+
+    model: str = flag(REQUIRED, "directory or Hub id of a causal LM", path=True)
+    eval_tokens: int = flag(65_536, "tokens of the primer's validation split to measure on", least=1)
+    group_size: int = flag(32, "weights that share a scale in int4", least=1)
+    lora_rank: int = flag(8, "of the adapter", least=1)
+    lora_steps: int = flag(20, "of its training; without any it would add nothing", least=0)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.formats", BenchmarkArguments)
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, TorchAoConfig
@@ -18,24 +36,10 @@ from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.inference.generate import context_length
 from recipes.inference.models import load_model
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error
 from tokenizer.encode import token_byte_lengths
 
 
-@dataclass
-class BenchmarkArguments(Arguments):
-    """What to measure."""
-
-    model: str = flag(REQUIRED, "directory or Hub id of a causal LM", path=True)
-    eval_tokens: int = flag(65_536, "tokens of the primer's validation split to measure on", least=1)
-    group_size: int = flag(32, "weights that share a scale in int4", least=1)
-    lora_rank: int = flag(8, "of the adapter", least=1)
-    lora_steps: int = flag(20, "of its training; without any it would add nothing", least=0)
-
-
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     logging.set_verbosity_error()
     model, tokenizer = load_model(args.model)
     device, length = model.device, min(512, context_length(model))
@@ -58,7 +62,7 @@ def main() -> None:
 def formats(
     args: BenchmarkArguments, device: torch.device, length: int, tokenizer: PreTrainedTokenizerFast
 ) -> dict[str, Callable[[], PreTrainedModel | None]]:
-    """How to load the model in each format. The head is quantized along, the embedding, a table, is not."""
+    """For each format, a function that loads the model. The head is quantized too; the embedding, a lookup, is not."""
 
     def load(dtype: torch.dtype, bits: int | None = None) -> PreTrainedModel | None:
         if bits is not None and importlib.util.find_spec("torchao") is None:
@@ -90,25 +94,25 @@ def formats(
 
 
 def torchao_config(bits: int, group_size: int, device: torch.device) -> TorchAoConfig:
-    """Weight-only quantization, the head's weights included."""
+    """Weight-only quantization, including the head."""
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
 
     if bits == 8:
         kind = Int8WeightOnlyConfig()
     elif device.type == "cuda":
         kind = Int4WeightOnlyConfig(group_size=group_size, int4_packing_format="tile_packed_to_4d")
-    else:  # torchao's kernel for CPUs, still a prototype: it cannot be saved
+    else:  # torchao's kernel for CPUs is a prototype: such a model cannot be saved
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
         kind = PrototypeInt4WeightOnlyConfig(group_size=group_size)
-    # Without a list of its own, transformers leaves the head as it is.
+    # Without an explicit list, transformers would not quantize the head.
     return TorchAoConfig(kind, modules_to_not_convert=["embed_tokens"])
 
 
 def with_adapter(
     model: PreTrainedModel, args: BenchmarkArguments, length: int, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """`model` with a LoRA adapter, trained for a few steps on rows of the primer's."""
+    """Add a LoRA adapter to `model`, and train it for a few steps on rows of the primer."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
@@ -124,7 +128,7 @@ def with_adapter(
 
 
 def validation_rows(tokenizer: PreTrainedTokenizerFast, length: int, tokens: int) -> list[torch.Tensor]:
-    """Batches (8, length + 1) of the validation split, end to end, `tokens` in all or as many as there are."""
+    """Batches (8, length + 1) of the concatenated validation split, with at least `tokens` tokens or all there are."""
     batches, seen = [], 0
     for batch in primer_rows("validation", tokenizer, length):
         batches.append(batch)
@@ -135,23 +139,23 @@ def validation_rows(tokenizer: PreTrainedTokenizerFast, length: int, tokens: int
 
 
 def primer_rows(split: str, tokenizer: PreTrainedTokenizerFast, length: int) -> Iterator[torch.Tensor]:
-    """Batches (8, length + 1) of a split of the primer, once."""
+    """Batches (8, length + 1) of one pass over a split of the primer."""
     documents = getattr(open_corpus("primer"), split)
     for batch in build_rows_loader(documents, tokenizer, length + 1, 8, packing="concatenated", epochs=1):
         yield batch["tokens"]
 
 
 def weight_bytes(model: PreTrainedModel) -> int:
-    """Bytes that the weights take in memory; a quantized one is several tensors: numbers, scales, zero points."""
+    """Bytes of the weights in memory. Quantized weights consist of several tensors: numbers, scales, zero points."""
     return sum(tensor_bytes(each) for each in model.parameters())
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor, or of those that it is made of."""
+    """Bytes of a tensor, or of the tensors that it consists of."""
     if hasattr(tensor, "__tensor_flatten__"):
         return sum(tensor_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
     return tensor.numel() * tensor.element_size()
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.formats", main)
+    exit_on_input_error("benchmarks.formats", lambda: main(ARGS))

@@ -1,9 +1,9 @@
-"""Generation against plain `generate` of transformers' NanoChatForCausalLM: `python -m benchmarks.generate`.
+"""Speed of generation against transformers' NanoChatForCausalLM.generate: `python -m benchmarks.generate`.
 
-Both models have the same random weights in fp32 and write the same number of tokens after the same left-padded
-prompts, greedily; ours by `generate`, and by our loop that generates with tools. They take turns, so that a machine
-whose speed drifts favours neither; the figures are medians. The head's rows of special tokens are zero: no turn ends
-early, and no tool is called.
+Both models have the same random weights in fp32, and generate the same number of tokens greedily after the same
+left-padded prompts; ours by `generate`, and by our loop with tool calls. The sides take turns, so that a machine whose
+speed drifts favours neither; results are medians. The head's rows of special tokens are zero, so that no reply ends
+early and no tool is called.
 """
 
 import statistics
@@ -11,25 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from transformers import NanoChatConfig, NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.data.corpora import open_corpus
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from tokenizer.bpe import train_tokenizer
-from tokenizer.chat import Message, encode_prompt
-from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
-
-THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
-PROMPT_TOKENS = (24, 48)  # least and most of a prompt
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure; the defaults are the cpu preset's model."""
+    """Flags of `python -m benchmarks.generate`; the defaults are the cpu preset's model."""
 
     depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -39,11 +28,26 @@ class BenchmarkArguments(Arguments):
     repeats: int = flag(5, "turns of each side", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.generate", BenchmarkArguments)
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from benchmarks.twins import build_twins
+from recipes.data.corpora import open_corpus
+from recipes.inference.generate import Sampling, generate_replies
+from tokenizer.bpe import train_tokenizer
+from tokenizer.chat import Message, encode_prompt
+
+THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
+PROMPT_TOKENS = (24, 48)  # least and most of a prompt
+
+
+def main(args: BenchmarkArguments) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
-    ours, theirs = build_twins(args, tokenizer)
+    ours, theirs = build_twins(tokenizer, args.depth, args.max_seq_len)
     ours, theirs = ours.to(device), theirs.to(device)
     print(
         f"depth {args.depth}, vocabulary {args.vocab_size:,}, prompts of {PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} "
@@ -56,23 +60,6 @@ def main() -> None:
             print(f"batch {batch_size}, {name}: {speed:,.0f} tokens/s = {ratio:.2f} x plain", flush=True)
 
 
-def build_twins(
-    args: BenchmarkArguments, tokenizer: PreTrainedTokenizerFast
-) -> tuple[NanochatGPTForCausalLM, NanoChatForCausalLM]:
-    """Our model and transformers' own, with the same random weights."""
-    config = NanochatGPTConfig.from_depth(
-        args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
-    )
-    torch.manual_seed(0)
-    ours, theirs = NanochatGPTForCausalLM(config), NanoChatForCausalLM(NanoChatConfig(**config.to_dict()))
-    with torch.no_grad():
-        for parameter in ours.parameters():  # fresh output projections are zero
-            parameter.normal_(std=0.05)
-        ours.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
-    theirs.load_state_dict(ours.state_dict())
-    return ours.eval(), theirs.eval()
-
-
 def measure(
     args: BenchmarkArguments,
     tokenizer: PreTrainedTokenizerFast,
@@ -80,7 +67,7 @@ def measure(
     theirs: PreTrainedModel,
     batch_size: int,
 ) -> dict[str, float]:
-    """Median tokens/s of each side."""
+    """Measure the median tokens/s of each side."""
     conversations = questions(tokenizer, batch_size)
     inputs = left_padded([encode_prompt(tokenizer, messages) for messages in conversations], ours.device)
     options = {"max_new_tokens": args.new_tokens, "do_sample": False}
@@ -91,7 +78,7 @@ def measure(
         TOOLS: lambda: generate_replies(ours, tokenizer, conversations, sampling, batch_size=batch_size),
     }
     seconds = {name: [] for name in sides}
-    for turn in range(1 + args.repeats):  # the first is warm-up
+    for turn in range(1 + args.repeats):  # the first turn warms up
         for name, write in sides.items():
             started = time.perf_counter()
             write()
@@ -103,7 +90,7 @@ def measure(
 
 
 def questions(tokenizer: PreTrainedTokenizerFast, number: int) -> list[list[Message]]:
-    """Conversations of one question each, whose prompts have between the least and the most PROMPT_TOKENS tokens."""
+    """Conversations of one question each, with prompt lengths spread over PROMPT_TOKENS."""
     least, most = PROMPT_TOKENS
     text = " and ".join(f"What is {n} + {n}" for n in range(100))
     ids = tokenizer.encode(text, add_special_tokens=False)
@@ -121,4 +108,4 @@ def left_padded(prompts: list[list[int]], device: torch.device) -> dict[str, tor
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.generate", main)
+    exit_on_input_error("benchmarks.generate", lambda: main(ARGS))

@@ -1,8 +1,8 @@
-"""What only a GPU can show, in one command: `python -m benchmarks.gpu [--depths 12 20]`.
+"""GPU benchmarks in one command: `python -m benchmarks.gpu [--depths 12 20]`.
 
-The compiled training step in bf16 with Muon (tokens/s, MFU, peak memory), the attention implementations against each
-other, Muon's share of the step, and generation. Needs torch, transformers and accelerate only; tokens are random.
-Runs on a CPU too, with `--depths 1 --max_seq_len 64 --rows 2 --vocab_size 512`, to see that it works.
+Measures the compiled training step in bf16 with Muon (tokens/s, MFU, peak memory), the attention implementations,
+Muon's share of the step, and generation. Needs only torch, transformers and accelerate; tokens are random. To test the
+script on a CPU: `--depths 1 --max_seq_len 64 --rows 2 --vocab_size 512`.
 """
 
 import statistics
@@ -10,18 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.hardware import peak_flops, peak_memory
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure."""
+    """Flags of `python -m benchmarks.gpu`."""
 
     depths: list[int] = flag([12, 20], "of the models", least=1, most=1000)
     max_seq_len: int = flag(2048, "tokens a row", least=32, most=2**24)
@@ -31,8 +26,17 @@ class BenchmarkArguments(Arguments):
     steps: int = flag(10, "measured steps", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.gpu", BenchmarkArguments)
+
+import torch
+
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.utils.hardware import peak_flops, peak_memory
+
+
+def main(args: BenchmarkArguments) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -104,7 +108,7 @@ def measure_generation(depth: int, args: BenchmarkArguments, device: torch.devic
 
 
 def build(depth: int, args: BenchmarkArguments, device: torch.device) -> NanochatGPTForCausalLM:
-    """A fresh model of the given depth in fp32."""
+    """A new model of the given depth, in fp32."""
     config = NanochatGPTConfig.from_depth(
         depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len, pad_token_id=0
     )
@@ -113,7 +117,7 @@ def build(depth: int, args: BenchmarkArguments, device: torch.device) -> Nanocha
 
 
 def timed(function: Callable[[], None], device: torch.device) -> float:
-    """Wall seconds of a call, the GPU's work included."""
+    """Wall-clock seconds of a call, including the GPU's work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
@@ -124,4 +128,4 @@ def timed(function: Callable[[], None], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.gpu", main)
+    exit_on_input_error("benchmarks.gpu", lambda: main(ARGS))

@@ -1,7 +1,7 @@
-"""Bits per byte after equal steps, by packing: `python -m benchmarks.packing --dataset DATA`.
+"""Bits per byte after equal steps with each packing: `python -m benchmarks.packing --dataset DATA`.
 
-Each run is recipes/pretrain.py in a process of its own, with the same tokenizer, steps and seed. Bits per byte are
-those of `val/bpb`: the whole split, end to end.
+Each run is recipes/pretrain.py in its own process, with the same tokenizer, steps and seeds. Bits per byte are
+`val/bpb` on the whole validation split, concatenated.
 """
 
 import statistics
@@ -11,22 +11,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.data.corpora import open_corpus
-from recipes.data.coverage import measure_coverage
-from recipes.data.pools import POOLS
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
-ALL_TOKENS = 10**9
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to train on, and for how long."""
+    """Flags of `python -m benchmarks.packing`."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -37,8 +29,20 @@ class BenchmarkArguments(Arguments):
     seeds: list[int] = flag([0, 1, 2], "a run each, for each packing", least=0, below=2**32)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.packing", BenchmarkArguments)
+
+from recipes.data.corpora import open_corpus
+from recipes.data.coverage import measure_coverage
+from recipes.data.pools import POOLS
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+ALL_TOKENS = 10**9
+
+
+def main(args: BenchmarkArguments) -> None:
     corpus = open_corpus(args.dataset)
     tokens = args.num_iterations * args.total_batch_size
     with tempfile.TemporaryDirectory() as directory:
@@ -79,4 +83,4 @@ def train(args: BenchmarkArguments, packing: str, seed: int, directory: Path) ->
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.packing", main)
+    exit_on_input_error("benchmarks.packing", lambda: main(ARGS))

@@ -1,9 +1,9 @@
 """Speed and memory of pretraining against a plain loop: `python -m benchmarks.pretrain`.
 
-Everything is measured in this one run, in turns, so that a machine whose speed drifts favours neither side. The
-recipe runs as users run it: recipes/pretrain.py in a process of its own, optimizer and data included; its speed is
-the median over the steps after warm-up. The plain loop gets its tokens for free. The peak is that of a short bf16
-product on a CPU, the data sheet's on a GPU.
+Both sides are measured in turns, so that a machine whose speed drifts favours neither. The recipe runs as users run
+it: recipes/pretrain.py in its own process, with optimizer and data; its speed is the median over the steps after
+warm-up. The plain loop has no cost for data. The peak FLOP/s are measured by a short bf16 product on a CPU, and taken
+from the data sheet for a GPU.
 """
 
 import multiprocessing
@@ -15,24 +15,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from benchmarks.plain_loop import plain_tokens_per_second
-from modeling_nanochat import NanochatGPTConfig
-from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.hardware import peak_flops
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure; the defaults are a depth-4 model on the embedded corpus."""
+    """Flags of `python -m benchmarks.pretrain`; the defaults are a depth-4 model on the embedded corpus."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
@@ -48,9 +38,24 @@ class BenchmarkArguments(Arguments):
     )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.pretrain", BenchmarkArguments)
+
+import torch
+
+from benchmarks.plain_loop import plain_tokens_per_second
+from modeling_nanochat import NanochatGPTConfig
+from recipes.data.corpora import open_corpus
+from recipes.utils.hardware import peak_flops
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+
 @dataclass
 class Turn:
-    """One turn of both sides, right after each other."""
+    """Measurements of one turn."""
 
     peak: float  # FLOP/s
     plain: float  # tokens/s
@@ -58,8 +63,7 @@ class Turn:
     memory: int  # bytes resident, recipe
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = NanochatGPTConfig.from_depth(
         args.depth, vocab_size=args.vocab_size, max_position_embeddings=args.max_seq_len
@@ -86,7 +90,7 @@ def main() -> None:
 def measure_turn(
     args: BenchmarkArguments, config: NanochatGPTConfig, device: str, tokenizer_dir: Path, output_dir: Path
 ) -> Turn:
-    """Peak, plain loop and recipe, each alone on the machine."""
+    """Measure peak, plain loop and recipe, one after the other."""
     peak = peak_flops(torch.device(device), torch.bfloat16) or float("nan")
     options = (config, args.device_batch_size, args.steps, args.warmup, device)
     with multiprocessing.get_context("spawn").Pool(1) as fresh_process:
@@ -96,7 +100,7 @@ def measure_turn(
 
 
 def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) -> tuple[float, int]:
-    """Median tokens/s of recipes/pretrain.py after warm-up, and the most memory it held resident, in bytes."""
+    """Median tokens/s of recipes/pretrain.py after warm-up, and its peak resident memory in bytes."""
     flags = {
         "dataset": args.dataset,
         "tokenizer": tokenizer_dir,
@@ -124,12 +128,11 @@ def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) 
 
 
 def ratios(turn: Turn, flops_per_token: int) -> tuple[float, float]:
-    """Speed over the plain loop's, and share of the peak."""
+    """Speed relative to the plain loop, and share of the peak."""
     return turn.recipe / turn.plain, turn.recipe * flops_per_token / turn.peak
 
 
 def describe(turn: Turn, flops_per_token: int) -> str:
-    """One turn on one line."""
     ratio, share = ratios(turn, flops_per_token)
     return (
         f"peak {turn.peak / 1e9:,.0f} GFLOP/s | plain {turn.plain:,.0f} tok/s | recipe {turn.recipe:,.0f} tok/s "
@@ -138,4 +141,4 @@ def describe(turn: Turn, flops_per_token: int) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.pretrain", main)
+    exit_on_input_error("benchmarks.pretrain", lambda: main(ARGS))

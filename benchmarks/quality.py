@@ -1,8 +1,8 @@
 """Bits per byte, memory and the time to the first step of a short run: `python -m benchmarks.quality --dataset DIR`.
 
-The setting is depth 4, rows of 512 tokens, 819,200 tokens in all, once in steps of 8,192 tokens and once in the batch
-that is planned when none is given. Each run is recipes/pretrain.py in a process of its own, not compiled, as its
-defaults would have it.
+The setting is depth 4, rows of 512 tokens, 819,200 tokens in all; once with steps of 8,192 tokens, and once with the
+batch size that the plan chooses by default. Each run is recipes/pretrain.py in its own process with default settings,
+not compiled.
 """
 
 import os
@@ -14,34 +14,39 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.data.corpora import Corpus, open_corpus
-from recipes.data.packing import build_rows_loader
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
-from tokenizer.encode import token_byte_lengths
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
-ROOT = Path(__file__).parent.parent
 TOKENS, LENGTH, EVAL_TOKENS = 819_200, 512, 65_536
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to train on."""
+    """Flags of `python -m benchmarks.quality`."""
 
     dataset: str = flag("primer", "as of recipes/pretrain.py", path=True)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
     batches: list[int] = flag([8192, 2048], "tokens a step, one run each", least=LENGTH, most=TOKENS)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.quality", BenchmarkArguments)
+
+from transformers import AutoTokenizer
+
+from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.data.corpora import Corpus, open_corpus
+from recipes.data.packing import build_rows_loader
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+from tokenizer.encode import token_byte_lengths
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(args: BenchmarkArguments) -> None:
     corpus = open_corpus(args.dataset)
     with tempfile.TemporaryDirectory() as directory:
         tokenizer_dir = Path(directory, "tokenizer")
@@ -56,7 +61,7 @@ def main() -> None:
 
 
 def run(dataset: str, batch: int, tokenizer_dir: Path, output_dir: Path) -> None:
-    """Train, and print what the run itself measured."""
+    """Train a model, and print the run's measurements."""
     flags = {
         "dataset": dataset,
         "tokenizer": tokenizer_dir,
@@ -89,14 +94,14 @@ def run(dataset: str, batch: int, tokenizer_dir: Path, output_dir: Path) -> None
 
 
 def is_running(process: subprocess.Popen) -> bool:
-    """Whether a process runs, without collecting its end, which os.wait4 is to do."""
+    """Whether a process is running. Does not reap it, since os.wait4 needs to."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def on_other_rows(model_dir: Path, corpus: Corpus) -> float:
-    """Bits per byte on the first best-fit rows of the validation split when a pool is kept full by going round.
+    """Bits per byte on the first best-fit rows of an endlessly repeated validation split, as in nanochat's loader.
 
-    So does nanochat's loader; it prefers short documents, which are easier.
+    Such rows prefer short documents, which are easier.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model = NanochatGPTForCausalLM.from_pretrained(model_dir)
@@ -108,4 +113,4 @@ def on_other_rows(model_dir: Path, corpus: Corpus) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.quality", main)
+    exit_on_input_error("benchmarks.quality", lambda: main(ARGS))

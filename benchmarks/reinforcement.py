@@ -1,7 +1,7 @@
-"""What GRPO adds to an SFT model, for several seeds: `python -m benchmarks.reinforcement --source runs/cpu/sft`.
+"""Gain of GRPO over an SFT model, for several seeds: `python -m benchmarks.reinforcement --source runs/cpu/sft`.
 
-The recipe and the evaluation run as users run them, each in a process of its own. The exams have 200 problems each,
-are answered greedily, and are the same for all seeds.
+The recipe and the evaluation run as users run them, each in its own process. Each exam has 200 problems, which are
+answered greedily and are the same for all seeds.
 """
 
 import json
@@ -12,25 +12,29 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure."""
+    """Flags of `python -m benchmarks.reinforcement`."""
 
     source: str = flag(REQUIRED, "the SFT model: directory or Hub id", path=True)
     recipe_config: str = flag(str(ROOT / "recipes/configs/grpo/cpu.yaml"), "of recipes/grpo.py", path=True)
-    tasks: str = flag("facts,choice,problems1,harder", "as of evals.chat", path=True)
+    tasks: str = flag("facts,choice,one_step,multi_step", "as of evals.chat", path=True)
     seeds: int = flag(3, "runs of GRPO, with seeds 0, 1, ...", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.reinforcement", BenchmarkArguments)
+
+from recipes.utils.run_directory import read_metrics
+
+
+def main(args: BenchmarkArguments) -> None:
     source = str(Path(args.source).resolve()) if Path(args.source).exists() else args.source
     with tempfile.TemporaryDirectory() as directory:
         before = examine(source, args.tasks, Path(directory, "before.json"))
@@ -56,13 +60,13 @@ def main() -> None:
 
 
 def examine(model: str, tasks: str, output: Path) -> dict[str, float]:
-    """Accuracy of a model in each of the tasks."""
+    """Accuracy of a model on each task."""
     run(["-m", "evals.chat", "--model", model, "--tasks", tasks, "--output", str(output)])
     return {name: result["accuracy"] for name, result in json.loads(output.read_text())["tasks"].items()}
 
 
 def run(words: list[str]) -> None:
-    """A command of ours, silent unless it fails."""
+    """Run a command of the project; print its output only if it fails."""
     process = subprocess.run(
         [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -71,9 +75,9 @@ def run(words: list[str]) -> None:
 
 
 def line(name: str, figures: dict[str, float]) -> str:
-    """Figures in percent, or percent points."""
+    """A line of values in percent or percentage points."""
     return f"{name:<12}" + "".join(f"{task} {100 * value:6.1f}   " for task, value in figures.items())
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.reinforcement", main)
+    exit_on_input_error("benchmarks.reinforcement", lambda: main(ARGS))

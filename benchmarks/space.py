@@ -1,13 +1,13 @@
-"""What the chat page costs and bears: `python -m benchmarks.space [--model DIR]`.
+"""Latency, throughput and load test of the chat page: `python -m benchmarks.space [--model DIR]`.
 
-The page is served as a visitor's Space is, by `space/app.py` in a process of its own.
+The page is served as in a Space, by `space/app.py` in its own process.
 
-- The first token: from pressing the button to the first words on the page of a real browser (Chromium).
-- Streaming: a whole answer through the page against plain `generate` of the same model, which take turns.
-- A crowd: chats that ask without a pause. What each is shown must be what the same questions gave when they were
-  asked alone; the server's memory is read all along.
+- First token: from pressing the button to the first words on the page in a real browser (Chromium).
+- Streaming: a whole answer through the page against plain `generate` of the same model, in turns.
+- Load: many chats that ask without a pause. Each must be shown the same answers as when it asks alone; the server's
+  memory is recorded.
 
-Without a model, one of random weights with the cpu preset's size talks: it never ends an answer by itself.
+Without a model, a model of the cpu preset's size with random weights is used, which never ends an answer by itself.
 """
 
 import json
@@ -26,6 +26,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.utils.arguments import Arguments, flag, read_command_line
+from recipes.utils.errors import InputError, exit_on_input_error
+
+
+@dataclass
+class BenchmarkArguments(Arguments):
+    """What to measure."""
+
+    model: str | None = flag(None, "directory of a chat model (default: random weights)", path=True)
+    new_tokens: int = flag(160, "of a streamed answer, at most", least=1)
+    repeats: int = flag(9, "answers measured of each kind", least=1)
+    chats: int = flag(20, "of the crowd", least=1, most=1024)
+    seconds: float = flag(120, "how long the crowd asks", above=0)
+    crowd_tokens: int = flag(32, "of an answer in the crowd, at most", least=1)
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.space", BenchmarkArguments)
+
 import httpx
 import psutil
 import torch
@@ -33,11 +52,8 @@ from gradio_client.utils import apply_diff
 from playwright.sync_api import sync_playwright
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.generate import BenchmarkArguments as ModelArguments
-from benchmarks.generate import build_twins
+from benchmarks.twins import VOCABULARY, build_twins
 from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
 
@@ -55,20 +71,8 @@ FIRST_WORDS = """async () => {
 }"""
 
 
-@dataclass
-class BenchmarkArguments(Arguments):
-    """What to measure."""
-
-    model: str | None = flag(None, "directory of a chat model (default: random weights)", path=True)
-    new_tokens: int = flag(160, "of a streamed answer, at most", least=1)
-    repeats: int = flag(9, "answers measured of each kind", least=1)
-    chats: int = flag(20, "of the crowd", least=1, most=1024)
-    seconds: float = flag(120, "how long the crowd asks", above=0)
-    crowd_tokens: int = flag(32, "of an answer in the crowd, at most", least=1)
-
-
 class Chat:
-    """A visitor's tab, spoken for by HTTP as the page's own script does: gradio's protocol `sse_v3`, not its API."""
+    """A visitor's tab. Speaks HTTP as the page's own script does: gradio's protocol `sse_v3`, not its client API."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=PATIENCE)
@@ -79,7 +83,7 @@ class Chat:
         self.figures = ""
 
     def ask(self, question: str, max_new_tokens: int) -> None:
-        """Ask, greedily, and wait for the answer. Raises `RuntimeError` if none comes."""
+        """Ask with greedy decoding, and wait for the answer. Raises `RuntimeError` if there is none."""
         self.shown, _, self.figures, turn = list(self.call("send", [self.shown, question, self.figures]))[-1]
         controls = ["", 0, 0, 1, max_new_tokens, ""]
         updates = list(self.call("answer", [turn, self.shown, *controls]))
@@ -88,11 +92,11 @@ class Chat:
             raise RuntimeError(f"no answer to {question!r}")
 
     def tokens(self) -> int:
-        """Length of the last answer."""
+        """Length of the last answer in tokens."""
         return int(self.figures.split(" token")[0].split()[-1].replace(",", ""))
 
     def call(self, function: str, data: list[Any]) -> Iterator[list[Any]]:
-        """Outputs of an event of the page, each time they change."""
+        """Trigger an event of the page, and yield its outputs each time they change."""
         body = {"data": data, "fn_index": self.functions[function], "session_hash": self.session}
         event = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
         outputs: list[Any] | None = None
@@ -101,7 +105,7 @@ class Chat:
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
                 if message.get("event_id") != event:
                     continue
-                if message["msg"] == "process_generating":  # after the first, only what has changed
+                if message["msg"] == "process_generating":  # after the first message, only the changes
                     new = message["output"]["data"]
                     outputs = (
                         new if outputs is None else [apply_diff(*each) for each in zip(outputs, new, strict=True)]
@@ -114,8 +118,7 @@ class Chat:
                     return
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+def main(args: BenchmarkArguments) -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = args.model or save_random_model(Path(directory))
         if not Path(model, "config.json").is_file():
@@ -128,9 +131,9 @@ def main() -> None:
 
 
 def save_random_model(directory: Path) -> str:
-    """A model of the cpu preset's size whose answers never end, with a tokenizer."""
-    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), ModelArguments().vocab_size)
-    ours, _ = build_twins(ModelArguments(), tokenizer)
+    """Save a model of the cpu preset's size, whose answers never end, and its tokenizer. Returns the directory."""
+    tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), VOCABULARY)
+    ours, _ = build_twins(tokenizer)
     ours.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
@@ -138,7 +141,7 @@ def save_random_model(directory: Path) -> str:
 
 @contextmanager
 def served(model: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Address and process of the page."""
+    """Serve the page, and yield its URL and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -174,11 +177,11 @@ def report_first_words(url: str, args: BenchmarkArguments) -> None:
     times = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for _ in range(args.repeats + 1):  # the first one warms up
+        for _ in range(args.repeats + 1):  # the first turn warms up
             page = browser.new_page()
             page.goto(url)
             page.locator("#message textarea").fill(QUESTION)
-            page.wait_for_timeout(1000)  # as long as anyone takes to write it
+            page.wait_for_timeout(1000)  # as a person would take to write it
             times.append(page.evaluate(FIRST_WORDS))
             page.locator("#figures").get_by_text("token").wait_for(timeout=PATIENCE * 1000)
             page.close()
@@ -187,7 +190,7 @@ def report_first_words(url: str, args: BenchmarkArguments) -> None:
 
 
 def report_streaming(url: str, directory: str, args: BenchmarkArguments) -> None:
-    """A whole answer, and what comes after its first token: the rest of it."""
+    """Measure a whole answer, and the same without its first token, through the page and by plain `generate`."""
     tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModelForCausalLM.from_pretrained(directory).eval()
     prompt = torch.tensor([encode_prompt(tokenizer, [{"role": "user", "content": QUESTION}])])
     seconds: dict[tuple[str, int], list[float]] = {}
@@ -205,7 +208,7 @@ def report_streaming(url: str, directory: str, args: BenchmarkArguments) -> None
                 raise InputError(
                     f"the page wrote {chat.tokens()} tokens, generate {written}: a model that calls tools?"
                 )
-            if turn:  # the first one warms up
+            if turn:  # the first turn warms up
                 seconds.setdefault(("page", tokens), []).append(page)
                 seconds.setdefault(("plain", tokens), []).append(plain)
     (page_1, page), (plain_1, plain) = (
@@ -261,7 +264,7 @@ def report_crowd(url: str, server: psutil.Process, args: BenchmarkArguments) -> 
 
 
 def ask_both(chat: Chat, number: int, args: BenchmarkArguments) -> list[dict]:
-    """A conversation of two questions that are only this chat's; what is shown after it."""
+    """Ask two questions that are unique to this chat, and return the conversation that is shown."""
     chat.shown = []
     chat.ask(f"I am visitor {number}.", args.crowd_tokens)
     chat.ask(f"How much is {number} + {number * number}?", args.crowd_tokens)
@@ -269,4 +272,4 @@ def ask_both(chat: Chat, number: int, args: BenchmarkArguments) -> list[dict]:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.space", main)
+    exit_on_input_error("benchmarks.space", lambda: main(ARGS))

@@ -1,8 +1,8 @@
-"""Tokens/s of midtraining and SFT against pretraining at equal shapes: `python -m benchmarks.stages`.
+"""Tokens/s of midtraining and SFT against pretraining with equal shapes: `python -m benchmarks.stages`.
 
-Each recipe runs as users run it, in a process of its own, in turns; its speed is the median over the steps after
-warm-up. All three see the same number of rows of nearly the same length: conversations are joined until the next
-question would not fit into the row.
+The recipes run in turns, each as users run it, in its own process; the speed is the median over the steps after
+warm-up. All three train on the same number of rows of nearly the same length: conversations are joined until the next
+exchange would not fit into the row.
 """
 
 import json
@@ -14,36 +14,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from recipes.data.conversations import open_conversations
-from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.run_directory import read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
-from tokenizer.chat import Message, encode_conversation
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass
 class BenchmarkArguments(Arguments):
-    """What to measure; the defaults are the cpu preset's model on the embedded corpus."""
+    """Flags of `python -m benchmarks.stages`; the defaults are the cpu preset's model on the embedded corpus."""
 
     depth: int = flag(4, "as of recipes/pretrain.py", least=1, most=1000)
     vocab_size: int = flag(4096, "of the tokenizer trained for the benchmark", least=SMALLEST_VOCABULARY, most=2**24)
     max_seq_len: int = flag(256, "tokens a row, of all three", least=1, most=2**24)
     device_batch_size: int = flag(8, "rows at a time, of all three", least=1)
-    accumulation: int = flag(2, "times so many rows for an optimizer step, of all three", least=1)
+    accumulation: int = flag(2, "micro-batches for an optimizer step, of all three", least=1)
     steps: int = flag(20, "measured steps a turn", least=1)
     warmup: int = flag(5, "steps before them", least=0)
     rounds: int = flag(3, "turns of each", least=1)
 
 
-def main() -> None:
-    args = parse_arguments(BenchmarkArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("benchmarks.stages", BenchmarkArguments)
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from recipes.data.conversations import open_conversations
+from recipes.data.corpora import open_corpus
+from recipes.utils.run_directory import read_metrics
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+from tokenizer.chat import Message, encode_conversation
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(args: BenchmarkArguments) -> None:
     speeds: dict[str, list[float]] = {"pretraining": [], "midtraining": [], "SFT": []}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -63,7 +67,7 @@ def main() -> None:
 
 
 def write_full_rows(path: Path, tokenizer: PreTrainedTokenizerFast, args: BenchmarkArguments) -> None:
-    """As many conversations as the stages will read, each filling a row as far as whole exchanges can."""
+    """Write as many conversations as the stages will read, each filling a row with as many exchanges as fit."""
     needed = 2 * (args.steps + args.warmup) * args.accumulation * args.device_batch_size
     sources = iter(row["messages"] for row in open_conversations("primer:mid"))
     row: list[Message] = []
@@ -79,7 +83,7 @@ def write_full_rows(path: Path, tokenizer: PreTrainedTokenizerFast, args: Benchm
 def build_commands(
     args: BenchmarkArguments, directory: Path, conversations: Path, turn: int
 ) -> dict[str, tuple[list[str], Path]]:
-    """The three commands of a turn, not compiled, each with the metrics file that it writes."""
+    """The three commands of a turn, without compilation, each with the metrics file that it writes."""
     run_dir = directory / f"turn{turn}"
     steps = args.steps + args.warmup
     loop = {
@@ -117,13 +121,12 @@ def build_commands(
 
 
 def command(script: str, flags: dict[str, Any]) -> list[str]:
-    """The words of a command line."""
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [sys.executable, f"recipes/{script}.py", *words]
 
 
 def run(words: list[str], metrics: Path, warmup: int) -> float:
-    """Median tokens/s after warm-up."""
+    """Run a command, and return its median tokens/s after warm-up."""
     process = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if process.returncode != 0:
         sys.exit(process.stdout)
@@ -132,4 +135,4 @@ def run(words: list[str], metrics: Path, warmup: int) -> float:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("benchmarks.stages", main)
+    exit_on_input_error("benchmarks.stages", lambda: main(ARGS))

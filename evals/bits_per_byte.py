@@ -1,10 +1,13 @@
 """Bits per byte of a causal LM: how well it compresses text, comparable across tokenizers."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from transformers import PreTrainedModel
+
+from evals.metrics.bits_per_byte.formula import bits_per_byte
+
+__all__ = ["bits_per_byte", "sum_nats_and_bytes"]
 
 IGNORE_INDEX = -100
 
@@ -18,10 +21,10 @@ def sum_nats_and_bytes(
     Args:
         model: any transformers causal LM; it is left in the mode it was in.
         batches: token ids (B, T + 1); the last T of each row are predicted.
-        byte_lengths: bytes of each token id (V,), 0 for special tokens, which count on neither side
+        byte_lengths: bytes of each token id (V,), 0 for special tokens, whose nats and bytes are not counted
             (`tokenizer.encode.token_byte_lengths`).
 
-    Sums over processes or batches add up; `bits_per_byte` makes the figure of them.
+    Sums over batches and processes can be added; `bits_per_byte` turns them into the figure.
     """
     was_training = model.training
     model.eval()
@@ -42,8 +45,3 @@ def sum_nats_and_bytes(
         totals += torch.tensor([nats.item(), num_bytes.sum().item()], dtype=torch.float64)
     model.train(was_training)
     return totals
-
-
-def bits_per_byte(nats: float, num_bytes: float) -> float:
-    """nats / (ln 2 x bytes)."""
-    return nats / (math.log(2) * num_bytes) if num_bytes else float("nan")

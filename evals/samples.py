@@ -1,6 +1,6 @@
-"""What a model writes: nanochat's seven prompts, and a short conversation: `python -m evals.samples --model DIR`.
+"""Samples of a model: nanochat's seven prompts and a short conversation: `python -m evals.samples --model DIR`.
 
-Six of the prompts have an answer. All is greedy, so the same model writes the same again.
+Six of the prompts have a known answer. Decoding is greedy, so that samples of the same model are equal.
 """
 
 import json
@@ -8,36 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from recipes.inference.generate import Sampling, context_length, generate_replies
-from recipes.inference.models import load_model, results_file
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.provenance import command_line
-from recipes.utils.run_directory import read_documents_only
-from tokenizer.chat import Message, call_expression
 
-PROMPTS = {  # with the words that a right completion begins with; None where any will do
-    "The capital of France is": "Paris",
-    "The chemical symbol of gold is": "Au",
-    "If yesterday was Friday, then tomorrow will be": "Sunday",
-    "The opposite of hot is": "cold",
-    "The planets of the solar system are:": "Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus",
-    "My favorite color is": None,
-    "If 5*x + 3 = 13, then x is": "2",
-}
-QUESTIONS = (
-    "Hello!",
-    "What is the capital of France?",
-    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
-    "Who are you?",
-)
 KINDS = ("auto", "completions", "conversation", "both")
-COMPLETION_TOKENS, REPLY_TOKENS = 24, 128
 
 
 @dataclass
@@ -53,6 +27,38 @@ class SamplesArguments(Arguments):
     )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.samples", SamplesArguments)
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from recipes.inference.generate import Sampling, context_length, generate_replies
+from recipes.inference.models import load_model, results_file
+from recipes.utils import atomic
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import read_documents_only
+from tokenizer.chat import Message, call_expression
+
+PROMPTS = {  # and the words that a right completion begins with; None if any completion is right
+    "The capital of France is": "Paris",
+    "The chemical symbol of gold is": "Au",
+    "If yesterday was Friday, then tomorrow will be": "Sunday",
+    "The opposite of hot is": "cold",
+    "The planets of the solar system are:": "Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus",
+    "My favorite color is": None,
+    "If 5*x + 3 = 13, then x is": "2",
+}
+QUESTIONS = (
+    "Hello!",
+    "What is the capital of France?",
+    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
+    "Who are you?",
+)
+COMPLETION_TOKENS, REPLY_TOKENS = 24, 128
+
+
 @torch.no_grad()
 def complete(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int = 32
@@ -61,7 +67,7 @@ def complete(
     was_training = model.training
     model.eval()
     completions = []
-    for prompt in prompts:  # one by one: the figures then do not depend on padding
+    for prompt in prompts:  # one by one, so that the logits do not depend on padding
         ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=model.device)
         room = context_length(model) - ids.size(1)
         if room < 1:
@@ -80,7 +86,7 @@ def complete(
 
 
 def is_right(prompt: str, completion: str) -> bool | None:
-    """Whether `completion` begins with the known answer, and not with a longer word or number; None without one."""
+    """Whether `completion` begins with the known answer as whole words and numbers; None if there is none."""
     answer = PROMPTS[prompt]
     if answer is None:
         return None
@@ -89,7 +95,7 @@ def is_right(prompt: str, completion: str) -> bool | None:
 
 
 def sample_completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """The seven prompts, each with its completion and whether that is right (None where any will do)."""
+    """Each of the seven prompts with its completion and whether it is right (None if there is no known answer)."""
     completions = complete(model, tokenizer, list(PROMPTS), COMPLETION_TOKENS)
     return [
         {"prompt": prompt, "completion": text, "right": is_right(prompt, text)}
@@ -98,7 +104,7 @@ def sample_completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 
 def converse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Message]:
-    """`QUESTIONS` and the replies, turn by turn, calls of the calculator and their results included."""
+    """A conversation of `QUESTIONS` and the model's replies, including calculator calls and their results."""
     messages: list[Message] = []
     for question in QUESTIONS:
         messages.append({"role": "user", "content": question})
@@ -107,7 +113,7 @@ def converse(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
 
 
 def print_completions(samples: list[dict[str, Any]]) -> None:
-    """A line each, and how many of those with an answer are right."""
+    """Print one line per sample, and how many of those with a known answer are right."""
     print()
     for sample in samples:
         mark = {True: "right", False: "wrong", None: "free "}[sample["right"]]
@@ -117,12 +123,10 @@ def print_completions(samples: list[dict[str, Any]]) -> None:
 
 
 def first_line(text: str) -> str:
-    """Up to the first line break."""
     return text.splitlines()[0] if text else ""
 
 
 def print_conversation(messages: list[Message]) -> None:
-    """The conversation as a person sees it."""
     names = {"user": "you    ", "model": "model  ", "call": "model  [calculator] ", "result": "       = "}
     print()
     for speaker, text in turns(messages):
@@ -130,7 +134,7 @@ def print_conversation(messages: list[Message]) -> None:
 
 
 def turns(messages: list[Message]) -> list[tuple[str, str]]:
-    """What was said, by whom: user or model, or a call of the calculator and its result."""
+    """The conversation as (speaker, text): user, model, a calculator call, or its result."""
     said = []
     for message in messages:
         if message["role"] in ("user", "tool"):
@@ -146,7 +150,7 @@ def turns(messages: list[Message]) -> list[tuple[str, str]]:
 
 
 def write_samples(args: SamplesArguments) -> None:
-    """Write what the model writes, and print it."""
+    """Generate samples, print them, and write them to the output file."""
     path = results_file(args.model, "samples.json", args.output)
     model, tokenizer = load_model(args.model)
     wanted = (
@@ -165,13 +169,9 @@ def write_samples(args: SamplesArguments) -> None:
 
 
 def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether conversations are worth a try: there is a chat template, and training was not on documents alone."""
+    """Whether the model can hold a conversation: it has a chat template, and was trained on more than documents."""
     return bool(tokenizer.chat_template) and not read_documents_only(name)
 
 
-def main() -> None:
-    write_samples(parse_arguments(SamplesArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.samples", main)
+    exit_on_input_error("evals.samples", lambda: write_samples(ARGS))

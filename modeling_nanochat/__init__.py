@@ -1,4 +1,10 @@
-"""The model alone: all that `from_pretrained` needs, copied into every checkpoint."""
+"""The model alone: all that `from_pretrained` needs, copied into every checkpoint.
+
+Importing this package makes transformers' Auto classes know NanochatGPT. The model's file is imported when one of its
+classes is first used: it takes seconds, because transformers' base class loads torch's compiler.
+"""
+
+from importlib import import_module
 
 from transformers import (
     AutoConfig,
@@ -10,26 +16,14 @@ from transformers import (
 )
 
 from .configuration_nanochat import NanochatGPTConfig
-from .modeling_nanochat import (
-    NanochatGPTForCausalLM,
-    NanochatGPTForQuestionAnswering,
-    NanochatGPTForSequenceClassification,
-    NanochatGPTForTokenClassification,
-    NanochatGPTModel,
-)
 
-AutoConfig.register(NanochatGPTConfig.model_type, NanochatGPTConfig)
-NanochatGPTConfig.register_for_auto_class()
-for auto_class, model_class in {
-    AutoModel: NanochatGPTModel,
-    AutoModelForCausalLM: NanochatGPTForCausalLM,
-    AutoModelForSequenceClassification: NanochatGPTForSequenceClassification,
-    AutoModelForTokenClassification: NanochatGPTForTokenClassification,
-    AutoModelForQuestionAnswering: NanochatGPTForQuestionAnswering,
-}.items():
-    auto_class.register(NanochatGPTConfig, model_class)
-    # save_pretrained then writes these files beside the weights, so that trust_remote_code finds them.
-    model_class.register_for_auto_class(auto_class.__name__)
+MODEL_CLASSES = {
+    AutoModel: "NanochatGPTModel",
+    AutoModelForCausalLM: "NanochatGPTForCausalLM",
+    AutoModelForSequenceClassification: "NanochatGPTForSequenceClassification",
+    AutoModelForTokenClassification: "NanochatGPTForTokenClassification",
+    AutoModelForQuestionAnswering: "NanochatGPTForQuestionAnswering",
+}
 
 __all__ = [
     "NanochatGPTConfig",
@@ -39,3 +33,32 @@ __all__ = [
     "NanochatGPTForTokenClassification",
     "NanochatGPTModel",
 ]
+
+
+class LazyModelClass:
+    """Stands for a model class in an Auto class, and passes on to it whatever is asked of it."""
+
+    config_class = NanochatGPTConfig  # compared by `register`
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __getattr__(self, attribute: str):
+        return getattr(__getattr__(self.__name__), attribute)
+
+
+def __getattr__(name: str) -> type:
+    """`modeling_nanochat.NanochatGPTModel` and the others (PEP 562)."""
+    if name not in MODEL_CLASSES.values():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(".modeling_nanochat", __name__)
+    for auto_class, class_name in MODEL_CLASSES.items():
+        globals()[class_name] = model_class = getattr(module, class_name)
+        auto_class.register(NanochatGPTConfig, model_class, exist_ok=True)
+    return globals()[name]
+
+
+AutoConfig.register(NanochatGPTConfig.model_type, NanochatGPTConfig)
+NanochatGPTConfig.register_for_auto_class()
+for auto_class, class_name in MODEL_CLASSES.items():
+    auto_class.register(NanochatGPTConfig, LazyModelClass(class_name))

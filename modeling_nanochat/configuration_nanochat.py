@@ -1,41 +1,39 @@
-"""Configuration of NanochatGPT: every size follows from one dial, the depth."""
+"""Configuration of NanochatGPT. One dial, the depth, sets every size (`NanochatGPTConfig.from_depth`)."""
 
 import sys
 
 from transformers import PretrainedConfig
 
-if "transformers.pipelines" in sys.modules:  # `pipeline` reads the config before it looks its own class up
-    from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
-
 
 class NanochatGPTConfig(PretrainedConfig):
     """Sizes and constants of a NanochatGPT.
 
-    The field names are those of transformers' own `NanoChatConfig`, so a checkpoint converts to and from
-    `NanoChatForCausalLM` by its config alone. The `model_type` differs on purpose: a transformers that knows
-    "nanochat" would load its own class for it.
+    The field names are those of transformers' own `NanoChatConfig`, so only the config changes when a checkpoint is
+    converted to and from `NanoChatForCausalLM`. The `model_type` differs on purpose: for "nanochat", transformers
+    would load its own class.
 
     Args:
-        vocab_size: tokens, special ones included.
+        vocab_size: number of tokens, including special tokens.
         hidden_size: width D of the residual stream.
         intermediate_size: width of the MLP; None means 4 x `hidden_size`.
-        num_hidden_layers: blocks.
-        num_attention_heads: query heads; `hidden_size` must be a multiple of it.
-        num_key_value_heads: key and value heads (grouped-query attention when fewer); None means as many as queries.
+        num_hidden_layers: number of blocks.
+        num_attention_heads: number of query heads; must divide `hidden_size`.
+        num_key_value_heads: number of key and value heads (fewer than query heads: grouped-query attention); None
+            means as many as query heads.
         max_position_embeddings: context length in tokens.
-        rms_norm_eps: epsilon of every RMSNorm; none of them has weights.
+        rms_norm_eps: epsilon of every RMSNorm (they have no weights).
         rope_theta: base of the rotary frequencies.
-        rotary_dtype: what the cosines and sines of the rotary angles are rounded to before anything else, as
-            karpathy/nanochat's models of 2025 do with "bfloat16"; None: no more than the hidden states are.
-        final_logit_softcapping: logits z become cap x tanh(z / cap).
+        rotary_dtype: dtype that the rotary cosines and sines are rounded to first: "bfloat16" for karpathy/nanochat's
+            models of 2025. None rounds them to the dtype of the hidden states only.
+        final_logit_softcapping: logits z become cap x tanh(z / cap); None turns it off.
         attention_dropout: probability of dropping an attention weight while training.
-        bos_token_id, eos_token_id, pad_token_id: ids of the special tokens, if there are any. transformers reads them
-            from every config, and its base class does not define them.
+        bos_token_id, eos_token_id, pad_token_id: ids of the special tokens, or None. transformers reads them from
+            every config, but its base class does not define them.
     """
 
     model_type = "nanochat_gpt"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (a list: Trainer adds to it)
-    base_model_tp_plan = {  # noqa: RUF012  (transformers reads it from the class)
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (must be a list: Trainer adds to it)
+    base_model_tp_plan = {  # noqa: RUF012  (read from the class by transformers)
         "layers.*.self_attn.q_proj": "colwise",
         "layers.*.self_attn.k_proj": "colwise",
         "layers.*.self_attn.v_proj": "colwise",
@@ -65,6 +63,10 @@ class NanochatGPTConfig(PretrainedConfig):
         pad_token_id: int | None = None,
         **kwargs,
     ) -> None:
+        if (
+            "transformers.pipelines" in sys.modules
+        ):  # `pipeline` loads the config first, then looks up the pipeline class
+            from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.intermediate_size = 4 * hidden_size if intermediate_size is None else intermediate_size
@@ -73,7 +75,7 @@ class NanochatGPTConfig(PretrainedConfig):
         self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
         self.max_position_embeddings = max_position_embeddings
         self.rms_norm_eps = rms_norm_eps
-        # NanoChatConfig keeps the base in a dictionary.
+        # transformers' NanoChatConfig stores the base in a dictionary.
         self.rope_theta = (kwargs.pop("rope_parameters", None) or {}).get("rope_theta", rope_theta)
         self.rotary_dtype = rotary_dtype
         self.final_logit_softcapping = final_logit_softcapping
@@ -91,8 +93,8 @@ class NanochatGPTConfig(PretrainedConfig):
 
     @classmethod
     def from_depth(cls, depth: int, vocab_size: int = 65536, head_dim: int = 128, **kwargs) -> "NanochatGPTConfig":
-        """The model of a given depth: 64 x depth wide, rounded up to whole heads of `head_dim`."""
-        num_heads = max(1, -(-64 * depth // head_dim))
+        """Config of a model with `depth` blocks: 64 x depth wide, rounded up to a multiple of `head_dim`."""
+        num_heads = max(1, -(-64 * depth // head_dim))  # -(-a // b) rounds up
         return cls(
             vocab_size=vocab_size,
             hidden_size=num_heads * head_dim,
@@ -103,11 +105,10 @@ class NanochatGPTConfig(PretrainedConfig):
 
     @property
     def head_dim(self) -> int:
-        """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     def parameter_counts(self) -> dict[str, int]:
-        """Parameters by group: embedding, head, attention, mlp, total."""
+        """Number of parameters by group: embedding, head, attention, mlp, total."""
         kv_size = self.num_key_value_heads * self.head_dim
         groups = {
             "embedding": self.vocab_size * self.hidden_size,
@@ -118,11 +119,10 @@ class NanochatGPTConfig(PretrainedConfig):
         return {**groups, "total": sum(groups.values())}
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
-        """Floating-point operations to train on one token, forward and backward (PaLM, arXiv 2204.02311, appendix B).
+        """Training FLOPs per token, forward and backward (PaLM, arXiv 2204.02311, appendix B).
 
-        6 for each parameter in a matrix product (the embedding is a lookup), and 12 x heads x head_dim x attended
-        length for each layer; the attended length is the whole row, as usual for MFU, though causal attention
-        needs half of it.
+        6 per parameter of a matrix product (the embedding is a lookup), plus 12 x heads x head_dim x length per
+        layer for attention. The length is the whole row, as is usual for MFU, though causal attention needs half.
         """
         length = self.max_position_embeddings if sequence_length is None else sequence_length
         counts = self.parameter_counts()

@@ -1,11 +1,11 @@
-"""What makes `generate` fast: the state that its steps share, for the short way a single new token takes.
+"""Fast decoding: a KV cache that grows in place, and a fast path for the forward pass of one new token.
 
-`generate` stays transformers' own, with all its options, and so do its caches and the inputs of each step. While it
-runs, `current_decoding` holds room for the keys and values to come, and on a CPU the weights in the layout that its
-products want. The model's forward pass looks there, and takes its short way (`NanochatGPTModel.decode`) where it can.
-Nothing of this outlives the call: neither weights that change later nor a copied or stored cache can go wrong by it.
+`generate`, its options, its caches and the inputs of each step are transformers' own. While `generate` runs,
+`current_decoding` holds preallocated keys and values and, on a CPU, weights packed for oneDNN. The model's forward
+pass uses them in its fast path (`NanochatGPTModel.decode`) where it can. This state is dropped when `generate`
+returns, so weights that change later and caches that are copied or saved are never affected.
 
-Beside it, the pipeline that shows people what was generated.
+The last class is the text-generation pipeline.
 """
 
 from contextvars import ContextVar
@@ -22,48 +22,48 @@ from transformers.pipelines.text_generation import ReturnType, TextGenerationPip
 from transformers.utils.chat_template_utils import Chat
 
 END_OF_TURN = "<|assistant_end|>"
-SPARE_TOKENS = 256  # to come, that keys and values get room for
+SPARE_TOKENS = 256  # preallocated beyond the tokens that a cache holds already
 SINGLE_TOKEN_OPTIONS = {"position_ids", "use_cache", "logits_to_keep"}
 
 
 class Decoding:
-    """The state that the steps of one call of `generate` share."""
+    """State shared by the steps of one call of `generate`."""
 
     def __init__(self) -> None:
-        self.rooms: dict[DynamicLayer, Room] = {}
-        self.packed: dict[nn.Module, tuple] = {}  # weight, its version, and its copy
+        self.preallocated: dict[DynamicLayer, PreallocatedLayer] = {}
+        self.packed: dict[nn.Module, tuple] = {}  # (weight, its version counter, its packed copy or None)
 
     def update(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All keys and values (B, K, S, d) of `layer`, once those of one new token (B, K, 1, d) are added.
+        """Append the key and value of one token (B, K, 1, d) to `layer`; return all of them, (B, K, S, d) each.
 
-        The same as `layer.update`, which copies all of them for every token.
+        Same result as `layer.update`, which copies the whole cache for every token (torch.cat).
         """
         if key.shape[:2] != layer.keys.shape[:2] or key.dtype != layer.keys.dtype:
-            return layer.update(key, value)  # which says what does not fit
-        room = self.rooms.get(layer)
-        if room is None or not room.continues(layer):
-            room = self.rooms[layer] = Room(layer)
-        return room.append(layer, key, value)
+            return layer.update(key, value)  # raises transformers' own error
+        preallocated = self.preallocated.get(layer)
+        if preallocated is None or not preallocated.can_append(layer):
+            preallocated = self.preallocated[layer] = PreallocatedLayer(layer)
+        return preallocated.append(layer, key, value)
 
     def linear(self, x: torch.Tensor, matrix: nn.Module) -> torch.Tensor:
-        """`matrix(x)` of one token a row, x (B, D): by the weight alone where `matrix` is nothing else.
+        """`matrix(x)` for one token per row: x (B, D). Uses the weight directly if `matrix` is a plain linear layer.
 
-        A product of several rows in fp32 on a CPU is faster by a copy of the weight laid out for oneDNN; a plain one
-        lays it out every time. As torch.compile does it, by operators of torch that are not public.
+        In fp32 on a CPU a product of several rows is faster with a copy of the weight that is packed for oneDNN;
+        `F.linear` would pack it again at every call. torch.compile does the same with the same private operators.
         """
-        parameters = matrix._parameters  # quicker than by attributes
+        parameters = matrix._parameters  # private, but faster than nn.Module's attribute lookup
         weight = parameters.get("weight")
         if (
             weight is None
             or parameters.get("bias") is not None
             or type(matrix).forward is not nn.Linear.forward
-            or not is_bare(matrix)
+            or not is_unmodified(matrix)
         ):
-            return matrix(x[:, None])[:, 0]  # adapted, quantized, parametrized, hooked: it is used to (B, T, D)
-        if x.size(0) == 1:  # reads each weight once either way
+            return matrix(x[:, None])[:, 0]  # adapted, quantized, parametrized or hooked: call it with (B, 1, D)
+        if x.size(0) == 1:  # one row reads each weight once, packed or not
             return F.linear(x, weight)
-        known, version, packed = self.packed.get(matrix, (None, None, None))
-        if weight is not known or weight._version != version:
+        packed_weight, version, packed = self.packed.get(matrix, (None, None, None))
+        if weight is not packed_weight or weight._version != version:  # `_version` counts in-place changes
             packed = pack(weight, rows=x.size(0))
             self.packed[matrix] = weight, weight._version, packed
         if packed is None:
@@ -71,36 +71,36 @@ class Decoding:
         return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
 
-class Room:
-    """The keys and values of one cache layer, with room for more to be written behind them."""
+class PreallocatedLayer:
+    """Keys and values of one cache layer in buffers with spare room, so that appending a token copies only itself."""
 
     def __init__(self, layer: DynamicLayer) -> None:
         B, K, S, d = layer.keys.shape
-        self.tokens = S + SPARE_TOKENS
-        self.keys, self.values = layer.keys.new_empty(2, B, K, self.tokens, d).unbind()
+        self.capacity = S + SPARE_TOKENS
+        self.keys, self.values = layer.keys.new_empty(2, B, K, self.capacity, d).unbind()
         self.keys[:, :, :S], self.values[:, :, :S] = layer.keys, layer.values
-        self.shown = layer.keys, layer.values
+        self.views = layer.keys, layer.values  # what `layer` held after the last update
 
-    def continues(self, layer: DynamicLayer) -> bool:
-        """Whether there is room, and `layer` still holds what it was shown last: not cropped, reordered or moved."""
-        keys, values = self.shown
-        return layer.keys is keys and layer.values is values and keys.size(2) < self.tokens
+    def can_append(self, layer: DynamicLayer) -> bool:
+        """Whether there is spare room, and nobody has cropped, reordered or moved `layer` since the last update."""
+        keys, values = self.views
+        return layer.keys is keys and layer.values is values and keys.size(2) < self.capacity
 
     def append(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one more token, and show `layer` everything up to there."""
+        """Write one more token (B, K, 1, d), and make `layer` a view of all tokens so far, (B, K, S + 1, d)."""
         S = layer.keys.size(2)
         self.keys.narrow(2, S, 1).copy_(key)
         self.values.narrow(2, S, 1).copy_(value)
-        layer.keys, layer.values = self.shown = self.keys.narrow(2, 0, S + 1), self.values.narrow(2, 0, S + 1)
-        return self.shown
+        layer.keys, layer.values = self.views = self.keys.narrow(2, 0, S + 1), self.values.narrow(2, 0, S + 1)
+        return self.views
 
 
 def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
-    """A copy of `weight` laid out for products of `rows` rows; None unless it is a plain one in fp32 on a CPU."""
+    """A copy of `weight` packed for products of `rows` rows; None unless it is a plain fp32 parameter on a CPU."""
     if (
         weight.device.type != "cpu"
         or weight.dtype != torch.float32
-        or type(weight) is not nn.Parameter  # torchao has types of its own
+        or type(weight) is not nn.Parameter  # torchao's quantized weights are subclasses
         or torch.is_autocast_enabled("cpu")
         or not torch.backends.mkldnn.is_available()
         or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
@@ -110,8 +110,8 @@ def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
 
 
-def is_bare(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
-    """Whether `module` is a `kind` and calling it does what its class says: no hooks, no `forward` of its own."""
+def is_unmodified(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
+    """Whether `module` is exactly a `kind` (any class if None), without hooks and without a patched `forward`."""
     return (
         (kind is None or type(module) is kind)
         and not (module._forward_hooks or module._forward_pre_hooks)
@@ -123,7 +123,7 @@ current_decoding: ContextVar[Decoding | None] = ContextVar("current_decoding", d
 
 
 class NanochatGPTGenerationMixin(GenerationMixin):
-    """transformers' `generate`, with a short way for the step that takes nearly all of its time."""
+    """transformers' `generate`, with a fast path for the step that takes nearly all of its time."""
 
     @wraps(GenerationMixin.generate)
     def generate(self, *args, **kwargs):
@@ -143,7 +143,7 @@ class NanochatGPTGenerationMixin(GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs,
     ) -> dict:
-        """Inputs of the next forward pass as transformers makes them; of a single token without its detours."""
+        """Inputs of the next forward pass. For a single token: the same as transformers', built faster."""
         if (
             next_sequence_length == 1
             and not is_first_iteration
@@ -167,25 +167,25 @@ class NanochatGPTGenerationMixin(GenerationMixin):
 
 
 class NanochatGPTTextPipeline(TextGenerationPipeline):
-    """`pipeline("text-generation")`, with clean text where a tokenizer has a `response_template`.
+    """`pipeline("text-generation")` that returns text without special tokens to tokenizers with a `response_template`.
 
-    transformers then keeps the special tokens of all it returns, since replies are parsed by them. We keep them where
-    it parses, into the message that ends a whole conversation, and leave them out of what people read.
+    With such a template transformers keeps special tokens in everything it returns, because it parses replies by them.
+    Here they are kept only where it does parse: the assistant message at the end of a full conversation.
     """
 
     def postprocess(
         self, model_outputs: dict, return_type: ReturnType = ReturnType.FULL_TEXT, **options
     ) -> list[dict]:
-        reader, prompt = self, model_outputs["prompt_text"]
-        goes_on = options.get("continue_final_message")  # with the last message, which the text is then appended to
-        if goes_on is None and isinstance(prompt, Chat):
-            goes_on = prompt.messages[-1]["role"] == "assistant"
-        is_parsed = return_type == ReturnType.FULL_TEXT and isinstance(prompt, Chat) and not goes_on
-        if END_OF_TURN in self.tokenizer.get_added_vocab() and not is_parsed:  # of other formats we know nothing
-            reader = copy(self)
-            reader.tokenizer = copy(self.tokenizer)
-            reader.tokenizer.response_template = None
-        return super(NanochatGPTTextPipeline, reader).postprocess(model_outputs, return_type=return_type, **options)
+        pipeline, prompt = self, model_outputs["prompt_text"]
+        continues_message = options.get("continue_final_message")  # then the text is appended to the last message
+        if continues_message is None and isinstance(prompt, Chat):
+            continues_message = prompt.messages[-1]["role"] == "assistant"
+        is_parsed = return_type == ReturnType.FULL_TEXT and isinstance(prompt, Chat) and not continues_message
+        if END_OF_TURN in self.tokenizer.get_added_vocab() and not is_parsed:  # leave other chat formats alone
+            pipeline = copy(self)
+            pipeline.tokenizer = copy(self.tokenizer)
+            pipeline.tokenizer.response_template = None
+        return super(NanochatGPTTextPipeline, pipeline).postprocess(model_outputs, return_type=return_type, **options)
 
 
 PIPELINE_REGISTRY.supported_tasks["text-generation"]["impl"] = NanochatGPTTextPipeline

@@ -1,8 +1,9 @@
 """NanochatGPT: the whole model in one file, in the order the data flows.
 
-A pre-norm decoder: RMSNorm without weights, rotary positions, RMSNorm on queries and keys, relu^2 MLP, untied
-embedding and head, soft-capped logits. Shapes: B batch, T new tokens, S attended tokens, D hidden size, H query
-heads, K key/value heads, d head size, V vocabulary.
+A pre-norm decoder, as karpathy/nanochat's: RMSNorm without weights, also on the embeddings; rotary positions;
+RMSNorm on queries and keys; relu^2 MLP; untied embedding and head; soft-capped logits; no biases. Shapes: B batch,
+T new tokens, S attended tokens (cached and new), D hidden size, H query heads, K key/value heads, d head size,
+V vocabulary.
 """
 
 import math
@@ -30,12 +31,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_nanochat import NanochatGPTConfig
-from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, current_decoding, is_bare
+from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, current_decoding, is_unmodified
 
-# Bytes of fp32 logits alive at once while training: what fits a CPU's cache, and what keeps a GPU busy.
+# Bytes of fp32 logits that exist at once in training: small enough for a CPU's cache, large enough to keep a GPU busy.
 LOSS_CHUNK_BYTES_CPU = 16 * 2**20
 LOSS_CHUNK_BYTES_ACCELERATOR = 2**30
-LARGEST_SAFE_EXPONENT = 60.0  # sums of exp(60) stay far below fp32's 3e38: no maximum has to be subtracted first
+LARGEST_SAFE_EXPONENT = 60.0  # sums of exp(60) stay far below fp32's 3e38, so softmax need not subtract the maximum
 IGNORE_INDEX = -100  # label of a position without loss, as everywhere in transformers
 
 
@@ -47,20 +48,20 @@ def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
 def rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig, dtype: torch.dtype):
     """Cosines and sines (B, T, d/2) of the rotary angles of `position_ids` (B, T).
 
-    Computed anew from the positions, in fp32: a buffer would have to survive meta devices and `.to(bfloat16)`.
+    Recomputed in fp32 at every forward pass: a buffer would have to survive meta devices and `.to(bfloat16)`.
     """
     d = config.head_dim
-    exponents = torch.arange(0, d, 2, device=position_ids.device, dtype=torch.float32) / d
-    frequencies = 1.0 / config.rope_theta**exponents  # base**-exponents would be rounded otherwise than elsewhere
-    angles = position_ids[..., None].float() * frequencies
+    exponents = torch.arange(0, d, 2, device=position_ids.device, dtype=torch.float32) / d  # (d/2,)
+    frequencies = 1.0 / config.rope_theta**exponents  # not base**-exponents, which rounds differently from nanochat
+    angles = position_ids[..., None].float() * frequencies  # (B, T, d/2)
     rounded = dtype if config.rotary_dtype is None else getattr(torch, config.rotary_dtype)
     return angles.cos().to(rounded).to(dtype), angles.sin().to(rounded).to(dtype)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate the halves of each head by -theta. x: (B, T, heads, d); cos, sin: (B, T, d/2)."""
-    x1, x2 = x.chunk(2, dim=-1)
-    cos, sin = cos[:, :, None], sin[:, :, None]
+    """Rotate the halves of each head by -theta, as nanochat does. x: (B, T, heads, d); cos, sin: (B, T, d/2)."""
+    x1, x2 = x.chunk(2, dim=-1)  # (B, T, heads, d/2): dimension i is paired with i + d/2
+    cos, sin = cos[:, :, None], sin[:, :, None]  # (B, T, 1, d/2): the same for all heads
     return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
 
 
@@ -74,79 +75,85 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention spelled out, for `output_attentions`. query (B, H, T, d), key and value (B, K, S, d)."""
-    groups = query.size(1) // key.size(1)
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    """Attention written out, for `output_attentions`. query (B, H, T, d); key, value (B, K, S, d)."""
+    groups = query.size(1) // key.size(1)  # query heads that share one key head
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)  # (B, H, S, d)
     scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
     if attention_mask is not None:
-        scores = scores + attention_mask
+        scores = scores + attention_mask  # 0 where attended, the most negative number elsewhere
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2), weights
+    return (weights @ value).transpose(1, 2), weights  # (B, T, H, d)
 
 
 def soft_cap(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
-    """cap x tanh(logits / cap), in fp32 (Gemma 2, arXiv 2408.00118)."""
+    """cap x tanh(logits / cap), in fp32 (Gemma 2, arXiv 2408.00118): keeps logits within (-cap, cap)."""
     logits = logits.float()
     if cap is None:
         return logits
-    return 2 * cap * torch.sigmoid(logits * (2 / cap)) - cap  # tanh by way of exp: three times as fast on a CPU
+    return 2 * cap * torch.sigmoid(logits * (2 / cap)) - cap  # tanh(z) = 2 sigmoid(2z) - 1: 3x as fast on a CPU
 
 
 def cross_entropy_and_gradient(
     logits: torch.Tensor, targets: torch.Tensor, cap: float | None, needs_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Summed cross-entropy of soft-capped `logits` (n, V) and its gradient by them (n, V), in the logits' dtype."""
+    """Summed cross-entropy of soft-capped `logits` (n, V), and its gradient w.r.t. them (n, V) in their dtype.
+
+    With p = softmax(capped), the gradient is (p - one_hot(target)) x d capped / d logits, 0 where there is no label.
+    """
     compute_dtype, logits = logits.dtype, logits.float()
-    labelled = (targets != IGNORE_INDEX)[:, None]
-    index = targets.clamp_min(0)[:, None]
+    labelled = (targets != IGNORE_INDEX)[:, None]  # (n, 1)
+    index = targets.clamp_min(0)[:, None]  # (n, 1); gather needs a valid index where there is no label, too
     capped, slope = logits, 1.0
     if cap is not None:
-        tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # by way of exp: twice as fast on a CPU
+        tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # 2x as fast as torch.tanh on a CPU
         capped = cap * tanh
     if cap is None or cap > LARGEST_SAFE_EXPONENT:
         capped = capped - capped.amax(dim=-1, keepdim=True)
     exponentials = torch.exp(capped)
-    sums = exponentials.sum(dim=-1, keepdim=True)
+    sums = exponentials.sum(dim=-1, keepdim=True)  # (n, 1)
     loss = ((sums.log() - capped.gather(-1, index)) * labelled).sum()
     if not needs_gradient:
         return loss, None
     if cap is not None:
-        slope = 1 - tanh.square()
+        slope = 1 - tanh.square()  # derivative of cap x tanh(z / cap)
     one_hot = torch.arange(logits.size(-1), device=logits.device) == index
     gradient = (exponentials / sums - one_hot.float()) * slope
     return loss, gradient.mul(labelled).to(compute_dtype)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of the head's soft-capped logits, a chunk of tokens at a time.
+    """Summed cross-entropy of the head's soft-capped logits, computed a chunk of tokens at a time.
 
-    The gradients are computed in the forward pass, while a chunk's logits are there, so backward needs no logits:
-    three matrix products in all where recomputation would take four (as in Liger Kernel, arXiv 2410.10989). Those that
-    nobody wants, in evaluation or by a frozen weight, are left out.
+    The logits (N, V) of a whole batch would be the largest tensor of training by far; here only a chunk of them exists
+    at once. Gradients are computed in the forward pass, while a chunk's logits are at hand, so that backward needs no
+    logits: three matrix products in all, where recomputation takes four (as in Liger Kernel, arXiv 2410.10989).
+    Gradients that are not needed (in evaluation, or for frozen weights) are skipped.
     """
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, cap):
-        """hidden (N, D), weight (V, D), targets (N,) with -100 where there is no loss; returns nats, a scalar."""
+        """hidden (N, D), weight (V, D), targets (N,) with -100 where there is no loss. Returns a scalar in nats."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         budget = LOSS_CHUNK_BYTES_CPU if device == "cpu" else LOSS_CHUNK_BYTES_ACCELERATOR
-        chunk = max(1, budget // (4 * weight.size(0)))
+        chunk = max(1, budget // (4 * weight.size(0)))  # tokens; 4 bytes per logit
         hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
-        by_hidden, by_weight = ctx.needs_input_grad[:2]
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
 
         loss = hidden.new_zeros((), dtype=torch.float32)
         hidden_gradients = []
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if by_weight else None
+        # fp32, because it is summed over chunks: bf16 would lose small contributions.
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         for h, t in zip(hidden_low.split(chunk), targets.split(chunk), strict=True):
-            chunk_loss, gradient = cross_entropy_and_gradient(h @ weight_low.T, t, cap, by_hidden or by_weight)
+            logits = h @ weight_low.T  # (chunk, V)
+            chunk_loss, gradient = cross_entropy_and_gradient(logits, t, cap, wants_hidden or wants_weight)
             loss = loss + chunk_loss
-            if by_hidden:
-                hidden_gradients.append(gradient @ weight_low)
-            if by_weight:
-                weight_gradient += gradient.T @ h
-        ctx.save_for_backward(torch.cat(hidden_gradients) if by_hidden else None, weight_gradient)
+            if wants_hidden:
+                hidden_gradients.append(gradient @ weight_low)  # (chunk, D)
+            if wants_weight:
+                weight_gradient += gradient.T @ h  # (V, D)
+        ctx.save_for_backward(torch.cat(hidden_gradients) if wants_hidden else None, weight_gradient)
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
 
@@ -167,13 +174,13 @@ def linear_cross_entropy(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, cap: float | None
 ) -> torch.Tensor:
     """Sum over labelled tokens of -log softmax(soft_cap(hidden @ weight.T))[target], in nats. hidden (N, D)."""
-    if not torch.is_grad_enabled():  # a parameter in `needs_input_grad` counts even then
+    if not torch.is_grad_enabled():  # `needs_input_grad` is True for a parameter even then
         weight = weight.detach()
     return LinearCrossEntropy.apply(hidden, weight, targets, cap)
 
 
 class ZeroInitLinear(nn.Linear):
-    """A matrix that starts at zero; a class of its own because `_init_weights` tells modules apart by type."""
+    """A linear layer that starts at zero. A class, because `_init_weights` tells modules apart by type."""
 
 
 class NanochatGPTAttention(nn.Module):
@@ -206,11 +213,12 @@ class NanochatGPTAttention(nn.Module):
         key = self.k_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
         value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, K, T, d)
 
-        # Rotation first, norm second: the order that nanochat's checkpoints were trained with.
+        # Rotation first, norm second: the order that nanochat's checkpoints were trained with. Normalized queries and
+        # keys bound the attention scores, which keeps training stable (QK norm).
         eps = self.config.rms_norm_eps
         query = rms_norm(rotate(query, *position_embeddings), eps).transpose(1, 2)  # (B, H, T, d)
         key = rms_norm(rotate(key, *position_embeddings), eps).transpose(1, 2)  # (B, K, T, d)
-        # Under autocast the angles are fp32; caches and flex attention want one dtype.
+        # Under autocast the angles are fp32, and so are their products; caches and flex attention need one dtype.
         query, key = query.to(value.dtype), key.to(value.dtype)
 
         if past_key_values is not None:
@@ -227,7 +235,7 @@ class NanochatGPTAttention(nn.Module):
 
 
 class NanochatGPTMLP(nn.Module):
-    """W2 relu(W1 x)^2 (Primer, arXiv 2109.08668)."""
+    """MLP with squared ReLU: W2 relu(W1 x)^2 (Primer, arXiv 2109.08668)."""
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__()
@@ -239,7 +247,7 @@ class NanochatGPTMLP(nn.Module):
 
 
 class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
-    """One block: attention and MLP, each behind a norm and added to the residual stream."""
+    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm)."""
 
     def __init__(self, config: NanochatGPTConfig, layer_idx: int) -> None:
         super().__init__()
@@ -265,18 +273,18 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))
 
-    def is_bare(self) -> bool:
-        """Whether nothing was put around the block or its parts; their matrices may be anything."""
-        parts = self._modules  # quicker than by attributes
+    def is_unmodified(self) -> bool:
+        """Whether the block, its attention and its MLP are unhooked and unpatched; their matrices may be anything."""
+        parts = self._modules  # private, but faster than nn.Module's attribute lookup
         return (
-            is_bare(self, NanochatGPTDecoderLayer)
-            and is_bare(parts["self_attn"], NanochatGPTAttention)
-            and is_bare(parts["mlp"], NanochatGPTMLP)
+            is_unmodified(self, NanochatGPTDecoderLayer)
+            and is_unmodified(parts["self_attn"], NanochatGPTAttention)
+            and is_unmodified(parts["mlp"], NanochatGPTMLP)
         )
 
 
 class NanochatGPTPreTrainedModel(PreTrainedModel):
-    """What transformers needs to know of the architecture, and the initialization."""
+    """Capabilities that transformers asks about, weight initialization, and saving."""
 
     config_class = NanochatGPTConfig
     config: NanochatGPTConfig
@@ -284,13 +292,13 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ("NanochatGPTDecoderLayer",)
     _skip_keys_device_placement = ("past_key_values",)
-    _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)  # where another head is wanted, or none
+    _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)  # loading into a model with another head, or with none
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {  # noqa: RUF012  (transformers reads it from the class)
+    _can_record_outputs = {  # noqa: RUF012  (read from the class by transformers)
         "hidden_states": NanochatGPTDecoderLayer,
         "attentions": NanochatGPTAttention,
     }
@@ -300,25 +308,25 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
         """Embedding N(0, 1); head and output projections zero; other matrices uniform with std 1/sqrt(fan_in).
 
         With zero output projections every block starts as the identity, and with a zero head the first loss is
-        exactly ln V. `init` leaves weights alone that a checkpoint has already filled.
+        exactly ln V. `init` skips weights that were loaded from a checkpoint.
         """
         if isinstance(module, nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=1.0)
         elif isinstance(module, ZeroInitLinear):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Linear):
-            bound = math.sqrt(3.0 / module.in_features)  # a uniform on [-b, b] has std b / sqrt(3)
+            bound = math.sqrt(3.0 / module.in_features)  # a uniform distribution on [-b, b] has std b / sqrt(3)
             init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:  # in the classifiers alone
+            if module.bias is not None:  # only the classifier heads have one
                 init.zeros_(module.bias)
 
     def save_pretrained(self, *args, **kwargs) -> None:
-        self.config.auto_map = dict(AUTO_MAP)  # all of it: transformers would enter no more than this class
+        self.config.auto_map = dict(AUTO_MAP)  # every class: transformers would only enter the class being saved
         super().save_pretrained(*args, **kwargs)
 
 
 class NanochatGPTModel(NanochatGPTPreTrainedModel):
-    """The decoder without its head: token ids to normalized hidden states."""
+    """Decoder without a head: token ids to normalized hidden states."""
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__(config)
@@ -339,7 +347,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
-        """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D), after `past_key_values`."""
+        """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D) that follow `past_key_values`."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if inputs_embeds is None:
@@ -348,24 +356,26 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         causal_mask = None
-        # Rows of one text each, from its start, need no mask in SDPA, and its flash kernels take none. transformers
-        # knows that too, but under torch.compile neither in its version 5.17 nor with torch 2.11.
+        # Rows that each hold one text from its start need no mask: SDPA is told `is_causal`, which its flash kernels
+        # require. transformers skips the mask too, but not under torch.compile (version 5.17, torch 2.11).
         if not (whole_rows and self.config._attn_implementation == "sdpa" and getattr(self.config, "is_causal", True)):
             causal_mask = create_causal_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
                 past_key_values=past_key_values,
-                position_ids=position_ids,  # as given: with ours, every compiled row would pass for a packed one
+                # The caller's, which may mark packed rows. With the default positions made below, every compiled row
+                # would be treated as packed.
+                position_ids=position_ids,
             )
         positions = position_ids
         if positions is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
         eps = self.config.rms_norm_eps
-        hidden_states = rms_norm(inputs_embeds, eps)
-        angles = rotary_angles(positions, self.config, hidden_states.dtype)
-        for layer in self.layers[: self.config.num_hidden_layers]:  # fewer where assisted decoding exits early
+        hidden_states = rms_norm(inputs_embeds, eps)  # embeddings are N(0, 1) at first; the norm keeps that scale
+        angles = rotary_angles(positions, self.config, hidden_states.dtype)  # (B or 1, T, d/2) each; shared by layers
+        for layer in self.layers[: self.config.num_hidden_layers]:  # assisted decoding with early exit lowers it
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=angles,
@@ -384,10 +394,10 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         position_ids: torch.LongTensor | None,
         past_key_values: DynamicCache,
     ) -> torch.Tensor:
-        """`forward` of a single token a row (B, 1) where `can_decode`: the same products, with little around them.
+        """Fast `forward` of one new token per row, input_ids (B, 1); only valid where `can_decode` is True.
 
-        A matrix that is more than its weight (adapted, quantized, hooked) is called as everywhere. Returns hidden
-        states (B, D).
+        Computes the same matrix products with less Python and fewer small operations around them. Linear layers that
+        are adapted, quantized or hooked are called as usual. Returns hidden states (B, D).
         """
         B, eps = len(input_ids), self.config.rms_norm_eps
         hidden_states = rms_norm(self.embed_tokens(input_ids)[:, 0], eps)  # (B, D)
@@ -400,16 +410,16 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         for layer, past in zip(self.layers, past_key_values.layers, strict=True):
             attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
             normed = rms_norm(hidden_states, eps)
-            query = linear(normed, attention.q_proj).view(B, -1, d)
-            key = linear(normed, attention.k_proj).view(B, -1, d)
+            query = linear(normed, attention.q_proj).view(B, -1, d)  # (B, H, d)
+            key = linear(normed, attention.k_proj).view(B, -1, d)  # (B, K, d)
             value = linear(normed, attention.v_proj).view(B, -1, 1, d)  # (B, K, 1, d)
             H, K = query.size(1), key.size(1)
             heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
             heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
             heads = rms_norm(heads, eps).to(value.dtype)
             key, value = decoding.update(past, heads[:, H:, None], value)  # (B, K, S, d)
-            # The query heads that share a key head stand where several tokens would.
-            query = heads[:, :H].view(B, K, -1, d)
+            # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
+            query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
             hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
             activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
@@ -418,7 +428,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
 
 
 class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMixin):
-    """NanochatGPT with its language-modeling head."""
+    """NanochatGPT with a language-modeling head."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012  (used only if tied by config)
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
@@ -447,23 +457,23 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         """Logits (B, T, V) in fp32, and the loss when `labels` (B, T) are given.
 
         Args:
-            labels: the input ids themselves (they are shifted here), -100 where there is no loss. Labels already
-                shifted go into `shift_labels` as well, as in all of transformers.
-            logits_to_keep: compute logits for the last N positions only, or for the positions of a tensor.
-            skip_logits: return the loss without logits. It is then computed a chunk of tokens at a time, so the logits
-                of a whole batch never exist at once: less memory and faster. For training loops.
+            labels: the input ids themselves (they are shifted here), -100 where there is no loss. Labels that are
+                shifted already are passed as `shift_labels` too, as in all of transformers.
+            logits_to_keep: compute logits for the last N positions only (0: all), or for the positions in a tensor.
+            skip_logits: return the loss without logits, for training loops. The loss is then computed a chunk of
+                tokens at a time, which is faster and needs less memory, as the logits of a batch never exist at once.
         """
-        decoding = None if torch.compiler.is_compiling() else current_decoding.get()  # None outside of `generate`
-        asked_for_more = (
+        decoding = None if torch.compiler.is_compiling() else current_decoding.get()  # None outside `generate`
+        needs_full_forward = (
             labels is not None
             or not isinstance(logits_to_keep, int)
             or any(value is not None and value is not False for value in kwargs.values())
         )
         inputs = input_ids, attention_mask, position_ids, past_key_values
-        if decoding is not None and inputs_embeds is None and not asked_for_more and self.can_decode(*inputs):
-            hidden_states = self.model.decode(decoding, *inputs)
+        if decoding is not None and inputs_embeds is None and not needs_full_forward and self.can_decode(*inputs):
+            hidden_states = self.model.decode(decoding, *inputs)  # (B, D)
             logits = soft_cap(decoding.linear(hidden_states, self.lm_head), self.config.final_logit_softcapping)
-            return CausalLMOutputWithPast(logits=logits[:, None], past_key_values=past_key_values)
+            return CausalLMOutputWithPast(logits=logits[:, None], past_key_values=past_key_values)  # (B, 1, V)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -498,10 +508,10 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         position_ids: torch.LongTensor | None,
         past_key_values: Cache | None,
     ) -> bool:
-        """Whether `NanochatGPTModel.decode` does what its `forward` would do with these inputs.
+        """Whether `NanochatGPTModel.decode` would compute the same as its `forward` from these inputs.
 
-        It does for one new token a row after a plain cache, and blocks that are what their classes say. Asked at every
-        step: hooks, adapters and options may come and go between two of them.
+        True for one new token per row after a plain DynamicCache, when no block was hooked or patched. Checked at
+        every step, since hooks, adapters and options may change between steps.
         """
         config, model = self.config, self.model
         return (
@@ -514,11 +524,11 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             and (position_ids is None or position_ids.shape[1:] == (1,))
             and (attention_mask is None or attention_mask.shape[1:] == (past_key_values.get_seq_length() + 1,))
             and not torch.is_grad_enabled()
-            and config._attn_implementation == "sdpa"  # which excludes output_attentions
+            and config._attn_implementation == "sdpa"  # rules out output_attentions, which needs eager attention
             and not config.output_hidden_states
             and not (self.training and (config.attention_dropout or model.gradient_checkpointing))
-            and is_bare(model, NanochatGPTModel)
-            and all(map(NanochatGPTDecoderLayer.is_bare, model.layers))
+            and is_unmodified(model, NanochatGPTModel)
+            and all(map(NanochatGPTDecoderLayer.is_unmodified, model.layers))
         )
 
     def loss_without_logits(
@@ -529,13 +539,17 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         shift_labels: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Mean cross-entropy in nats over the labelled tokens, or their sum / `num_items_in_batch` if given."""
+        """Cross-entropy in nats summed over labelled tokens, divided by `num_items_in_batch` or else their number.
+
+        With gradient accumulation `num_items_in_batch` counts the tokens of all micro-batches, so that summing the
+        losses gives the mean over the whole batch, however the tokens are spread over micro-batches.
+        """
         if type(self.lm_head) not in (ZeroInitLinear, nn.Linear) or type(self.lm_head.weight) is not nn.Parameter:
-            # An adapted or quantized head is more than its weight: go through its own forward.
+            # An adapted or quantized head computes more than x @ weight.T: call its forward.
             logits = soft_cap(self.lm_head(hidden_states), self.config.final_logit_softcapping)
             options = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}
             return self.loss_function(logits, labels, self.config.vocab_size, **options)
-        if shift_labels is None:
+        if shift_labels is None:  # the label of each token is the next one; the last token of a row has none
             shift_labels = F.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
         targets = shift_labels.reshape(-1).to(hidden_states.device)
         total = linear_cross_entropy(
@@ -548,16 +562,16 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
 
 
 class NanochatGPTClassifier(NanochatGPTPreTrainedModel):
-    """What the heads below share: transformers builds their decoder, by AutoModel."""
+    """Base of the heads below, whose decoder transformers builds through AutoModel."""
 
     def __init__(self, config: NanochatGPTConfig) -> None:
-        # Not at import: the code of a local directory is loaded twice, for the config's class and for the model's.
+        # Not at import: code in a local directory is imported twice, once for the config and once for the model.
         AutoModel.register(type(config), NanochatGPTModel, exist_ok=True)
         super().__init__(config)
 
 
 class NanochatGPTForSequenceClassification(GenericForSequenceClassification, NanochatGPTClassifier):
-    """NanochatGPT with a linear head on the last token that is no padding."""
+    """NanochatGPT with a linear head on the last token that is not padding."""
 
 
 class NanochatGPTForTokenClassification(GenericForTokenClassification, NanochatGPTClassifier):
@@ -568,7 +582,7 @@ class NanochatGPTForQuestionAnswering(GenericForQuestionAnswering, NanochatGPTCl
     """NanochatGPT with a linear head that marks where an answer starts and ends."""
 
 
-# What the Auto classes load from a directory, by the code in it.
+# Which class each Auto class loads from a checkpoint's own code (`trust_remote_code=True`).
 AUTO_MAP = {
     "AutoConfig": "configuration_nanochat.NanochatGPTConfig",
     "AutoModel": "modeling_nanochat.NanochatGPTModel",
@@ -577,6 +591,13 @@ AUTO_MAP = {
     "AutoModelForTokenClassification": "modeling_nanochat.NanochatGPTForTokenClassification",
     "AutoModelForQuestionAnswering": "modeling_nanochat.NanochatGPTForQuestionAnswering",
 }
+
+# save_pretrained then writes this file and those that it imports beside the weights, for trust_remote_code to find.
+NanochatGPTModel.register_for_auto_class("AutoModel")
+NanochatGPTForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+NanochatGPTForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+NanochatGPTForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
+NanochatGPTForQuestionAnswering.register_for_auto_class("AutoModelForQuestionAnswering")
 
 __all__ = [
     "NanochatGPTConfig",

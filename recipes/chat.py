@@ -1,12 +1,11 @@
-"""Talk to a model: `python -m recipes.chat --model runs/NAME/grpo`, or ask it once by `--prompt TEXT`.
+"""Chat with a model: `python -m recipes.chat --model runs/NAME/grpo`, or ask it one question by `--prompt TEXT`.
 
-With `--endpoint http://localhost:8000` the model is one that is served there, over the OpenAI API.
+With `--endpoint http://localhost:8000`, chat with a model that is served there over the OpenAI API.
 
-Ctrl-C stops the answer, which is kept as far as it came; twice at an empty prompt, it ends the program, as Ctrl-D
-does. A pasted text of several lines is one question; from a pipe, each line is one.
+Ctrl-C stops an answer, of which the part so far is kept. Ctrl-C twice at an empty prompt, or Ctrl-D, ends the program.
+Several lines that are pasted at once are one question; from a pipe, each line is one.
 """
 
-import os
 import select
 import signal
 import sys
@@ -16,40 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
-
-from recipes.inference.endpoint import Endpoint
-from recipes.inference.generate import (
-    Call,
-    Event,
-    Reply,
-    Result,
-    Sampling,
-    Text,
-    context_length,
-    render_prompt,
-    stream_reply,
-)
-from recipes.inference.models import load_chat_model
-from recipes.utils.arguments import Arguments, flag, parse_arguments
+from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.run_directory import check_learnt_to_chat
-from tokenizer.chat import Message
-from tokenizer.encode import check_utf8
-
-HELP = """\
-/clear         forget the conversation
-/system TEXT   instructions for the model, from now on (without TEXT: none)
-/help          this list
-/quit          end; so do Ctrl-D, and Ctrl-C twice at an empty prompt
-Ctrl-C stops an answer; what came so far stays in the conversation."""
-LEAVING = "(press Ctrl-C again, or /quit, to leave)"
-MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # what asks a terminal for it
-PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
-PATIENT_PRESSES = 2  # of Ctrl-C while an answer is being stopped
-INTERRUPTED = 128 + signal.SIGINT  # the exit code of shells for Ctrl-C
 
 
 @dataclass
@@ -72,6 +39,44 @@ class ChatArguments(Arguments):
     seed: int = flag(0, "of sampling", least=0, below=2**32)
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("chat", ChatArguments)
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from recipes.inference.endpoint import Endpoint
+from recipes.inference.generate import (
+    Call,
+    Event,
+    Reply,
+    Result,
+    Sampling,
+    Text,
+    context_length,
+    render_prompt,
+    stream_reply,
+)
+from recipes.inference.models import load_chat_model
+from recipes.inference.openai_client import read_key
+from recipes.utils.plain_text import plain_text
+from recipes.utils.run_directory import check_learnt_to_chat
+from tokenizer.chat import Message
+from tokenizer.encode import check_utf8
+
+HELP = """\
+/clear         forget the conversation
+/system TEXT   instructions for the model, from now on (without TEXT: none)
+/help          this list
+/quit          end; so do Ctrl-D, and Ctrl-C twice at an empty prompt
+Ctrl-C stops an answer; what came so far stays in the conversation."""
+LEAVING = "(press Ctrl-C again, or /quit, to leave)"
+MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # turn bracketed paste on and off
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+PATIENT_PRESSES = 2  # of Ctrl-C that wait for an answer to stop; the next one does not
+INTERRUPTED = 128 + signal.SIGINT  # exit code of shells after Ctrl-C
+
+
 class Chat:
     """A conversation with a model on this terminal."""
 
@@ -86,23 +91,23 @@ class Chat:
         self.asked = 0
 
     def messages(self, first: int = 0) -> list[Message]:
-        """The conversation as the model sees it, its history from message `first` on."""
+        """The conversation as the model sees it, with the history from message `first` on."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return system + self.history[first:]
 
     def answer(self, text: str, show_calls: bool) -> Reply:
-        """Print the answer to `text` as it comes, and keep both in the history.
+        """Print the answer to `text` as it is generated, and add both to the history.
 
-        Raises `InputError` if it is empty or fills the context, and whatever breaks the answer off; `text` is then
-        forgotten.
+        Raises `InputError` if `text` is empty or fills the context, and any error that interrupts the answer; the
+        history is then unchanged.
         """
         check_utf8([text, self.system or ""])
         question = {"role": "user", "content": text}
         self.history.append(question)
         begun = False
         try:
-            self.forget_what_no_longer_fits()
-            sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)  # other draws each time
+            self.drop_oldest_exchanges()
+            sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)  # another seed for each answer
             self.asked += 1
             stop = threading.Event()
             with ctrl_c_sets(stop):
@@ -122,15 +127,15 @@ class Chat:
             while self.history.pop() is not question:
                 pass
             if begun:
-                print(flush=True)  # what follows is no part of the answer
+                print(flush=True)  # messages after this are not part of the answer
             raise
 
     def stream(self, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
-        """The reply to the conversation as it is written."""
+        """Events of the reply to the conversation."""
         return stream_reply(self.model, self.tokenizer, self.messages(), sampling, stop=stop)
 
-    def forget_what_no_longer_fits(self) -> None:
-        """Drop the oldest exchanges until there is room for an answer, and say so."""
+    def drop_oldest_exchanges(self) -> None:
+        """Drop the oldest exchanges until the context has room for an answer, and print how many."""
         context = context_length(self.model)
         room = min(self.sampling.max_new_tokens, context // 4)
         questions = [index for index, message in enumerate(self.history) if message["role"] == "user"]
@@ -141,13 +146,13 @@ class Chat:
         last = len(questions) - 1
         dropped = next((n for n, first in enumerate(questions) if length(first) <= context - room), last)
         first = questions[dropped]
-        if dropped and length(first) < context:  # otherwise the newest alone is too long, and will not be answered
+        if dropped and length(first) < context:  # else the newest question alone is too long and will be refused
             self.history = self.history[first:]
             what = "question was" if dropped == 1 else f"{dropped} questions were"
             print(f"(the oldest {what} dropped: the model's context is {context:,} tokens)", flush=True)
 
-    def obey(self, command: str) -> bool:
-        """Carry out a line that begins with a slash. Returns whether to go on."""
+    def run_command(self, command: str) -> bool:
+        """Run a line that begins with a slash. Returns False to end the program."""
         name, _, rest = command.partition(" ")
         match name:
             case "/quit" | "/exit":
@@ -165,16 +170,16 @@ class Chat:
         return True
 
     def run(self) -> None:
-        """Questions and answers until the user ends it."""
-        leaving = False  # Ctrl-C was pressed where it stopped nothing
+        """Read and answer questions until the user ends the program."""
+        leaving = False  # whether Ctrl-C was just pressed at an empty prompt
         while True:
             try:
                 line = read_line("> ")
                 leaving = False
-                if line is None or (line.startswith("/") and not self.obey(line.strip())):
+                if line is None or (line.startswith("/") and not self.run_command(line.strip())):
                     break
                 if line.strip() and not line.startswith("/"):
-                    self.answer_or_say_why_not(line)
+                    self.answer_or_report(line)
             except KeyboardInterrupt:  # also between an answer and the prompt
                 if leaving:
                     break
@@ -182,8 +187,8 @@ class Chat:
                 leaving = True
         print("Bye.")
 
-    def answer_or_say_why_not(self, text: str) -> None:
-        """Print the answer, or the mistake in one line. For a mistake of ours a traceback comes first."""
+    def answer_or_report(self, text: str) -> None:
+        """Print the answer, or what is wrong with the question. Other errors are printed with their traceback."""
         try:
             reply = self.answer(text, show_calls=True)
             print(" (stopped)" if reply.stopped else "", flush=True)
@@ -195,37 +200,37 @@ class Chat:
 
 
 class EndpointChat(Chat):
-    """A conversation with a model that is served elsewhere."""
+    """A conversation with a model behind an OpenAI-compatible endpoint."""
 
     def __init__(self, endpoint: Endpoint, sampling: Sampling, system: str | None) -> None:
         super().__init__(None, None, sampling, system)
         self.endpoint = endpoint
 
     def stream(self, sampling: Sampling, stop: threading.Event) -> Iterator[Event]:
-        """The reply to the conversation as it comes."""
+        """Events of the reply to the conversation."""
         return self.endpoint.stream_reply(self.messages(), sampling, stop)
 
-    def forget_what_no_longer_fits(self) -> None:
-        """Nothing: what the context is, the server knows, and it says so where a conversation is too long."""
+    def drop_oldest_exchanges(self) -> None:
+        """Do nothing: only the server knows its context, and it refuses conversations that are too long."""
 
 
 def show(text: str) -> None:
-    """Print what a model or a server has said, at once; it does nothing to the terminal."""
+    """Print text of a model or server at once, without control characters."""
     print(plain_text(text), end="", flush=True)
 
 
 @contextmanager
 def pastes_marked() -> Iterator[None]:
-    """Have the terminal mark what is pasted ("bracketed paste"): then several lines of it are one question.
+    """Turn on bracketed paste, by which the terminal marks pasted text, so that several pasted lines are one question.
 
-    readline, which also gives input() arrow keys and a history, reads the marks itself; without it `read_line` does.
+    readline, which also gives input() arrow keys and a history, handles the marks itself; else `read_line` does.
     """
     by_hand = False
     try:
         import readline
     except ImportError:
         by_hand = sys.stdin.isatty()
-    else:  # Python switches it off, because its own prompt wants line after line
+    else:  # Python turns it off, because its own prompt reads line by line
         readline.parse_and_bind("set enable-bracketed-paste on")
     print(MARK_PASTES if by_hand else "", end="", flush=True)
     try:
@@ -235,9 +240,9 @@ def pastes_marked() -> Iterator[None]:
 
 
 def read_line(prompt: str) -> str | None:
-    """The next question or command, or None at the end. On a terminal, lines that come at once belong together.
+    """The next question or command, or None at the end of input. On a terminal, lines that arrive at once are one.
 
-    Ctrl-C discards what has been typed; raises `KeyboardInterrupt` if nothing has.
+    Ctrl-C discards the typed text; raises `KeyboardInterrupt` if there is none.
     """
     while True:
         try:
@@ -255,19 +260,19 @@ def read_line(prompt: str) -> str | None:
 
 
 def more_has_come() -> bool:
-    """Whether more is to be read from the terminal already: a paste, where the terminal does not mark it as one."""
+    """Whether the terminal has more input already: pasted text, if the terminal does not mark it."""
     return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def typed_so_far() -> str:
-    """What stands on the line being edited; nothing where there is no readline."""
+    """The text on the line being edited; empty without readline."""
     readline = sys.modules.get("readline")
     return readline.get_line_buffer() if readline else ""
 
 
 @contextmanager
 def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop`. A second one adds nothing, as keys are easily pressed twice; a third does not wait."""
+    """Make Ctrl-C set `stop`. A second press is ignored, since it may be accidental; a third raises at once."""
     presses = 0
 
     def on_interrupt(number: int, frame: object) -> None:
@@ -285,12 +290,12 @@ def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
 
 
 def open_conversation(args: ChatArguments) -> Chat:
-    """The model of the arguments, ready to talk. Raises `InputError` if there is none."""
+    """Load the model, or find the endpoint, that the arguments name. Raises `InputError` if they name none."""
     max_new_tokens = 512 if args.max_new_tokens is None else args.max_new_tokens
     sampling = Sampling(max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
     if args.endpoint is None:
         if args.model is None:
-            raise InputError("nobody to talk to: name a chat model by --model, or a server by --endpoint.")
+            raise InputError("no model to chat with: give a chat model by --model, or a server by --endpoint.")
         if args.api_key_env is not None:
             raise InputError("api_key_env is for an endpoint: give --endpoint as well, or leave it out.")
         check_learnt_to_chat(args.model)
@@ -302,18 +307,8 @@ def open_conversation(args: ChatArguments) -> Chat:
     )
 
 
-def read_key(variable: str | None) -> str | None:
-    """The key in an environment variable. Raises `InputError` if that holds none."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise InputError(f"environment variable {variable} holds no key: set it, or leave out api_key_env.")
-    return key
-
-
 def chat(args: ChatArguments) -> None:
-    """Load the model or find its server, then answer once or talk."""
+    """Load the model or find its server, then answer `--prompt` or chat."""
     logging.set_verbosity_error()
     conversation = open_conversation(args)
     if args.prompt is None:
@@ -327,15 +322,15 @@ def chat(args: ChatArguments) -> None:
         sys.exit(INTERRUPTED)
 
 
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
+def main(args: ChatArguments) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of scripts inherit SIGINT ignored
     for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="replace")  # a terminal may send and show anything
+        stream.reconfigure(errors="replace")  # terminals may not use UTF-8
     try:
-        chat(parse_arguments(ChatArguments))
+        chat(args)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("chat", main)
+    exit_on_input_error("chat", lambda: main(ARGS))

@@ -1,152 +1,168 @@
 """Midtrain a base model on conversations: `accelerate launch recipes/midtrain.py --source DIR --conversations ...`.
 
-The loop is pretraining's: packed rows, every token trained, and after Ctrl-C or SIGTERM the same command goes on. What
-is not said is as in the run that trained the source, whose optimizer state this one begins with.
+The model meets the chat format, tools and multiple choice. The loop is pretraining's: packed rows, every token
+trained, and after Ctrl-C or SIGTERM the same command resumes. Unset arguments default to those of the run that trained
+the source, whose optimizer state this one begins with.
 """
 
+from recipes.training.arguments import MidtrainArguments
+from recipes.utils.arguments import read_command_line, resumable_flags
+from recipes.utils.errors import exit_on_input_error
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds: a wrong flag is reported at once
+    ARGS = read_command_line("midtrain", MidtrainArguments)
+
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
 from accelerate import PartialState
+from accelerate.utils import set_seed
 
 from recipes.data.conversations import files_lines, open_conversations
-from recipes.data.corpora import Corpus
 from recipes.data.coverage import Coverage
 from recipes.data.messages import choice_wording
+from recipes.data.packing import build_rows_loader
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
-from recipes.publish.after_training import leave_finished
-from recipes.training.arguments import MidtrainArguments, PretrainArguments
-from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
-from recipes.training.models import load_tokenizer
-from recipes.training.output_dir import (
-    ARGUMENTS_FILE,
-    choose_checkpoint,
-    claim_inputs,
-    claim_output_dir,
-    held,
-    read_arguments,
-)
-from recipes.training.plan import Plan, check_batch, largest_divisor
-from recipes.training.run import settings
-from recipes.training.setup import make_plan, train_and_save
-from recipes.utils.arguments import parse_arguments, resumable_flags
-from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.hardware import choose_precision
+from recipes.plots.curves import draw_loss
+from recipes.publish import after_training
+from recipes.training.checkpoints import unwrap
+from recipes.training.environment import compute_dtype, print_run, start_accelerator
+from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
+from recipes.training.export import save_model
+from recipes.training.fingerprint import fingerprint_chat
+from recipes.training.loop import TrainingLoop
+from recipes.training.memory import device_memory
+from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
+from recipes.training.optimizers import build_optimizer
+from recipes.training.out_of_memory import halve_batch_when_out_of_memory
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
+from recipes.training.plan import Plan, plan_midtraining
+from recipes.training.source_run import inherit_settings, source_tokens, warm_start
+from recipes.utils.hardware import peak_flops
 from recipes.utils.loading import load_config
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 from tokenizer.chat import add_chat_template
 
-INPUTS = {"source", "conversations"}
-MOST_ROWS = 32  # that a process handles at a time when no number is given
+INPUTS = {"source", "conversations"}  # arguments that name what is read
 
 
 def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
-    args = take_over(args, state)
-    tokenizer = load_tokenizer(args)
+    args = inherit_settings(args, state)
+    tokenizer = load_tokenizer(None, args.max_seq_len, of_model=args.source)
     if not tokenizer.chat_template:
         add_chat_template(tokenizer)
-    output_dir, arguments = Path(args.output_dir), settings(args, "midtrain", state)
+    config = build_config(len(tokenizer), args.max_seq_len, model_name_or_path=args.source)
+    facts = model_facts(config, args.max_seq_len, args.source)
+
+    # The output directory belongs to one run, as in pretraining.
+    output_dir, world_size = Path(args.output_dir), state.num_processes
+    arguments = asdict(args) | {"recipe": "midtrain", "num_processes": world_size}
+    target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
     if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        after_training.publish_already_finished(target, output_dir)
         return
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
+
+    # Conversations, rendered and tokenized. One process of each machine does it first, and the others find its cache.
     wording = choice_wording(tokenizer, load_config(args.source))
-    # One process of each machine first, where caches lie: the others find what it has read and tokenized.
+    splits = ("train", "validation")
     with state.local_main_process_first():
-        conversations = {
-            split: open_conversations(args.conversations, split, args.seed, wording)
-            for split in ("train", "validation")
-        }
-        train, validation = (
-            tokenize_conversations(each, tokenizer, args.max_seq_len, args.num_workers)
-            for each in conversations.values()
+        opened = {split: open_conversations(args.conversations, split, args.seed, wording) for split in splits}
+        train_tokens, validation_tokens = (
+            tokenize_conversations(opened[split], tokenizer, args.max_seq_len, args.num_workers) for split in splits
         )
-    claim_inputs(
-        output_dir,
-        arguments,
-        lambda: {
-            "source": fingerprint_model(args.source),
-            "conversations": fingerprint_conversations(args.conversations, **conversations),
-        },
-        state,
-    )
+    claim_inputs(output_dir, arguments, lambda: fingerprint_chat(args.source, args.conversations, opened), state)
     checkpoint = choose_checkpoint(output_dir, args.resume, state)
+
+    # One pass over them is the whole run. Best fit, for the end of a conversation says little without its beginning.
     packing = "best_fit" if args.packing == "auto" else args.packing
-    rows = rows_of_one_pass(train, args.max_seq_len + 1, packing, state.num_processes)
-    one_pass = rows // (args.total_batch_size // (args.max_seq_len * state.num_processes))
-    plan = plan_midtraining(args, len(tokenizer), state.num_processes, train, one_pass)
-    # The workers have done their work: tokens are read faster than they are handed on.
-    args = replace(args, packing=packing, num_workers=0)
-    precision = choose_precision(args.mixed_precision, state.device)
-    record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
-    streams = (token_stream(tokens, state.num_processes) for tokens in (train, validation))
-    train_and_save(
-        args,
-        plan,
-        tokenizer,
-        Corpus("; ".join(files_lines(args.conversations)) or args.conversations, *streams),
-        output_dir,
-        checkpoint,
-        epochs=1 if plan.num_steps <= one_pass else None,
-        source=args.source,
-        coverage=Coverage(
-            tokens := sum(train["length"]), True, rows * (args.max_seq_len + 1) * state.num_processes / tokens
-        ),
+    rows = rows_of_one_pass(train_tokens, args.max_seq_len + 1, packing, world_size)
+    one_pass = rows // (args.total_batch_size // (args.max_seq_len * world_size))
+    lengths, memory = train_tokens["length"], device_memory(state.device)
+    plan = plan_midtraining(args, facts, world_size, lengths, one_pass, source_tokens(args.source), memory)
+    tokens = sum(lengths)
+    coverage = Coverage(tokens, exact=True, kept=rows * (args.max_seq_len + 1) * world_size / tokens)
+
+    accelerator = start_accelerator(
+        args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
     )
+    peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
+    record_launch(output_dir, data=args.conversations, source=args.source, precision=accelerator.mixed_precision)
+    data = "; ".join(files_lines(args.conversations)) or args.conversations
+    print_run(accelerator, plan, data, f"{packing}: {coverage.line(plan.num_tokens, packing)}", peak)
 
-
-def take_over(args: MidtrainArguments, state: PartialState) -> MidtrainArguments:
-    """`args` with what was not given as it was in the run that trained the source, or else by default. Prints it."""
-    context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
-    theirs = {"max_seq_len": context} | read_arguments(args.source)
-    missing = [name for name in args.TAKEN_OVER if getattr(args, name) is None]
-    try:
-        args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
-    except InputError as error:
-        raise InputError(f"{Path(args.source, ARGUMENTS_FILE)}: {error}") from None
-    if args.total_batch_size is None:
-        raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
-    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, state.num_processes)
-    taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
-    state.print(f"{'source':<13}{args.source}, which had {', '.join(taken) or 'nothing to take over'}")
-    rows = args.total_batch_size // (args.max_seq_len * state.num_processes)
-    return replace(args, device_batch_size=args.device_batch_size or largest_divisor(rows, MOST_ROWS))
-
-
-def source_tokens(source: str) -> int | None:
-    """Tokens of the run that trained `source`, whose settings this stage keeps; None if it is not known."""
-    theirs = read_arguments(source)
-    steps, batch = theirs.get("num_iterations"), theirs.get("total_batch_size")
-    return steps * batch if isinstance(steps, int) and isinstance(batch, int) else None
-
-
-def plan_midtraining(
-    args: MidtrainArguments, vocab_size: int, world_size: int, tokens: datasets.Dataset, one_pass: int
-) -> Plan:
-    """The run in numbers: `one_pass` steps unless told otherwise. Raises `InputError` if these are none."""
-    by_rule = args.num_iterations is None
-    if by_rule and one_pass == 0:
-        raise InputError(
-            f"{args.conversations}: {len(tokens):,} conversations ({sum(tokens['length']):,} tokens) are too few for "
-            f"one step of {args.total_batch_size:,} tokens. Use more of them, or a smaller total_batch_size."
+    @halve_batch_when_out_of_memory(accelerator, output_dir)
+    def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
+        set_seed(args.seed)
+        model = build_model(
+            config,
+            args.max_seq_len,
+            accelerator.device,
+            source=args.source,
+            pretrained=True,
+            gradient_checkpointing=args.gradient_checkpointing,
         )
-    args = replace(args, num_iterations=args.num_iterations or one_pass)
-    plan = make_plan(args, vocab_size, world_size, source_tokens(args.source))
-    if by_rule:
-        plan = replace(plan, reasons=plan.reasons | {"horizon": f"one pass over {len(tokens):,} conversations"})
-    return plan.with_learning_rates_times(args.init_lr_frac)
+        set_special_tokens(model, tokenizer)
+        optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        loader = build_rows_loader(
+            token_stream(train_tokens, world_size),
+            tokenizer,
+            args.max_seq_len + 1,
+            plan.device_batch_size,
+            rank=accelerator.process_index,
+            world_size=world_size,
+            packing=packing,
+            epochs=1 if plan.num_steps <= one_pass else None,
+        )
+        if checkpoint is None:  # momentum and moments of the source's last step, so that the first steps do not jump
+            accelerator.print(f"{'optimizer':<13}{warm_start(optimizer, args.optimizer, args.source)}")
+        validation = token_stream(validation_tokens, world_size)
+        bpb = bits_per_byte_evaluation(validation, tokenizer, accelerator, plan, args.eval_tokens, args.eval_every)
+        core = core_evaluation(
+            args.core_bundle, tokenizer, accelerator, plan, args.core_metric_max_per_task, args.core_metric_every
+        )
+        loop = TrainingLoop(
+            accelerator,
+            model,
+            optimizer,
+            loader,
+            plan,
+            tokenizer,
+            output_dir,
+            evaluations=[bpb, core],
+            sample=lambda model: sample_lines(model, tokenizer),
+            sample_every=args.sample_every,
+            save_every=args.save_every,
+            keep_checkpoints=args.keep_checkpoints,
+            log_every=args.log_every,
+            grad_clip=args.grad_clip,
+            peak_flops=peak,
+        )
+        return loop if loop.run(checkpoint) else None
+
+    try:
+        loop = train(plan, checkpoint)
+        if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
+            draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "mid")
+            save_model(unwrap(loop.model), tokenizer, output_dir)
+            print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
+            after_training.publish_finished(target, output_dir)
+    finally:
+        accelerator.end_training()
 
 
-def main() -> None:
+def main(args: MidtrainArguments) -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    args, state = parse_arguments(MidtrainArguments), join_processes()
-    with held(args.output_dir, state):
+    state = join_processes()
+    with hold_output_dir(args.output_dir, state):
         midtrain(args, state)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("midtrain", main)
+    exit_on_input_error("midtrain", lambda: main(ARGS))

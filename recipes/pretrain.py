@@ -1,83 +1,165 @@
-"""Pretrain a base model: `accelerate launch recipes/pretrain.py --config FILE.yaml --tokenizer DIR`.
+"""Pretrain a base model: `accelerate launch recipes/pretrain.py --config recipes/configs/pretrain/gpu.yaml`.
 
-Stop it by Ctrl-C or SIGTERM and give the same command again: it goes on where it stopped, bit for bit on a CPU.
+The whole course of the stage, top to bottom: plan, data, model, optimizer, loop, save, publish. Stop it by Ctrl-C or
+SIGTERM and give the same command again: it resumes where it stopped, bit for bit on a CPU.
 """
 
-from dataclasses import replace
+import sys
+
+from recipes.training.arguments import PretrainArguments
+from recipes.utils.arguments import read_command_line, resumable_flags
+from recipes.utils.errors import exit_on_input_error
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds: a wrong flag is reported at once
+    ARGS = read_command_line("pretrain", PretrainArguments)
+    if ARGS.dry_run:
+        from recipes.training.dry_run import dry_run
+
+        exit_on_input_error("pretrain", lambda: dry_run(ARGS))
+        sys.exit()
+
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import PartialState
+from accelerate.utils import set_seed
 
-from recipes.data.corpora import Corpus, open_corpus
-from recipes.data.coverage import measure_coverage
-from recipes.publish.after_training import leave_finished
-from recipes.training.arguments import PretrainArguments
-from recipes.training.fingerprint import (
-    Fingerprint,
-    fingerprint_corpus,
-    fingerprint_model,
-    fingerprint_tokenizer,
-)
-from recipes.training.models import load_tokenizer
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
-from recipes.training.plan import dry_run_lines
-from recipes.training.run import settings
-from recipes.training.setup import make_plan, train_and_save
-from recipes.utils.arguments import parse_arguments, resumable_flags
-from recipes.utils.errors import exit_on_input_error
-from recipes.utils.hardware import choose_precision
+from recipes.data.corpora import open_corpus
+from recipes.data.coverage import choose_packing, describe_coverage, measure_coverage
+from recipes.data.packing import build_rows_loader
+from recipes.plots.curves import draw_loss
+from recipes.publish import after_training
+from recipes.training.checkpoints import unwrap
+from recipes.training.environment import compute_dtype, print_run, start_accelerator
+from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
+from recipes.training.export import save_model
+from recipes.training.fingerprint import fingerprint_inputs
+from recipes.training.loop import TrainingLoop
+from recipes.training.memory import device_memory
+from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
+from recipes.training.optimizers import build_optimizer
+from recipes.training.out_of_memory import halve_batch_when_out_of_memory
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
+from recipes.training.plan import Plan, plan_training
+from recipes.utils.hardware import peak_flops
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 
-INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}
+INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}  # arguments that name what is read
 
 
 def pretrain(args: PretrainArguments, state: PartialState) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
-    tokenizer = load_tokenizer(args)
-    plan = make_plan(args, len(tokenizer), state.num_processes)
+    # The plan: every number of the run, by rule from the dial, each with its reason. It needs no weights, only shapes.
+    source = args.model_name_or_path or args.model_config  # None: the model of the dial
+    tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
+    config = build_config(
+        len(tokenizer),
+        args.max_seq_len,
+        depth=args.depth,
+        model_config=args.model_config,
+        model_name_or_path=args.model_name_or_path,
+    )
+    facts = model_facts(config, args.max_seq_len, source)
+    plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
+
+    # The output directory belongs to one run. Given the same arguments and data again, the run resumes; given others,
+    # it is refused, for nobody could say afterwards what the model was trained on.
     output_dir = Path(args.output_dir)
     planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
-    arguments = settings(args, "pretrain", state, **planned)
+    arguments = asdict(args) | planned | {"recipe": "pretrain", "num_processes": state.num_processes}
+    target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
     if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), INPUTS, state):
-        leave_finished(args, output_dir)
+        after_training.publish_already_finished(target, output_dir)
         return
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
+
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
-    claim_inputs(output_dir, arguments, lambda: fingerprints(args, corpus), state)
+    models = {"model_config": args.model_config, "model_name_or_path": args.model_name_or_path}
+    claim_inputs(output_dir, arguments, lambda: fingerprint_inputs(corpus, tokenizer.name_or_path, models), state)
     checkpoint = choose_checkpoint(output_dir, args.resume, state)
+    # Best fit crops documents and drops the rest of them, which costs nothing while there are new ones to read. A run
+    # that comes to its documents again learns more from their ends first.
     coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
-    if args.packing == "auto":
-        args = replace(args, packing=coverage.choose_packing(plan.num_tokens) if coverage else "best_fit")
-    precision = choose_precision(args.mixed_precision, state.device)
-    record_launch(output_dir, data=args.dataset, files=corpus.files and corpus.files.names(), precision=precision)
-    train_and_save(args, plan, tokenizer, corpus, output_dir, checkpoint, coverage=coverage)
+    packing = choose_packing(args.packing, coverage, plan.num_tokens)
+
+    accelerator = start_accelerator(
+        args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
+    )
+    peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
+    files = corpus.files
+    record_launch(output_dir, data=args.dataset, files=files and files.names(), precision=accelerator.mixed_precision)
+    seen = describe_coverage(coverage, plan.num_tokens, packing)
+    print_run(accelerator, plan, files.line() if files else corpus.name, f"{packing}: {seen}", peak)
+
+    @halve_batch_when_out_of_memory(accelerator, output_dir)
+    def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
+        # Every process draws the same initial weights, so nothing has to be sent.
+        set_seed(args.seed)
+        model = build_model(
+            config,
+            args.max_seq_len,
+            accelerator.device,
+            source=source,
+            pretrained=args.model_name_or_path is not None,
+            gradient_checkpointing=args.gradient_checkpointing,
+        )
+        set_special_tokens(model, tokenizer)
+        # Muon for the matrices of the blocks, AdamW for the embedding, the head and vectors: training/muon.py
+        optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
+        model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
+        # Rows of max_seq_len + 1 tokens: the targets are the inputs shifted by one.
+        loader = build_rows_loader(
+            corpus.train,
+            tokenizer,
+            args.max_seq_len + 1,
+            plan.device_batch_size,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            num_workers=args.num_workers,
+            packing=packing,
+        )
+        bpb = bits_per_byte_evaluation(
+            corpus.validation, tokenizer, accelerator, plan, args.eval_tokens, args.eval_every
+        )
+        core = core_evaluation(
+            args.core_bundle, tokenizer, accelerator, plan, args.core_metric_max_per_task, args.core_metric_every
+        )
+        loop = TrainingLoop(
+            accelerator,
+            model,
+            optimizer,
+            loader,
+            plan,
+            tokenizer,
+            output_dir,
+            evaluations=[bpb, core],
+            sample=lambda model: sample_lines(model, tokenizer),
+            sample_every=args.sample_every,
+            save_every=args.save_every,
+            keep_checkpoints=args.keep_checkpoints,
+            log_every=args.log_every,
+            grad_clip=args.grad_clip,
+            peak_flops=peak,
+        )
+        return loop if loop.run(checkpoint) else None
+
+    try:
+        loop = train(plan, checkpoint)
+        if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
+            draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "base")
+            save_model(unwrap(loop.model), tokenizer, output_dir)
+            print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
+            after_training.publish_finished(target, output_dir)
+    finally:
+        accelerator.end_training()
 
 
-def fingerprints(args: PretrainArguments, corpus: Corpus) -> dict[str, Fingerprint]:
-    """Of all that the run reads."""
-    models = {name: getattr(args, name) for name in ("model_config", "model_name_or_path")}
-    return {
-        "dataset": fingerprint_corpus(corpus),
-        "tokenizer": fingerprint_tokenizer(args.tokenizer or args.model_name_or_path),
-    } | {name: fingerprint_model(value) for name, value in models.items() if value}
-
-
-def dry_run(args: PretrainArguments) -> None:
-    """Print what a run would be, without data and weights."""
-    vocab_size = len(load_tokenizer(args)) if args.tokenizer or args.model_name_or_path else args.vocab_size
-    plan = make_plan(args, vocab_size, args.gpus)
-    print("\n".join([*plan.lines(), *dry_run_lines(args, plan)]))
-
-
-def main() -> None:
-    args = parse_arguments(PretrainArguments)
-    if args.dry_run:
-        dry_run(args)
-        return
+def main(args: PretrainArguments) -> None:
     state = join_processes()
-    with held(args.output_dir, state):
+    with hold_output_dir(args.output_dir, state):
         pretrain(args, state)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("pretrain", main)
+    exit_on_input_error("pretrain", lambda: main(ARGS))

@@ -1,24 +1,17 @@
 """Serve a model over the OpenAI API: `python -m recipes.serve --model runs/NAME/grpo`.
 
-It is `transformers serve`, which finds a model's class by its name within transformers and so never one that a
-checkpoint brings along: here it finds ours. Requests are checked, the model's context is a limit, and errors have
-OpenAI's format (recipes/inference/openai_api.py). A checkpoint converted by `python -m recipes.convert --to nanochat`
-is served by `transformers serve DIR` as well, without these.
+This is `transformers serve` with NanochatGPT's class registered: by itself it looks up classes in transformers only,
+and never loads one from a checkpoint. Requests are checked, the model's context is enforced, and errors have OpenAI's
+format (recipes/inference/openai_api.py). A checkpoint converted by `python -m recipes.convert --to nanochat` can be
+served by plain `transformers serve DIR`, without these.
 """
 
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from transformers.utils.import_utils import is_serve_available
-from transformers.utils.logging import disable_progress_bar
-
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.loading import check_vocabulary, load_config, load_tokenizer
-from recipes.utils.run_directory import read_documents_only
-from tokenizer.chat import check_chat_template
 
 
 @dataclass
@@ -31,8 +24,19 @@ class ServeArguments(Arguments):
     device: str = flag("auto", "auto, cpu, cuda:0, ...")
 
 
-def main() -> None:
-    args = parse_arguments(ServeArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("serve", ServeArguments)
+
+from transformers.utils.import_utils import is_serve_available
+from transformers.utils.logging import disable_progress_bar
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.utils.loading import check_vocabulary, load_config, load_tokenizer
+from recipes.utils.run_directory import read_documents_only
+from tokenizer.chat import check_chat_template
+
+
+def main(args: ServeArguments) -> None:
     if not is_serve_available():
         raise InputError("fastapi, uvicorn and openai are missing: pip install -c constraints.txt -e '.[serve]'.")
     check_servable(args.model)
@@ -42,27 +46,27 @@ def main() -> None:
 
     from recipes.inference.openai_api import complete_transformers_serve
 
-    # Where the server looks; an `import transformers` here may be another: its init can run twice.
+    # The module in which the server looks up classes; `import transformers` here may give another module object.
     model_manager.transformers.NanochatGPTForCausalLM = NanochatGPTForCausalLM
     complete_transformers_serve(args.model)
     disable_progress_bar()
     print(f"serving {args.model} at http://{args.host}:{args.port}/v1; Ctrl-C ends it", flush=True)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it once more when all is closed
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after shutting down
         Serve(force_model=args.model, host=args.host, port=args.port, device=args.device)
 
 
 def check_servable(model: str) -> None:
-    """Raise `InputError` for what cannot be loaded or cannot chat, before the server hides it in a traceback."""
+    """Raise `InputError` for a model that cannot be loaded or cannot chat, which the server reports by a traceback."""
     config = load_config(model)
     tokenizer = load_tokenizer(model)
     check_chat_template(tokenizer)
     check_vocabulary(tokenizer, config.get_text_config().vocab_size, model)
     if read_documents_only(model):
-        print(f"note: {model} was trained on documents alone. Ask it for /v1/completions; it has not learnt to chat.")
+        print(f"note: {model} was trained on documents only. Ask it for /v1/completions; it has not learnt to chat.")
 
 
 def check_free(host: str, port: int) -> None:
-    """Raise `InputError` if nobody can listen there."""
+    """Raise `InputError` if the server could not listen at this address."""
     try:
         socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
@@ -70,4 +74,4 @@ def check_free(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("serve", main)
+    exit_on_input_error("serve", lambda: main(ARGS))

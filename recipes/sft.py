@@ -1,182 +1,162 @@
 """Supervised finetuning: `python recipes/sft.py --config recipes/configs/sft/cpu.yaml --output_dir runs/NAME/sft`.
 
-TRL's SFTTrainer on conversations, with the loss on what the assistant writes and the optimizer of pretraining. Every
-flag of TRL's SFTConfig and ModelConfig works (`--use_peft`, `--load_in_4bit`, `--packing`), beside our own.
+TRL's SFTTrainer on conversations, with the loss on what the assistant writes and the optimizer of pretraining. The
+flags are ours and those of TRL's SFTConfig and ModelConfig (`--packing`, `--use_peft`, `--load_in_4bit`); the few of
+TRL's that would change nothing here are refused, and name the one to use.
 """
 
 import recipes.utils.quiet  # noqa: F401  # isort: skip
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from recipes.training.posttraining_arguments import ModelArguments, SFTArguments
+from recipes.utils.arguments import read_command_line, resumable_flags
 
-import torch
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("sft", SFTArguments, ModelArguments)
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
 from accelerate import PartialState
 from datasets.utils.logging import disable_progress_bar
 from transformers import EarlyStoppingCallback, set_seed
-from trl import ModelConfig, SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import choice_wording
 from recipes.plots.curves import draw_loss
-from recipes.publish.after_training import leave_finished
+from recipes.publish import after_training
+from recipes.training.adapters import base_model, merge_adapters
+from recipes.training.assistant_trainer import AssistantTrainer
+from recipes.training.chat_model import load_trainable_chat_model, resolve_source
 from recipes.training.checkpoint_files import TRAINERS
+from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, held
-from recipes.training.posttraining import (
-    PosttrainArguments,
-    build_posttraining_optimizer,
-    context_length,
-    find_source,
-    load_chat_model,
-    reject_idle_flags,
-    save_finished,
-    settle_on_hardware,
-    take_hub_target,
-    use_our_console,
-)
-from recipes.training.trainer_run import FREE_TO_CHANGE, train, trainer_settings
-from recipes.utils.arguments import flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.loading import in_one_line
+from recipes.training.models import set_special_tokens
+from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
+from recipes.training.plan import scale_learning_rates
+from recipes.training.trainer_metrics import log_like_pretraining
+from recipes.training.trainer_run import run_settings, train
+from recipes.training.trl_config import build_config, refusals_in_one_line
+from recipes.utils.errors import exit_on_input_error
+from recipes.utils.hardware import has_bf16
+from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 
-INPUTS = {"source", "conversations"}
+INPUTS = {"source", "conversations"}  # arguments that name what is read: a run goes on with the same contents
+RESUMABLE = resumable_flags(SFTArguments) | resumable_flags(ModelArguments)
 
 
 @dataclass
-class SFTArguments(PosttrainArguments, SFTConfig):
-    """Flags of recipes/sft.py; what differs from TRL's defaults is set here."""
+class TrainerConfig(SFTArguments, SFTConfig):
+    """TRL's configuration, with our flags beside TRL's for trackers to show."""
 
-    conversations: str = flag("primer:sft", "name of a source, a .jsonl file, or a mixture's .yaml", path=True)
-    early_stopping: bool = flag(False, "end when the evaluation loss has not fallen for early_stopping_patience times")
-    early_stopping_patience: int = flag(3, "evaluations without a lower loss that --early_stopping waits", least=1)
-    eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most", least=1)
-    output_dir: str = flag(
-        "runs/base/sft", "where checkpoints, metrics and the final model go", path=True, resumable=True
+    __post_init__ = SFTConfig.__post_init__  # SFTArguments are checked already
+
+
+def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState) -> None:
+    """Finetune `args.source` into `args.output_dir`, a directory that `from_pretrained` loads."""
+    # --- The run: its directory, and whether there is anything left to do
+    output_dir = Path(args.output_dir)
+    config = build_config(
+        TrainerConfig,
+        args,
+        output_dir=str(output_dir / "checkpoints"),
+        use_cpu=processes.device.type == "cpu",
+        # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
+        bf16=has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
+        push_to_hub=False,  # or Trainer would push every checkpoint: we publish the finished model, below
+        hub_model_id=None,
     )
-    assistant_only_loss: bool = flag(True, "loss on what the assistant writes only")
-    max_length: int | None = flag(None, "longest conversation in tokens (default: the model's context)", least=1)
-    num_train_epochs: float = flag(1.0, "passes over the conversations", above=0)
-    gradient_checkpointing: bool | None = flag(None, "recompute activations in the backward pass: less memory, slower")
-    include_num_input_tokens_seen: str = flag(
-        "non_padding", "what tokens/s counts: non_padding, all or no", choices=("non_padding", "all", "no")
-    )
-    eval_strategy: str = flag("steps", "when to evaluate: steps, epoch or no", choices=("steps", "epoch", "no"))
-    eval_steps: float = flag(100, "steps between evaluations", above=0)
-    save_steps: float = flag(
-        100, "steps between checkpoints; the best is kept only if it is saved: as eval_steps", above=0
-    )
-    save_total_limit: int | None = flag(
-        2, "checkpoints kept: the best one and the newest others", least=1, resumable=True
-    )
-    load_best_model_at_end: bool = flag(True, "the final model is that of the lowest evaluation loss, not the last")
-
-    def __post_init__(self) -> None:
-        self.check_flags()
-        settle_on_hardware(self)
-        self.load_best_model_at_end = self.load_best_model_at_end and self.eval_strategy != "no"
-        if self.early_stopping and self.eval_strategy == "no":
-            raise InputError("--early_stopping needs evaluations: set --eval_strategy steps or epoch.")
-        if self.load_best_model_at_end and self.eval_strategy == "steps" and self.save_steps != self.eval_steps:
-            raise InputError(
-                f"save_steps {self.save_steps:g} must equal eval_steps {self.eval_steps:g}, or the best model might "
-                "not be kept; or set --load_best_model_at_end false, to end with the last."
-            )
-        if self.early_stopping:
-            self.metric_for_best_model = self.metric_for_best_model or "loss"
-        SFTConfig.__post_init__(self)
-
-
-class AssistantTrainer(SFTTrainer):
-    """SFTTrainer with the loss that pretraining uses, for the models that have it: 1.7 x the speed on a CPU."""
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Mean cross-entropy in nats over the assistant's tokens of the whole batch, all processes together."""
-        plain = self.args.loss_type == "nll" and not self.args.label_smoothing_factor and not return_outputs
-        if not plain or not hasattr(self.accelerator.unwrap_model(model), "loss_without_logits"):
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        count = (inputs["labels"][:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch
-        count = torch.as_tensor(count).clamp(min=1)  # a batch without any: a loss of 0, not of 0 / 0
-        loss = model(**inputs, skip_logits=True, use_cache=False, num_items_in_batch=count).loss
-        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # DDP averages, and the count is of all processes
-        return loss
-
-
-def sft(args: SFTArguments, model_args: ModelConfig) -> None:
-    """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
-    reject_idle_flags(args, model_args)
-    output_dir, state = Path(args.output_dir), PartialState()
-    arguments = trainer_settings(args, model_args, "sft")
-    if claim_output_dir(output_dir, arguments, FREE_TO_CHANGE, INPUTS, state):
-        leave_finished(args, output_dir)
+    settings = run_settings(config, model_args, "sft", processes)
+    target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
+    if claim_output_dir(output_dir, settings, RESUMABLE, INPUTS, processes):
+        after_training.publish_already_finished(target, output_dir)
         return
-    target = take_hub_target(args)
-    disable_progress_bar()
-    source = find_source(args.source, output_dir)
+    after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
+
+    # --- Model
+    source = resolve_source(args.source, output_dir)
     set_seed(args.seed)  # for what is new in the model: adapters, embeddings of special tokens
-    if args.packing:  # a batch is one long row, whose T x T weights attention must not spell out
-        model_args.attn_implementation = model_args.attn_implementation or "sdpa"
-    model, tokenizer = load_chat_model(source, model_args, args.max_length, args.trust_remote_code)
-    args.max_length = args.max_length or context_length(model)
+    # A packed batch is one long row, and eager attention would spell out its T x T weights.
+    attention = model_args.attn_implementation or ("sdpa" if args.packing else None)
+    model, tokenizer = load_trainable_chat_model(
+        source, model_args, attention, args.max_length, args.trust_remote_code
+    )
+    config.max_length = args.max_length or tokenizer.model_max_length
+
+    # --- Data: conversations to train on and held-out ones. Exam questions are worded as in earlier stages.
+    disable_progress_bar()
     wording = choice_wording(tokenizer, model.config)
     opened = {
         split: open_conversations(args.conversations, split, args.seed, wording) for split in ("train", "validation")
     }
     claim_inputs(
         output_dir,
-        arguments,
+        settings,
         lambda: {
             "source": fingerprint_model(source),
             "conversations": fingerprint_conversations(args.conversations, **opened),
         },
-        state,
+        processes,
     )
-    checkpoint = choose_checkpoint(output_dir, args.resume, state, TRAINERS)
-    conversations, held_out = (fit_conversations(each, tokenizer, args.max_length) for each in opened.values())
+    checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to go on from, if there is one
+    # What is too long ends after the last reply that fits: half a reply would teach the model to stop anywhere.
+    conversations, held_out = (fit_conversations(each, tokenizer, config.max_length) for each in opened.values())
 
-    args.output_dir = str(output_dir / "checkpoints")
-    optimizer = build_posttraining_optimizer(args, model, args.weight_decay)
-    try:
+    # --- Optimizer: pretraining's, Muon for the matrices and AdamW for the rest. Its learning rates are scaled for the
+    # model's width by the same rule, then by init_lr_frac: 0.02 in nanochat. The model can write already and is to
+    # learn a form of conversation from few rows; at full rates it would forget more than they teach. TRL's scheduler
+    # lets all rates fall in a line to 0 over the run.
+    facts = describe_model(base_model(model), sequence_length=1)
+    rates = scale_learning_rates(args, facts, args.init_lr_frac)
+    optimizer = build_optimizer(args.optimizer, model, OptimizerSettings(**rates, weight_decay=args.weight_decay))
+
+    # --- Trainer. The loss is on the assistant's tokens alone (assistant_only_loss), calls of tools included, results
+    # not: a user's words and a calculator's results are given to the model when it chats, never its to predict. The
+    # chat template marks these tokens by {% generation %}.
+    no_marks = (
+        f"the chat template of {source} does not mark what the assistant writes ({{% generation %}}): mark it, or "
+        "train on every token by --assistant_only_loss false."
+    )
+    with refusals_in_one_line({"generation": no_marks}):
         trainer = AssistantTrainer(
             model=model,
-            args=args,
+            args=config,
             train_dataset=conversations,
             eval_dataset=held_out.select(range(min(args.eval_rows, len(held_out)))),
             processing_class=tokenizer,
             optimizers=(optimizer, None),
             callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping else None,
         )
-    except ValueError as error:
-        if "generation" not in str(error):
-            raise InputError(f"TRL refuses these flags: {in_one_line(error)}") from error
-        raise InputError(
-            f"the chat template of {source} does not mark what the assistant writes ({{% generation %}}): mark it, or "
-            "train on every token by --assistant_only_loss false."
-        ) from None
-    metrics = use_our_console(trainer, output_dir)
+    metrics = log_like_pretraining(trainer, output_dir)
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
     for line in files_lines(args.conversations):
         trainer.accelerator.print(line)
-    precision = trainer.accelerator.mixed_precision
-    record_launch(output_dir, data=args.conversations, source=source, precision=precision)
-    if train(trainer, checkpoint, output_dir) and trainer.is_world_process_zero():
-        save_finished(trainer.accelerator.unwrap_model(trainer.model), tokenizer, source, output_dir, target)
-        draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}", "sft")
+    record_launch(output_dir, data=args.conversations, source=source, precision=trainer.accelerator.mixed_precision)
+
+    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest; after Ctrl-C or SIGTERM the
+    # same command goes on from the newest. At the end Trainer puts back the weights of the lowest evaluation loss.
+    if not train(trainer, checkpoint, output_dir) or not processes.is_main_process:
+        return
+
+    # --- Save and publish
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = merge_adapters(trained, tokenizer, source, output_dir / "adapter")
+    set_special_tokens(trained, tokenizer)
+    save_model(trained, tokenizer, output_dir)
+    print(f"finished: {output_dir}; talk to it by python -m recipes.chat --model {output_dir}")
+    draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}", "sft")
+    after_training.publish_finished(target, output_dir)
 
 
-def main() -> None:
-    args, model_args = parse_arguments(SFTArguments, ModelConfig)
-    with held(args.output_dir, join_processes()):
-        sft(args, model_args)
+def main(args: SFTArguments, model_args: ModelArguments) -> None:
+    """Join this run's processes, and keep other runs out of its directory."""
+    processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
+    with hold_output_dir(args.output_dir, processes):
+        sft(args, model_args, processes)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("sft", main)
+    exit_on_input_error("sft", lambda: main(*ARGS))

@@ -55,6 +55,17 @@ TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challen
 BASE_MODEL_LIMITS = ["--max_problems", "50", "--max_new_tokens", "32"]
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("speedrun", SpeedrunArguments)
+
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "recipes" / "configs"
+TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+CHAT_STAGES = ("base", "mid", "sft", "grpo")
+A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
+
+
 def speedrun(args: SpeedrunArguments) -> None:
     """All stages into a directory that no other speedrun is writing."""
     preset = choose_preset(args.preset)

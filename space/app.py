@@ -9,20 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-with suppress(ImportError):  # on ZeroGPU, before anything that uses CUDA
-    import spaces  # noqa: F401
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 HERE = Path(__file__).resolve().parent
 if not (HERE / "recipes").is_dir():  # in a checkout, the code that a Space gets a copy of is one level up
     sys.path.append(str(HERE.parent))
 
-from transformers.utils import logging  # noqa: E402
-
-from chat_page.engine import Engine  # noqa: E402
-from chat_page.page import serve  # noqa: E402
-from recipes.utils.arguments import Arguments, flag, parse_arguments  # noqa: E402
-from recipes.utils.errors import InputError, exit_on_input_error  # noqa: E402
+from recipes.utils.arguments import Arguments, flag, read_command_line
+from recipes.utils.errors import InputError, exit_on_input_error
 
 
 @dataclass
@@ -36,8 +28,21 @@ class AppArguments(Arguments):
     port: int | None = flag(None, "of the server (default: 7860 or the next free one)", least=1, most=65535)
 
 
-def main() -> None:
-    args = parse_arguments(AppArguments)
+if __name__ == "__main__":  # before torch and gradio are imported, which takes seconds
+    ARGS = read_command_line("app", AppArguments)
+
+with suppress(ImportError):  # on ZeroGPU, before anything that uses CUDA
+    import spaces  # noqa: F401
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from transformers.utils import logging
+
+from chat_page.engine import Engine
+from chat_page.page import serve
+
+
+def main(args: AppArguments) -> None:
     if not args.model:
         raise InputError("no model: give --model DIR, or set MODEL_ID to a model's name on the Hub.")
     logging.set_verbosity_error()
@@ -49,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("app", main)
+    exit_on_input_error("app", lambda: main(ARGS))

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer with the special tokens of the chat format: trained, assembled, saved."""
+"""Train and save a byte-level BPE tokenizer with the special tokens of the chat format."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,12 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.utils.atomic import new_directory
 from recipes.utils.errors import InputError
+from recipes.utils.run_directory import LAUNCHES, TOKENIZER_EVALUATION
 from tokenizer.chat import add_chat_template
 from tokenizer.encode import check_utf8
 from tokenizer.special_tokens import ASSISTANT_END, BOS, SMALLEST_VOCABULARY, SPECIAL_TOKENS
 
-# GPT-4's pattern with numbers cut after 2 digits instead of 3: a small vocabulary has no room for 1000 numbers.
+# GPT-4's pattern, but numbers are split after 2 digits instead of 3: a small vocabulary has no room for 1000 numbers.
 SPLIT_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)"
     r"|[^\r\n\p{L}\p{N}]?+\p{L}+"
@@ -30,9 +31,9 @@ TOKENIZER_FILES = {
     "special_tokens_map.json",
     "chat_template.jinja",
     "response_template.json",
-    # What else we write there: how it was trained, and its evaluation, which a new tokenizer makes void.
-    "launches.json",
-    "tokenizer_evaluation.json",
+    # Other files that we write there: how it was trained, and its evaluation, which a new tokenizer invalidates.
+    LAUNCHES,
+    TOKENIZER_EVALUATION,
     "tokenizer_report",
     "tokenizer_report.html",
     "tokenizer_report.md",
@@ -40,14 +41,14 @@ TOKENIZER_FILES = {
 
 
 class CappedDocuments:
-    """The first `doc_cap` characters of each document, `max_chars` in all; remembers what went through."""
+    """Yields the first `doc_cap` characters of each document, `max_chars` in all; counts them and keeps a sample."""
 
     SAMPLE_DOCUMENTS = 100
 
     def __init__(self, documents: Iterable[str], max_chars: int, doc_cap: int):
         self.documents, self.max_chars, self.doc_cap = documents, max_chars, doc_cap
         self.chars = 0
-        self.sample: list[str] = []  # the first documents, to report bytes per token on
+        self.sample: list[str] = []  # the first documents, on which bytes per token are reported
 
     def __iter__(self) -> Iterator[str]:
         for number, document in enumerate(self.documents):
@@ -68,17 +69,17 @@ def train_tokenizer(
     doc_cap: int = 10_000,
     model_max_length: int = 2048,
 ) -> PreTrainedTokenizerFast:
-    """Tokenizer of exactly `vocab_size` tokens, the nine special ones last. The same documents give the same file.
+    """Train a tokenizer of exactly `vocab_size` tokens, of which the last nine are special. Deterministic.
 
     Trains on the first `doc_cap` characters of each document, `max_chars` in all.
-    Raises `InputError` if the documents are too few for `vocab_size` tokens.
+    Raises `InputError` if there is too little text for `vocab_size` tokens.
     """
     backend = train_bpe(CappedDocuments(documents, max_chars, doc_cap), vocab_size)
     return as_pretrained(backend, model_max_length)
 
 
 def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
-    """Byte-level BPE over all 256 bytes, then the special tokens: no unknown token, no normalizer, nothing lost."""
+    """Train byte-level BPE on all 256 bytes, and add the special tokens. Lossless: no unknown token, no normalizer."""
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(
             f"vocab_size {vocab_size} is below {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIAL_TOKENS)} specials."
@@ -95,7 +96,7 @@ def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
         show_progress=sys.stderr.isatty(),
     )
     tokenizer.train_from_iterator(documents, trainer)
-    add_special_tokens(tokenizer)  # after training, so that no text was ever taken for one of them
+    add_special_tokens(tokenizer)  # after training, so that text in the corpus is never taken for one of them
     reached = tokenizer.get_vocab_size()
     if reached < vocab_size:
         raise InputError(
@@ -106,7 +107,7 @@ def train_bpe(documents: CappedDocuments, vocab_size: int) -> Tokenizer:
 
 
 def byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer that splits text by our pattern and gives `model` the bytes of each piece."""
+    """A tokenizer that splits text by `SPLIT_PATTERN` and passes the bytes of each piece to `model`."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -119,7 +120,7 @@ def byte_level(model: models.BPE) -> Tokenizer:
 
 
 def add_special_tokens(tokenizer: Tokenizer) -> None:
-    """Give `tokenizer` the nine special tokens, last in its vocabulary, and have each text begin with `<|bos|>`."""
+    """Add the nine special tokens at the end of the vocabulary, and make every text begin with `<|bos|>`."""
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A",
@@ -129,14 +130,14 @@ def add_special_tokens(tokenizer: Tokenizer) -> None:
 
 
 def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers sees it."""
+    """Wrap the tokenizer for transformers, with the chat template."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=BOS,
         eos_token=ASSISTANT_END,
         pad_token=ASSISTANT_END,
         extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in (BOS, ASSISTANT_END)],
-        padding_side="left",  # prompts of a batch end together, where generation goes on
+        padding_side="left",  # so that the prompts of a batch end at the same position, where generation starts
         clean_up_tokenization_spaces=False,
         model_max_length=model_max_length,
     )
@@ -145,9 +146,9 @@ def as_pretrained(backend: Tokenizer, model_max_length: int) -> PreTrainedTokeni
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
-    """Save so that `output_dir` is never seen half-written: beside its final name, synced, then renamed.
+    """Save atomically: write beside `output_dir`, sync, and rename.
 
-    A tokenizer that is there already is replaced; any other content raises `InputError`.
+    Replaces a tokenizer that is there; raises `InputError` if `output_dir` holds anything else.
     """
     check_replaceable(output_dir)
     with new_directory(output_dir) as directory:
@@ -155,7 +156,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -
 
 
 def check_replaceable(output_dir: str | Path) -> None:
-    """Raise `InputError` unless `output_dir` is missing or holds nothing but a tokenizer."""
+    """Raise `InputError` unless `output_dir` is missing or holds only a tokenizer."""
     path = Path(output_dir)
     if path.exists() and not path.is_dir():
         raise InputError(f"output_dir {path} is a file: choose another directory.")

@@ -1,7 +1,7 @@
-"""Conversations as tokens, and tokens as conversations: the chat format, safe from what users write.
+"""The chat format: conversations to tokens and back. Text of users is never encoded as special tokens.
 
-A conversation is a list of messages in the OpenAI format. The Jinja template beside this file is the one place that
-writes the format; it travels with every checkpoint, so `pipeline`, TRL and servers render exactly what we train on.
+A conversation is a list of messages in the OpenAI format. Only the Jinja template beside this file writes the format.
+It is saved with every checkpoint, so `pipeline`, TRL and servers render exactly what we train on.
 """
 
 import json
@@ -26,13 +26,13 @@ from tokenizer.special_tokens import (
 
 Message = dict[str, Any]
 
-CALCULATOR = "calculator"  # name of the tool, and `expression` of its argument, in messages
+CALCULATOR = "calculator"  # name of the tool in messages; its only argument is `expression`
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
-# Key in tokenizer_config.json: in which words the format puts multiple choice (see `recipes.data.messages`).
+# Key in tokenizer_config.json: the format's wording of multiple-choice questions (see `recipes.data.messages`).
 MULTIPLE_CHOICE = "multiple_choice"
-PLAIN, NANOCHAT = "plain", "nanochat"  # our words, and those of karpathy/nanochat
-# How transformers and TRL read a reply back. It begins anew after a tool's result: with the turn's start as the only
-# anchor, the text after a result would be parsed as the same call again.
+PLAIN, NANOCHAT = "plain", "nanochat"  # our wording, and karpathy/nanochat's
+# How transformers and TRL parse a reply. Parsing restarts after a tool's result: if the start of the turn were the
+# only anchor, the text after a result would be parsed as the same call again.
 RESPONSE_TEMPLATE = {
     "defaults": {"role": "assistant"},
     "start_anchor": [ASSISTANT_START, OUTPUT_END],
@@ -54,9 +54,9 @@ RESPONSE_TEMPLATE = {
 
 
 def add_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give `tokenizer` the chat format: the template, its inverse, and those of the nine special tokens it lacks.
+    """Add the chat format to `tokenizer`: the template, its inverse, and missing ones of the nine special tokens.
 
-    A tokenizer that is not ours (GPT-2's) grows: the embeddings of its model must be resized to `len(tokenizer)`.
+    Other tokenizers (GPT-2's) get new tokens: the embeddings of their model must be resized to `len(tokenizer)`.
     """
     known = tokenizer.get_vocab()
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
@@ -64,13 +64,13 @@ def add_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.add_tokens([token for token in SPECIAL_TOKENS if token not in known], special_tokens=True)
     tokenizer.eos_token = ASSISTANT_END
     tokenizer.pad_token = ASSISTANT_END
-    tokenizer.padding_side = "left"  # prompts of a batch end together, where generation goes on
+    tokenizer.padding_side = "left"  # so that the prompts of a batch end at the same position, where generation starts
     tokenizer.chat_template = CHAT_TEMPLATE
-    if others:  # no text may yield them either
+    if others:  # messages must not be encoded as these either
         listed = json.dumps(others, ensure_ascii=False)
         tokenizer.chat_template = f"{{%- set other_specials = {listed} -%}}\n{CHAT_TEMPLATE}"
     tokenizer.response_template = RESPONSE_TEMPLATE
-    tokenizer.init_kwargs[MULTIPLE_CHOICE] = PLAIN  # saved with the tokenizer, and there again when it is loaded
+    tokenizer.init_kwargs[MULTIPLE_CHOICE] = PLAIN  # saved in tokenizer_config.json
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -83,21 +83,21 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def has_chat_format(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether conversations are rendered in our format, and not in that of another family of models."""
-    # By what it writes and not word by word: checkpoints outlive editions of the template.
+    """Whether the tokenizer's chat template is ours, and not that of another family of models."""
+    # By the tokens that it writes, not by comparing the text: checkpoints may have an earlier version of the template.
     template, known = str(tokenizer.chat_template), tokenizer.get_vocab().keys()
     return PYTHON_START in template and OUTPUT_START in template and set(SPECIAL_TOKENS) <= known
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end what the model writes: the end of its turn, and the end of a call, whose result is not its own."""
+    """Ids at which generation stops: the end of the turn, and the end of a call, whose result the tool writes."""
     return tokenizer.convert_tokens_to_ids([ASSISTANT_END, PYTHON_END])
 
 
 def encode_conversation(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a whole conversation, and for each whether the assistant wrote it (1) or not (0)."""
+    """Token ids of a conversation, and a mask: 1 for tokens that the assistant writes, else 0."""
     ids = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False)
     return ids, assistant_mask(tokenizer, ids)
 
@@ -105,17 +105,17 @@ def encode_conversation(
 def encode_conversations(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
 ) -> list[list[int]]:
-    """Token ids of many conversations, in one call of the tokenizer."""
+    """Token ids of many conversations, in one call of the tokenizer (faster)."""
     return tokenizer.apply_chat_template([list(each) for each in conversations], tokenize=True, return_dict=False)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the assistant goes on: the start of its turn, or a tool's result."""
+    """Token ids of a conversation up to where the assistant writes: after the start of its turn or a tool's result."""
     return tokenizer.apply_chat_template(list(messages), tokenize=True, add_generation_prompt=True, return_dict=False)
 
 
 def encode_tool_result(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Token ids of a tool's result as it stands after a call. Rendered by the template, like everything else."""
+    """Token ids of a tool's result after a call, rendered by the template."""
     call = {"type": "function", "function": {"name": CALCULATOR, "arguments": {"expression": "0"}}}
     asked = [{"role": "user", "content": ""}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     answered = [*asked, {"role": "tool", "name": CALCULATOR, "content": text}]
@@ -123,9 +123,12 @@ def encode_tool_result(tokenizer: PreTrainedTokenizerFast, text: str) -> list[in
 
 
 def assistant_mask(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """1 for each token that the assistant wrote: its text, its calls and the end of its turn; else 0."""
+    """1 for tokens that the assistant writes (its text, its calls, the end of its turn), else 0.
+
+    The loss is computed on these tokens only.
+    """
     starts = tokenizer.convert_tokens_to_ids([ASSISTANT_START, OUTPUT_END])
-    others = tokenizer.convert_tokens_to_ids([BOS, USER_START, OUTPUT_START])  # even where a turn was left unfinished
+    others = tokenizer.convert_tokens_to_ids([BOS, USER_START, OUTPUT_START])  # also end an unfinished turn
     end = tokenizer.convert_tokens_to_ids(ASSISTANT_END)
     mask, writing = [], False
     for token in ids:
@@ -140,24 +143,25 @@ def assistant_mask(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> li
 
 
 def parse_conversation(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[Message]:
-    """The messages that `ids` render; the inverse of `encode_conversation` (a system message stays in the user's).
+    """Parse token ids into messages: the inverse of `encode_conversation`, except that a system message stays part of
+    the user's.
 
-    Reads what a model wrote as well: an unfinished message is closed, and what stands outside of any is dropped.
+    Also parses what a model wrote: unfinished messages are closed, and text outside of messages is dropped.
     """
     messages: list[Message] = []
     names = {tokenizer.convert_tokens_to_ids(token): token for token in SPECIAL_TOKENS}
-    open_at, within = 0, None
+    start, opened_by = 0, None
     for index, token in enumerate([*ids, None]):
         if token is not None and token not in names:
             continue
-        text = tokenizer.decode(list(ids[open_at:index]), skip_special_tokens=True)
-        _add_piece(messages, within, names.get(token), text)
-        within, open_at = names.get(token), index + 1
+        text = tokenizer.decode(list(ids[start:index]), skip_special_tokens=True)
+        _add_piece(messages, opened_by, names.get(token), text)
+        opened_by, start = names.get(token), index + 1
     return messages
 
 
 def _add_piece(messages: list[Message], opened_by: str | None, closed_by: str | None, text: str) -> None:
-    """Put the text between two special tokens where it belongs."""
+    """Add the text between two special tokens to the messages."""
     if opened_by == USER_START:
         messages.append({"role": "user", "content": text})
     elif opened_by == OUTPUT_START:
@@ -170,7 +174,7 @@ def _add_piece(messages: list[Message], opened_by: str | None, closed_by: str | 
 
 
 def call_expression(message: Message) -> str | None:
-    """Expression of the (first) call in an assistant message, or None."""
+    """Expression of the first call in an assistant message; None without a call."""
     calls = message.get("tool_calls")
     if not calls:
         return None

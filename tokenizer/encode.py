@@ -1,24 +1,27 @@
-"""From documents to token ids, and from token ids to the exact bytes they stand for.
+"""Encode documents to token ids, and token ids to the exact bytes that they stand for.
 
-Everything here works for any byte-level BPE tokenizer of transformers, GPT-2's as well as ours.
+Works with any byte-level BPE tokenizer of transformers, such as GPT-2's and ours.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode  # undocumented: tests/tokenizer/test_encode.py
 
 from recipes.utils.errors import InputError
 
+CHARACTER_OF_BYTE: dict[int, str] = bytes_to_unicode()  # GPT-2's alphabet, in which byte-level BPE stores tokens
+BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+
 
 def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text: the document start in front exactly once, then ordinary tokens only.
+    """Token ids of each text: the token that starts a document, then ordinary tokens only.
 
-    A special token written out in a text is encoded as the characters it is made of. Nothing is truncated or padded.
-    Raises `InputError` if a text cannot be written as UTF-8 or the tokenizer has no token that starts a document.
+    A special token that is spelled out in a text is encoded as its characters. Nothing is truncated or padded.
+    Raises `InputError` if a text is not valid Unicode, or the tokenizer has no token that starts a document.
     """
     start = document_start_id(tokenizer)
     with _plain_text_only(tokenizer.backend_tokenizer) as backend:
@@ -31,7 +34,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -
 
 
 def document_start_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Id of the token put in front of every document: bos, or eos where there is no bos (GPT-2's `<|endoftext|>`)."""
+    """Id of the token before every document: bos, or eos if there is no bos (GPT-2's `<|endoftext|>`)."""
     if tokenizer.bos_token_id is not None:
         return tokenizer.bos_token_id
     if tokenizer.eos_token_id is not None:
@@ -43,9 +46,9 @@ def document_start_id(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def check_utf8(texts: Sequence[str], first: int = 0) -> None:
-    """Raise `InputError` naming the first lone surrogate (U+D800 to U+DFFF), which no UTF-8 text can hold.
+    """Raise `InputError` naming the first lone surrogate (U+D800 to U+DFFF), which UTF-8 cannot encode.
 
-    `first` is the number of the first text where `texts` is a part of more.
+    `first` is the number of the first text, if `texts` are part of a longer sequence.
     """
     for index, text in enumerate(texts, first):
         try:
@@ -58,13 +61,13 @@ def check_utf8(texts: Sequence[str], first: int = 0) -> None:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> bytes:
-    """The exact bytes that `ids` stand for, even where they begin or end inside a character. Special tokens: none."""
+    """The exact bytes of `ids`, also if they begin or end within a character. Special tokens have no bytes."""
     added = _added_tokens(tokenizer)
     return b"".join(_bytes_of(token, added) for token in tokenizer.convert_ids_to_tokens(list(ids)))
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> torch.LongTensor:
-    """Number of UTF-8 bytes that each token id stands for, (vocab,); 0 for special tokens and unused ids."""
+    """Number of UTF-8 bytes of each token id, (vocab,); 0 for special tokens and unused ids."""
     added = _added_tokens(tokenizer)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return torch.tensor([len(_bytes_of(token, added)) for token in tokens], dtype=torch.long)
@@ -72,7 +75,7 @@ def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> torch.LongTensor:
 
 @contextmanager
 def _plain_text_only(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """Switch off special tokens in the text, truncation and padding; the last call may have left them on."""
+    """Turn off special tokens in texts, truncation and padding, which earlier calls may have set, and restore them."""
     before = backend.encode_special_tokens, backend.truncation, backend.padding
     backend.encode_special_tokens = True
     backend.no_truncation()
@@ -92,20 +95,12 @@ def _added_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, AddedToken]:
 
 
 def _bytes_of(token: str | None, added: dict[str, AddedToken]) -> bytes:
-    """Bytes of one vocabulary entry; an added token is stored as plain text, all others in the byte alphabet."""
+    """Bytes of one vocabulary entry. Added tokens are stored as plain text, all others in GPT-2's byte alphabet."""
     if token is None:
         return b""
     if token in added:
         return b"" if added[token].special else token.encode("utf-8")
     try:
-        return bytes(map(_byte_of_character().__getitem__, token))
+        return bytes(map(BYTE_OF_CHARACTER.__getitem__, token))
     except KeyError:
         raise InputError(f"token {token!r} is not of a byte-level BPE: its number of bytes is not known.") from None
-
-
-@cache
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's alphabet: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onward, in order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -21,4 +21,4 @@ SPECIAL_TOKENS = (
     OUTPUT_START,
     OUTPUT_END,
 )
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte is a token, and so are these
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # one token for every byte, and the special tokens

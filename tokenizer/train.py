@@ -3,13 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from recipes.data.corpora import open_corpus
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error, writing
-from recipes.utils.outputs import hold
-from recipes.utils.provenance import record_launch
-from tokenizer.bpe import CappedDocuments, as_pretrained, check_replaceable, save_tokenizer, train_bpe
-from tokenizer.encode import encode_documents
 from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
 
 
@@ -29,8 +24,18 @@ class TokenizerArguments(Arguments):
     model_max_length: int = flag(2048, "context length of the model it is meant for", least=1)
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("tokenizer.train", TokenizerArguments)
+
+from recipes.data.corpora import open_corpus
+from recipes.utils.outputs import hold
+from recipes.utils.provenance import record_launch
+from tokenizer.bpe import CappedDocuments, as_pretrained, check_replaceable, save_tokenizer, train_bpe
+from tokenizer.encode import encode_documents
+
+
 def train(args: TokenizerArguments) -> None:
-    """Train, save, and say what came of it."""
+    """Train and save a tokenizer, and print a summary."""
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
 
@@ -57,12 +62,11 @@ def train(args: TokenizerArguments) -> None:
     print(f"saved to         {args.output_dir}: AutoTokenizer.from_pretrained({args.output_dir!r})")
 
 
-def main() -> None:
-    args = parse_arguments(TokenizerArguments)
+def main(args: TokenizerArguments) -> None:
     with hold(args.output_dir, replaced=True):
         check_replaceable(args.output_dir)
         train(args)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("tokenizer.train", main)
+    exit_on_input_error("tokenizer.train", lambda: main(ARGS))

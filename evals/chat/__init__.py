@@ -1,1 +1,1 @@
-"""Chat models examined: ARC and MMLU by the letters of choices, all else by what is generated and checked."""
+"""Evaluation of chat models: ARC and MMLU by the logits of letters, other tasks by generated and graded answers."""

@@ -5,21 +5,12 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
-from recipes.data.messages import choice_wording
-from recipes.inference.generate import Sampling
-from recipes.inference.models import load_chat_model, results_file
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.processes import join_processes
-from recipes.utils.provenance import command_line
 
 
 @dataclass
@@ -27,8 +18,10 @@ class ChatEvalArguments(Arguments):
     """Flags of `python -m evals.chat`."""
 
     model: str = flag(REQUIRED, "directory or Hub id of a chat model", path=True)
-    tasks: str = flag(
-        ",".join(PRIMER_TASKS), "comma-separated; NAME:PATH takes local files in place of the Hub's", path=True
+    tasks: str | None = flag(
+        None,
+        "comma-separated; NAME:PATH takes local files in place of the Hub's (default: the primer's exams)",
+        path=True,
     )
     batch_size: int = flag(32, "answers that one process works on at a time", least=1)
     max_problems: int | None = flag(None, "problems of each task, drawn from a fixed seed (default: all)", least=1)
@@ -54,8 +47,23 @@ class ChatEvalArguments(Arguments):
             )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.chat", ChatEvalArguments)
+
+from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
+from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
+from recipes.data.messages import choice_wording
+from recipes.inference.generate import Sampling
+from recipes.inference.models import load_chat_model, results_file
+from recipes.utils import atomic
+from recipes.utils.plain_text import plain_text
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import command_line
+
+
 def evaluate(args: ChatEvalArguments) -> None:
     """Every task's line as it ends, then ChatCORE; the same as JSON."""
+    args = replace(args, tasks=args.tasks or ",".join(PRIMER_TASKS))
     names = [name.strip() for name in args.tasks.split(",")]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"task {twice.pop()} stands twice in --tasks.")
@@ -167,9 +175,5 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
     return figures
 
 
-def main() -> None:
-    evaluate(parse_arguments(ChatEvalArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.chat", main)
+    exit_on_input_error("evals.chat", lambda: evaluate(ARGS))

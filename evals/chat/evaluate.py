@@ -1,4 +1,4 @@
-"""A chat model's answers to a task's problems, graded: in batches, by all processes together."""
+"""Generate and grade a chat model's answers to a task's problems, in batches on all processes."""
 
 import logging
 import math
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.chat.letters import choose_letters
 from evals.chat.tasks import CHAT_CORE, FLEXIBLE, RIGHT, UNMARKED, Problem, Task
 from evals.execution import ExecutionUnavailable
+from evals.metrics.core.formula import center
 from recipes.data.messages import assistant
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from tokenizer.chat import Message, check_chat_template, encode_prompt
@@ -27,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a model made of one task."""
+    """A model's results on one task."""
 
     task: str
     kind: str
     baseline: float  # accuracy of guessing
-    outcomes: list[list[str]]  # of each problem and each of its answers: `right`, or what it is instead
-    too_long: int  # problems that do not fit into the model's context, and count as wrong
+    outcomes: list[list[str]]  # for each problem, the outcome of each of its answers: `right`, `wrong`, ...
+    too_long: int  # problems that do not fit into the model's context and count as wrong
     seconds: float
     problems: list[Problem] = field(repr=False)
-    replies: list[list[list[Message]]] = field(repr=False)  # to each problem; none where it did not fit
+    replies: list[list[list[Message]]] = field(repr=False)  # to each problem; empty if it did not fit
 
     @property
     def count(self) -> int:
@@ -45,33 +46,33 @@ class TaskResult:
 
     @property
     def verdicts(self) -> list[list[bool]]:
-        """Of each problem: whether each of its answers is right."""
+        """For each problem, whether each of its answers is right."""
         return [[outcome == RIGHT for outcome in each] for each in self.outcomes]
 
     @property
     def accuracy(self) -> float:
-        """Mean share of right answers; the same as pass@1."""
+        """Mean share of right answers per problem, which is pass@1."""
         return sum(sum(each) / len(each) for each in self.verdicts) / self.count
 
     @property
     def centered(self) -> float:
-        """Accuracy on a scale from 0, guessing, to 1."""
-        return (self.accuracy - self.baseline) / (1 - self.baseline)
+        """Accuracy rescaled so that guessing is 0 and perfect is 1."""
+        return center(self.accuracy, self.baseline)
 
     def pass_at(self, k: int) -> float:
         """Estimated share of problems solved by at least one of k answers."""
         return sum(estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts) / self.count
 
     def flexible(self) -> "TaskResult":
-        """The result by a name of its own that also counts answers which are `UNMARKED`; without the replies."""
+        """The result, under its own name and without replies, that also counts `UNMARKED` answers as right."""
         outcomes = [[RIGHT if outcome == UNMARKED else outcome for outcome in each] for each in self.outcomes]
         return replace(self, task=self.task + FLEXIBLE, outcomes=outcomes, problems=[], replies=[])
 
 
 def estimate_pass_at_k(num_samples: int, num_right: int, k: int) -> float:
-    """Unbiased estimate of the chance that one of k answers is right, from n samples with c right (arXiv 2107.03374).
+    """Unbiased estimate of pass@k from n samples of which c are right (arXiv 2107.03374).
 
-    1 - C(n - c, k) / C(n, k): the share of all sets of k samples that hold a right one.
+    1 - C(n - c, k) / C(n, k): the share of all subsets of k samples that contain a right one.
     """
     if not 1 <= k <= num_samples:
         raise ValueError(f"pass@{k} cannot be estimated from {num_samples} samples")
@@ -79,9 +80,9 @@ def estimate_pass_at_k(num_samples: int, num_right: int, k: int) -> float:
 
 
 def chat_core(results: Iterable[TaskResult]) -> dict[str, float]:
-    """Mean centered accuracy over ChatCORE's tasks, by its name: `chat_core` only where there is a result of each.
+    """Mean centered accuracy over ChatCORE's tasks, as `chat_core` if there is a result of each task.
 
-    `chat_core_partial` where some are missing, which compares with nothing else; empty where all are.
+    As `chat_core_partial`, which compares with nothing else, if some are missing; empty if all are.
     """
     centered = {result.task: result.centered for result in results if result.task in CHAT_CORE}
     if not centered:
@@ -99,16 +100,15 @@ def evaluate_task(
     num_samples: int = 1,
     batch_size: int = 32,
 ) -> TaskResult:
-    """Ask every problem of `task`, `num_samples` times where the answer is generated, and grade the answers.
+    """Answer and grade every problem of `task`; generate `num_samples` answers each unless it is multiple choice.
 
     Every process calls this and gets the whole result, or an exception if any of them fails. Batches and their seeds
-    do not depend on the number of processes, so neither do the answers. The model, any causal LM with a chat template,
-    is left in the mode it was in.
+    do not depend on the number of processes, and so neither do the answers. The model is any causal LM with a chat
+    template; its mode (train or eval) is restored.
 
     Args:
-        sampling: how answers are generated (default: greedily, as long as the task lets them be); multiple choice does
-            not generate.
-        batch_size: answers that a process works on at a time.
+        sampling: how answers are generated (default: greedy, with the task's token limit); multiple choice ignores it.
+        batch_size: answers that a process generates at once.
     """
     check_chat_template(tokenizer)
     started = time.perf_counter()
@@ -116,7 +116,7 @@ def evaluate_task(
     num_samples = num_samples if task.kind == "generate" else 1
     prompts = [encode_prompt(tokenizer, problem.messages) for problem in task.problems]
     context = context_length(model)
-    longest = context if task.kind == "letters" else context - 1  # the answer itself needs room for a token
+    longest = context if task.kind == "letters" else context - 1  # a generated answer needs room for one token
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= longest]
     asked = [index for index in sorted(fitting, key=lambda i: len(prompts[i])) for _ in range(num_samples)]
     batches = {start: asked[start : start + batch_size] for start in range(0, len(asked), batch_size)}
@@ -128,7 +128,7 @@ def evaluate_task(
         share = _grade(task, _answer(model, tokenizer, task, prompts, own, sampling), state.num_processes)
     except Exception as error:
         failure = error
-    shares = gather_object([share])  # also after a failure: the other processes wait here
+    shares = gather_object([share])  # also after a failure, since the other processes wait here
     if failure is not None:
         raise failure
     if None in shares:
@@ -150,10 +150,10 @@ def evaluate_task(
 
 @dataclass(frozen=True)
 class Answer:
-    """One reply to one problem, each by its number; `place` is that among all answers to be given."""
+    """One reply to one problem."""
 
-    place: int
-    problem: int
+    place: int  # position among all answers, by which they are sorted
+    problem: int  # number of the problem
     reply: list[Message]
     outcome: str = ""
 
@@ -166,7 +166,7 @@ def _answer(
     batches: dict[int, list[int]],
     sampling: Sampling,
 ) -> list[Answer]:
-    """Answers to batches of problems, each batch by the place of its first."""
+    """Answers to batches of problems; `batches` maps the place of a batch's first answer to its problems."""
     answers = []
     was_training = model.training
     model.eval()
@@ -188,9 +188,9 @@ def _answer(
 
 
 def _grade(task: Task, answers: list[Answer], num_processes: int) -> list[Answer]:
-    """The answers with their outcomes. Programs are run as many at a time as this process has cores for.
+    """Grade the answers in threads, one per core of this process, since grading may run programs.
 
-    What cannot be graded counts as failed; only where no program can be run at all, `ExecutionUnavailable` is raised.
+    Answers that cannot be graded count as failed. Raises `ExecutionUnavailable` if no program can be run at all.
     """
 
     def grade(answer: Answer) -> Answer:

@@ -1,4 +1,4 @@
-"""HumanEval (arXiv 2107.03374): the model completes a function, which then has to pass the problem's tests."""
+"""HumanEval (arXiv 2107.03374): the model completes a function, which must pass the problem's tests."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from evals.execution import run_python
 
 COLUMNS = ("prompt", "canonical_solution", "test", "entry_point")
 MAX_NEW_TOKENS = 512
-FENCED = re.compile(  # closed by the same marks at the end of a line, even of one of code; the last may be cut off
+FENCED = re.compile(  # closed by the same marks at the end of any line, also after code; the last may be unclosed
     r"(?P<marks>```+|~~~+)[ \t]*(?:[\w{][^\n`]*)?\n(?P<code>.*?)(?:(?P=marks)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
 )
 BEGINNING = re.compile(r"^(?:(?:async )?def|import|from|class)\s|^@", re.MULTILINE)
@@ -17,16 +17,16 @@ FUTURE = re.compile(r"^from __future__ import (?:\([^)]*\)|.*)\n?", re.MULTILINE
 
 
 def run_reply(row: dict[str, Any], reply: str) -> str:
-    """Whether the code in a reply passes the tests of `row`, a line of HumanEval: `right`, or how it ended instead."""
+    """Run the code in a reply with the tests of `row`, a row of HumanEval. Returns `right`, or how it failed."""
     status = run_python(build_program(row, extract_code(reply, row["entry_point"]))).status
     return "right" if status == "passed" else status
 
 
 def extract_code(reply: str, entry_point: str) -> str:
-    """The code in a reply, without an indent that all of its lines share.
+    """The code in a reply, without the indent that all of its lines share.
 
-    Of the fenced blocks it is the first that defines `entry_point`, or else the first that is Python, or else the
-    first. Of a reply without a fence it is all, less the prose before the code.
+    With fenced blocks: the first one that defines `entry_point`, or else the first that is valid Python, or else the
+    first. Without a fence: the whole reply without the prose before the code.
     """
     reply = reply.replace("\r\n", "\n")
     blocks = [textwrap.dedent(block["code"]) for block in FENCED.finditer(reply)]
@@ -37,10 +37,10 @@ def extract_code(reply: str, entry_point: str) -> str:
 
 
 def build_program(row: dict[str, Any], code: str) -> str:
-    """The code with all that it may lean on before it and the tests behind it.
+    """A program of the code, what it may need before it, and the tests after it.
 
-    As a rule the code is the whole function. What the prompt has above that function is put before it: imports and, in
-    a few problems, helpers that the tests need as well. Code without such a function is taken for its body.
+    Usually the code is the whole function. Then the part of the prompt above the function comes first: imports and, in
+    a few problems, helpers that the tests need too. Code that does not define the function is taken as its body.
     """
     definition = _definition(row["entry_point"])
     future, code = "".join(f"{each.strip()}\n" for each in FUTURE.findall(code)), FUTURE.sub("", code)
@@ -57,7 +57,7 @@ def _definition(function: str) -> re.Pattern:
 
 
 def _without_prose(text: str) -> str:
-    """Python as it is; else from the first line on that may begin a module and makes Python of the rest."""
+    """The text if it is valid Python; else the part from the first def, import, class or @ line that is."""
     whole = _body(text)
     if _is_python(whole):
         return whole
@@ -66,7 +66,7 @@ def _without_prose(text: str) -> str:
 
 
 def _body(code: str) -> str:
-    """Lines without the indent that they share, even where the first has lost its own, as stripped text does."""
+    """Remove the common indent, also if the first line has lost its indent because the text was stripped."""
     dedented = textwrap.dedent(code)
     restored = textwrap.dedent("    " + code.lstrip())
     return restored if not _is_python(dedented) and _is_python(restored) else dedented
@@ -75,6 +75,6 @@ def _body(code: str) -> str:
 def _is_python(code: str) -> bool:
     try:
         ast.parse(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the latter where it is nested too deeply
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two if it is nested too deeply
         return False
     return True

@@ -1,4 +1,4 @@
-"""Multiple choice in one forward pass: the logits of the letters on offer, compared where the answer begins."""
+"""Multiple choice in one forward pass: compare the logits of the letters where the answer begins."""
 
 from collections.abc import Sequence
 
@@ -16,17 +16,17 @@ def choose_letters(
     prompts: Sequence[Sequence[int]],
     letters: Sequence[Sequence[str]],
 ) -> list[str]:
-    """For each prompt the letter on offer with the highest logit after it; all prompts in one batch.
+    """For each prompt, the letter with the highest logit after it. All prompts are one batch.
 
     Args:
         prompts: token ids that end where the assistant's answer begins.
-        letters: the letters that each prompt offers, in their order; the earlier one wins a tie.
+        letters: the letters to choose from for each prompt; the first of equals wins.
     """
     ids = letter_ids(tokenizer, sorted({letter for offered in letters for letter in offered}))
-    # Padded behind: what comes later is not seen by causal attention, so it takes neither a mask nor other positions.
-    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
-    ends = torch.tensor([len(prompt) - 1 for prompt in prompts])
-    kept, place = ends.unique(return_inverse=True)  # a position once: the vocabulary may be large
+    # Padded on the right: causal attention does not see later tokens, so neither a mask nor positions are needed.
+    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)  # (B, T)
+    ends = torch.tensor([len(prompt) - 1 for prompt in prompts])  # (B,)
+    kept, place = ends.unique(return_inverse=True)  # each position once, as logits over a large vocabulary are costly
     logits = model(padded.to(model.device), logits_to_keep=kept.to(model.device), use_cache=False).logits
     at_answer = logits[torch.arange(len(prompts)), place].float().cpu()  # (B, V)
     return [
@@ -36,9 +36,9 @@ def choose_letters(
 
 
 def letter_ids(tokenizer: PreTrainedTokenizerBase, letters: Sequence[str]) -> dict[str, int]:
-    """The first token that the assistant writes when its answer is a letter, by letter.
+    """For each letter, the first token of an answer that is this letter.
 
-    Raises `InputError` where one token begins two of them.
+    Raises `InputError` if two letters begin with the same token.
     """
     question = [{"role": "user", "content": "?"}]
     start = len(encode_prompt(tokenizer, question))

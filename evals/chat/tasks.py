@@ -1,10 +1,8 @@
-"""What a chat model is asked: the primer's exams, ARC, MMLU, GSM8K and HumanEval, all as problems of one shape.
+"""Tasks for chat models: the primer's exams, ARC, MMLU, GSM8K and HumanEval, all as problems of one type.
 
-A task is a name, a way to answer, and problems that know whether an answer is right. One more task is one more
-function in `TASKS`.
+A task has a name, a way to answer, and problems that can grade an answer. To add a task, add a function to `TASKS`.
 """
 
-import difflib
 import random
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -29,31 +27,31 @@ from recipes.data.sources.exams import (
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.data.sources.tables import Table
 from recipes.data.sources.talk import HUMANEVAL
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, suggest
 from recipes.utils.numerals import ends_in_number
 from tokenizer.chat import NANOCHAT, PLAIN, Message
 
-SHUFFLE_SEED = 1337  # of the rows, before the first so many are taken
+SHUFFLE_SEED = 1337  # of the rows, from which the first `max_problems` are taken
 CHAT_CORE = (*MULTIPLE_CHOICE, "gsm8k", "humaneval")
-# What becomes of an answer. The second is one that GSM8K's strict figure does not count, and its flexible one does.
+# Outcomes of an answer. GSM8K's strict accuracy does not count `UNMARKED` answers, its flexible accuracy does.
 RIGHT, UNMARKED, WRONG = "right", "right but unmarked", "wrong"
-FLEXIBLE = "_flexible"  # behind a task's name, where such answers count as right
-GSM8K_TOKENS = 512  # of an answer, as many as nanochat's may have
+FLEXIBLE = "_flexible"  # suffix of the task's name in the result that counts `UNMARKED` answers as right
+GSM8K_TOKENS = 512  # most tokens of an answer, as in nanochat
 CHOICE_NOTES = {
-    PLAIN: "ARC and MMLU are asked in the words of nanochat-transformers, which are others than nanochat's.",
-    NANOCHAT: "ARC and MMLU are asked in nanochat's words, as the model's chat format says.",
+    PLAIN: "ARC and MMLU are asked in the wording of nanochat-transformers, which differs from nanochat's.",
+    NANOCHAT: "ARC and MMLU are asked in nanochat's wording, as the model's chat format specifies.",
 }
 MARKED = re.compile(r"#### (-?[0-9.,]+)")  # as in nanochat's tasks/gsm8k.py
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A conversation up to where the assistant answers, and what is known of the answer."""
+    """A conversation that ends with a question, and how its answer is graded."""
 
     messages: list[Message]
-    answer: str  # a right one, for people to read
-    grade: Callable[[str], str]  # of a reply's last message, after all calls of tools: `RIGHT`, or what it is instead
-    letters: Sequence[str] = ()  # on offer, where the answer is one of them
+    answer: str  # a right answer, for people to read
+    grade: Callable[[str], str]  # of a reply's last message, after all tool calls; returns `RIGHT` or another outcome
+    letters: Sequence[str] = ()  # the choices, if the answer is a letter
 
     def is_right(self, reply: str) -> bool:
         """Whether a reply's last message is right."""
@@ -62,34 +60,31 @@ class Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """Problems answered in the same way: by generating text, or by the likeliest letter."""
+    """Problems that are answered in the same way: by generating text, or by the letter with the highest logit."""
 
     name: str
     kind: Literal["generate", "letters"]
     baseline: float  # accuracy of guessing
     problems: list[Problem]
-    max_new_tokens: int = 256  # of one answer, unless told otherwise
-    note: str = ""  # what to know before it begins
-    flexible: bool = False  # whether answers may be `UNMARKED`, for a second figure that counts these
+    max_new_tokens: int = 256  # of one answer, by default
+    note: str = ""  # printed before the evaluation
+    flexible: bool = False  # whether answers can be `UNMARKED`, which a second result counts as right
 
 
 def check_task(spec: str) -> None:
-    """Raise `InputError` for a task that does not exist, and for a path to one that is read from no file."""
+    """Raise `InputError` for an unknown task, and for a path to a task that has no files."""
     name, _, path = spec.partition(":")
     if name not in TASKS:
-        closest = difflib.get_close_matches(name, TASKS, n=1)
-        remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(TASKS)}."
-        raise InputError(f"unknown task {name!r}: {remedy}")
+        raise InputError(f"unknown task {name!r}: {suggest(name, TASKS)}")
     if path and name in PRIMER_TASKS:
-        raise InputError(f"task {spec}: {name} is generated and read from no file: leave out the path.")
+        raise InputError(f"task {spec}: {name} is generated, not read from a file: leave out the path.")
 
 
 def open_task(spec: str, max_problems: int | None = None, wording: str = PLAIN) -> Task:
-    """The task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
+    """Open the task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
 
-    With `max_problems`, that many of its problems: always the same ones. `wording` is that of multiple choice (see
-    `recipes.data.messages`). Raises `InputError` for an unknown task, and for files that are missing or not what the
-    task needs.
+    With `max_problems`, the task has that many problems, always the same ones. `wording` is that of multiple choice
+    (see `recipes.data.messages`). Raises `InputError` for an unknown task, and for missing or unsuitable files.
     """
     check_task(spec)
     name, _, path = spec.partition(":")
@@ -101,22 +96,21 @@ def open_task(spec: str, max_problems: int | None = None, wording: str = PLAIN) 
 
 
 def draw(rows: Sequence[Any], max_problems: int | None) -> list[tuple[int, Any]]:
-    """`max_problems` of the rows with their numbers: the first ones after a shuffle that is always the same."""
+    """The first `max_problems` rows after a shuffle with a fixed seed, with their numbers."""
     order = list(range(len(rows)))
     random.Random(SHUFFLE_SEED).shuffle(order)
     return [(number, rows[number]) for number in order[:max_problems]]
 
 
 def right_if(holds: Callable[[str], bool]) -> Callable[[str], str]:
-    """A problem's `grade` where there is no more to say than right or wrong."""
+    """A `Problem.grade` with the outcomes `RIGHT` and `WRONG`."""
     return lambda reply: RIGHT if holds(reply) else WRONG
 
 
-# The primer's
+# Exams of the primer
 
 
 def open_primer_exam(name: str, path: None, max_problems: int | None) -> Task:
-    """One of the primer's held-out exams."""
     items = [item for _, item in draw(exam(name), max_problems)]
     problems = [Problem(item.messages, item.answer, right_if(partial(grade, item))) for item in items]
     return Task(name, "generate", 0.25 if name == "choice" else 0.0, problems)
@@ -132,7 +126,7 @@ def open_exam(
     max_problems: int | None,
     wording: str = PLAIN,
 ) -> Task:
-    """The test split of a table of multiple choice, each question as the conversations to train on put it."""
+    """The test split of a multiple-choice dataset, with questions in the same form as in training conversations."""
     problems = []
     for number, row in draw(table.open(path, "test"), max_problems):
         try:
@@ -144,7 +138,6 @@ def open_exam(
 
 
 def choice_problem(messages: list[Message], answer: str, letters: Sequence[str]) -> Problem:
-    """A question whose answer is one of `letters`."""
     return Problem(messages, answer, right_if(partial(eq, answer)), letters)
 
 
@@ -152,7 +145,6 @@ def choice_problem(messages: list[Message], answer: str, letters: Sequence[str])
 
 
 def open_gsm8k(path: str | None, max_problems: int | None) -> Task:
-    """GSM8K's test split."""
     rows = draw(gsm8k_problems(path, "test"), max_problems)
     problems = [
         Problem([user(row["question"])], row["answer"], partial(grade_gsm8k, row["answer"])) for _, row in rows
@@ -161,9 +153,9 @@ def open_gsm8k(path: str | None, max_problems: int | None) -> Task:
 
 
 def grade_gsm8k(answer: str, reply: str) -> str:
-    """`RIGHT` if the first `#### ` is followed by the answer, as nanochat counts; else by the reply's final number.
+    """`RIGHT` if the answer follows the first `#### `, `UNMARKED` if it is the reply's final number, else `WRONG`.
 
-    Strictly the texts have to be equal, commas aside: 18.00 is not 18.
+    As in nanochat, the text after `#### ` must equal the answer except for commas: 18.00 is not 18.
     """
     marked = MARKED.search(reply)
     if marked is not None and marked[1].replace(",", "") == answer:
@@ -172,7 +164,7 @@ def grade_gsm8k(answer: str, reply: str) -> str:
 
 
 def number_problem(question: str, answer: str) -> Problem:
-    """A question whose answer is a number: right is a reply whose final number it is."""
+    """A question whose answer is a number; a reply is right if its final number is the answer."""
     return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)))
 
 
@@ -180,7 +172,7 @@ def number_problem(question: str, answer: str) -> Problem:
 
 
 def open_humaneval(path: str | None, max_problems: int | None) -> Task:
-    """HumanEval's 164 functions. Raises `InputError` where programs cannot be run."""
+    """HumanEval's 164 functions. Raises `InputError` if programs cannot be run on this machine."""
     try:
         note = f"programs of the model are contained by {', '.join(containment())}"
     except ExecutionUnavailable as error:
@@ -195,20 +187,20 @@ def open_humaneval(path: str | None, max_problems: int | None) -> Task:
 
 
 def notes_on(tasks: Collection[str], wording: str) -> list[str]:
-    """How the figures of `tasks`, by name, compare with nanochat's and others': a sentence each, printed with them."""
+    """Notes on how the results of `tasks`, by name, compare with nanochat's and others; printed below the results."""
     notes = []
     if set(MULTIPLE_CHOICE) & set(tasks):
         notes.append(CHOICE_NOTES[wording])
     if "gsm8k" in tasks:
         notes.append(
-            "GSM8K counts the number after `#### ` alone, as nanochat and lm-eval's strict-match do. This figure "
+            "GSM8K counts only the number after `#### `, as nanochat and lm-eval's strict-match do. This accuracy "
             "enters ChatCORE, so that it compares with nanochat's. GSM8K, flexible also counts a reply that ends in "
             "the right number without the mark, as lm-eval's flexible-extract does."
         )
     if "humaneval" in tasks:
         notes.append(
-            "HumanEval also runs code that nanochat's extraction misses (amid prose or in other fences, a body alone, "
-            "helpers of the prompt), so its figure can be higher than nanochat's."
+            "HumanEval also runs code that nanochat's extraction misses (amid prose or in other fences, a function "
+            "body alone, helpers of the prompt), so its accuracy can be higher than nanochat's."
         )
     if set(CHAT_CORE) <= set(tasks):
         notes.append(

@@ -1,1 +1,1 @@
-"""DCLM's CORE metric (arXiv:2406.11794): what a base model knows and can do, over 22 tasks given by example."""
+"""DCLM's CORE metric (arXiv:2406.11794) for base models: 22 tasks with few-shot examples."""

@@ -8,14 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evals.core.bundle import GPT2_CORE, available, check_enough, choose_tasks, core_tasks, read_tasks
-from evals.core.evaluate import CoreResult, TaskResult, evaluate_core
-from recipes.inference.models import load_model, results_file
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.processes import join_processes
-from recipes.utils.provenance import command_line
 
 
 @dataclass
@@ -31,6 +25,17 @@ class CoreArguments(Arguments):
         None, "JSON file of the results (default: evals/core.json in the model's directory)", path=True
     )
     save_answers: bool = flag(False, "keep the decision on every example in the JSON file, in their shuffled order")
+
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.core", CoreArguments)
+
+from evals.core.bundle import GPT2_CORE, available, check_enough, choose_tasks, core_tasks, read_tasks
+from evals.core.evaluate import CoreResult, TaskResult, evaluate_core
+from recipes.inference.models import load_model, results_file
+from recipes.utils import atomic
+from recipes.utils.processes import join_processes
+from recipes.utils.provenance import command_line
 
 
 def evaluate(args: CoreArguments) -> None:
@@ -123,9 +128,5 @@ def as_json(result: TaskResult, save_answers: bool) -> dict:
     return figures | ({"answers": result.answers} if save_answers else {})
 
 
-def main() -> None:
-    evaluate(parse_arguments(CoreArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.core", main)
+    exit_on_input_error("evals.core", lambda: evaluate(ARGS))

@@ -1,12 +1,11 @@
-"""A bundle: the directory that holds the examples of CORE's tasks, laid out as `core.yaml` says."""
+"""Bundles: directories with the examples of CORE's tasks, in the layout that `core.yaml` defines."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line, suggest
 from recipes.utils.json_lines import read_json_rows
 from recipes.utils.yaml_files import read_yaml
 
@@ -19,18 +18,18 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class CoreTask:
-    """One task: how its examples are posed, and what guessing scores."""
+    """Definition of a task."""
 
     label: str
-    file: str  # within the bundle
+    file: str  # relative to the bundle
     type: Literal["multiple_choice", "schema", "language_modeling"]
-    shots: int  # solved examples in front of each question
+    shots: int  # solved examples before each question
     baseline: float  # accuracy of guessing, 0 to 1
     delimiter: str = " "  # between a question and its answer
 
 
 def read_tasks(bundle: Path) -> list[CoreTask]:
-    """The tasks of a bundle: those of its own `core.yaml`, or all of CORE. Raises `InputError` if it is no bundle."""
+    """The tasks of a bundle: of its own `core.yaml`, or else all of CORE. Raises `InputError` if it does not exist."""
     if not bundle.is_dir():
         raise InputError(f"no CORE bundle in {bundle}: no such directory; {HOW_TO_FETCH}.")
     definitions = bundle / "core.yaml"
@@ -43,23 +42,24 @@ def core_tasks() -> list[CoreTask]:
 
 
 def read_definitions(path: Path) -> list[CoreTask]:
-    """Tasks as a YAML file defines them, baselines there in percent. Raises `InputError` if it does not."""
+    """Read task definitions from a YAML file (baselines in percent). Raises `InputError` if they are invalid."""
     content = read_yaml(path)
     try:
         tasks = [read_definition(row) for row in content["tasks"]]
     except (ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} defines no tasks ({reason}): see {DEFINITIONS} for what one looks like.") from None
+        raise InputError(
+            f"{path} defines no tasks ({in_one_line(error)}): see {DEFINITIONS} for an example."
+        ) from None
     labels = [task.label for task in tasks]
     if not labels:
-        raise InputError(f"{path} defines no tasks: see {DEFINITIONS} for what one looks like.")
+        raise InputError(f"{path} defines no tasks: see {DEFINITIONS} for an example.")
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"{path} defines task {twice} twice.")
     return tasks
 
 
 def read_definition(row: dict[str, Any]) -> CoreTask:
-    """One task of a YAML file. Raises `ValueError` naming what is wrong with it."""
+    """Parse the definition of one task. Raises `ValueError` naming the wrong field."""
     task = CoreTask(**row)
     wrong = {
         "label": not isinstance(task.label, str),
@@ -75,18 +75,16 @@ def read_definition(row: dict[str, Any]) -> CoreTask:
 
 
 def choose_tasks(tasks: Sequence[CoreTask], labels: Sequence[str]) -> list[CoreTask]:
-    """The tasks called `labels`. Raises `InputError` for an unknown label, naming the closest."""
+    """The tasks with these labels. Raises `InputError` for an unknown label, naming the closest."""
     by_label = {task.label: task for task in tasks}
     for label in labels:
         if label not in by_label:
-            closest = difflib.get_close_matches(label, by_label, n=1)
-            remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(by_label)}."
-            raise InputError(f"unknown task {label!r}: {remedy}")
+            raise InputError(f"unknown task {label!r}: {suggest(label, by_label)}")
     return [by_label[label] for label in dict.fromkeys(labels)]
 
 
 def available(tasks: Sequence[CoreTask], bundle: Path) -> list[CoreTask]:
-    """Those tasks whose files the bundle holds. Raises `InputError` without any."""
+    """The tasks whose files are in the bundle. Raises `InputError` if there is none."""
     found = [task for task in tasks if (bundle / task.file).exists()]
     if not found:
         raise InputError(f"{bundle} holds no file of any task, such as {tasks[0].file}; {HOW_TO_FETCH}.")
@@ -94,16 +92,16 @@ def available(tasks: Sequence[CoreTask], bundle: Path) -> list[CoreTask]:
 
 
 def check_enough(tasks: Sequence[CoreTask], max_examples: int | None) -> None:
-    """Raise `InputError` if `max_examples` of a task leave too few to be solved in front of each."""
+    """Raise `InputError` if `max_examples` of a task are too few for its solved examples before each question."""
     task = max(tasks, key=lambda task: task.shots)
     if max_examples is not None and max_examples <= task.shots:
         raise InputError(
-            f"{max_examples} examples of {task.label} are too few: {task.shots} others stand before each question."
+            f"{max_examples} examples of {task.label} are too few: each question needs {task.shots} others before it."
         )
 
 
 def read_examples(task: CoreTask, bundle: Path) -> list[Example]:
-    """All examples of a task. Raises `InputError` naming the first damaged line: without it, no figure compares."""
+    """All examples of a task. Raises `InputError` naming the first damaged line: scores without it do not compare."""
     path = bundle / task.file
     examples = []
     for place, example in read_json_rows(path):
@@ -112,11 +110,11 @@ def read_examples(task: CoreTask, bundle: Path) -> list[Example]:
             raise InputError(f"{place}: {wrong}.")
         examples.append(example)
     if len(examples) <= task.shots:
-        raise InputError(f"{path} holds {len(examples)} examples, too few for {task.shots} in front of another.")
+        raise InputError(f"{path} holds {len(examples)} examples, too few for {task.shots} before each question.")
     return examples
 
 
-# What is wrong with an example of each type; an empty string where nothing is
+# Checks of an example for each type of task. They return what is wrong, or an empty string.
 
 
 def wrong_choice(example: Example) -> str:
@@ -125,12 +123,12 @@ def wrong_choice(example: Example) -> str:
 
 
 def wrong_schema(example: Example) -> str:
-    """Schema: several beginnings, one end."""
+    """Schema: several contexts, one continuation."""
     return _missing_text(example, "continuation") or _wrong_options(example, "context_options")
 
 
 def wrong_continuation(example: Example) -> str:
-    """Language modeling: a beginning and its end."""
+    """Language modeling: one context, one continuation."""
     return _missing_text(example, "context") or _missing_text(example, "continuation")
 
 
@@ -144,7 +142,7 @@ def _wrong_options(example: Example, name: str) -> str:
     if not isinstance(options, list) or len(options) < 2 or not all(isinstance(each, str) for each in options):
         return f"{name} must be a list of at least two texts, not {options!r:.50}"
     if type(gold) is not int or not 0 <= gold < len(options):
-        return f"gold must be the place of one of the {len(options)} {name}, not {gold!r:.50}"
+        return f"gold must be the index of one of the {len(options)} {name}, not {gold!r:.50}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""CORE of a model: every task's accuracy by all processes together, and their mean."""
+"""Measure CORE: the accuracy of each task, on all processes, and the mean of their centered accuracies."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,21 +15,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
 from evals.core.scoring import answer_questions, can_share_prefixes
+from evals.metrics.core.formula import center
 from recipes.inference.generate import context_length
+from recipes.utils.errors import in_one_line
 
-CHUNK_CHARACTERS = 100_000  # of questions of like length, which a process takes at a time
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # on a CPU more fall out of its caches
+CHUNK_CHARACTERS = 100_000  # of the questions, sorted by length, that a process takes at once
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # larger batches do not fit into a CPU's caches
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a model made of one task."""
+    """A model's results on one task."""
 
     task: CoreTask
-    answers: list[int | bool]  # to each example, in order: the place of the choice, or whether it was predicted
+    answers: list[int | bool]  # for each example, the index of the choice, or whether the continuation was predicted
     right: list[bool]
-    cropped: int  # questions longer than the model's context, of which the end was seen
-    too_long: int  # questions whose very answer exceeds the context, and which count as wrong
+    cropped: int  # questions longer than the model's context, of which the model saw only the end
+    too_long: int  # questions whose answer alone exceeds the context, counted as wrong
     seconds: float
 
     @property
@@ -39,36 +41,36 @@ class TaskResult:
 
     @property
     def centered(self) -> float:
-        """Accuracy on a scale from 0, guessing, to 1."""
-        return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
+        """Accuracy rescaled so that guessing is 0 and perfect is 1."""
+        return center(self.accuracy, self.task.baseline)
 
 
 @dataclass(frozen=True)
 class CoreResult:
-    """All tasks that could be measured."""
+    """Results of all tasks that could be measured."""
 
     results: list[TaskResult]
-    failed: dict[str, str]  # label and reason of those that could not
+    failed: dict[str, str]  # label and reason of tasks that could not be measured
 
     @property
     def missing(self) -> list[str]:
-        """Labels of CORE's tasks that are not measured, or not as CORE has them."""
+        """Labels of CORE's tasks that were not measured, or not by CORE's definition."""
         measured = {result.task for result in self.results}
         return [task.label for task in core_tasks() if task not in measured]
 
     @property
     def mean_centered(self) -> float | None:
-        """Mean centered accuracy of the measured tasks; None without any."""
+        """Mean centered accuracy of the measured tasks; None if there are none."""
         return fmean(result.centered for result in self.results) if self.results else None
 
     @property
     def core(self) -> float | None:
-        """CORE (arXiv 2406.11794): the mean over all of its tasks; None if one of them is missing."""
+        """CORE (arXiv 2406.11794): mean centered accuracy of all its tasks; None if one of them is missing."""
         whole = [result.centered for result in self.results if result.task in core_tasks()]
         return None if self.missing else fmean(whole)
 
     def metrics(self) -> dict[str, float]:
-        """For metrics.jsonl: `core_metric`, or `core_partial` over only so many `core_tasks`."""
+        """Values for metrics.jsonl: `core_metric`, or `core_partial` with the number of measured `core_tasks`."""
         if self.mean_centered is None:
             return {}
         if self.core is None:
@@ -85,23 +87,23 @@ def evaluate_core(
     batch_tokens: int | None = None,
     tell: Callable[[TaskResult | str], None] = lambda result: None,
 ) -> CoreResult:
-    """Measure `tasks` of the bundle, each on its first `max_examples` examples in an order that is always the same.
+    """Measure `tasks` of the bundle, each on the first `max_examples` examples after a shuffle with a fixed seed.
 
-    Every process calls this and gets the whole result; it does not depend on how many they are. A task that cannot
-    be read or run is passed over and named in the result. The model, any transformers causal LM, is left in the mode
-    it was in.
+    Every process calls this and gets the whole result, which does not depend on the number of processes. Tasks that
+    cannot be read or run are skipped and named in the result. The model is any transformers causal LM; its mode (train
+    or eval) is restored.
 
     Args:
-        batch_tokens: tokens that go through the model at once (default: by device); halved when memory runs out.
-        tell: called with each result as it comes, or with a line about what failed.
+        batch_tokens: tokens in a batch (default: by device); halved when memory runs out.
+        tell: called with each result as soon as it is known, or with a line about a task that failed.
     """
     results, failed = [], {}
     for task in tasks:
         try:
             results.append(evaluate_task(model, tokenizer, task, bundle, max_examples, batch_tokens))
             tell(results[-1])
-        except Exception as error:  # also out of memory: the other tasks are smaller, perhaps
-            failed[task.label] = " ".join(str(error).split())[:300] or type(error).__name__
+        except Exception as error:  # also out of memory, since the other tasks may be smaller
+            failed[task.label] = in_one_line(error, 300)
             tell(f"{task.label} failed: {failed[task.label]}")
     return CoreResult(results, failed)
 
@@ -114,7 +116,7 @@ def evaluate_task(
     max_examples: int | None = None,
     batch_tokens: int | None = None,
 ) -> TaskResult:
-    """One task; see `evaluate_core`. Raises what went wrong, on every process."""
+    """Measure one task (see `evaluate_core`). If a process fails, every process raises."""
     started = time.perf_counter()
     state = PartialState()
     answers, failure = {}, None
@@ -122,10 +124,10 @@ def evaluate_task(
     try:
         examples = order_examples(read_examples(task, bundle), max_examples)
         answer = partial(_answer_share, model, tokenizer, task, examples, state)
-        answers = _with_fewer_tokens_if_need_be(answer, batch_tokens or BATCH_TOKENS.get(model.device.type, 8192))
+        answers = _halve_batch_on_oom(answer, batch_tokens or BATCH_TOKENS.get(model.device.type, 8192))
     except Exception as error:
         failure = error
-    # Also after a failure: the other processes wait here.
+    # Also after a failure, since the other processes wait here.
     gathered = gather_object([(answers, failure and " ".join(str(failure).split()))])
     if failure is not None:
         raise failure
@@ -149,7 +151,7 @@ def evaluate_task(
 
 @dataclass(frozen=True)
 class Answer:
-    """To one question; `choice` is -1 where the context holds not even the answer."""
+    """Answer to one question; `choice` is -1 if the answer alone exceeds the context."""
 
     choice: int | bool
     cropped: bool
@@ -164,7 +166,7 @@ def _answer_share(
     state: PartialState,
     batch_tokens: int,
 ) -> dict[int, Answer]:
-    """This process's share: every so many-th chunk, the longest questions first."""
+    """Answers to this process's share, every num_processes-th chunk, by place of the example."""
     written = write_questions(task, examples)
     chunks = make_chunks([sum(map(len, texts)) for texts in written])
     context = context_length(model)
@@ -187,7 +189,7 @@ def _answer_share(
 
 
 def make_chunks(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of questions of like length, the longest first; they do not depend on who takes which chunk."""
+    """Places of questions in chunks of similar length, longest first; independent of the number of processes."""
     chunks: list[list[int]] = []
     characters = CHUNK_CHARACTERS
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
@@ -199,8 +201,8 @@ def make_chunks(lengths: Sequence[int]) -> list[list[int]]:
     return chunks
 
 
-def _with_fewer_tokens_if_need_be(answer: Callable[[int], dict[int, Answer]], batch_tokens: int) -> dict[int, Answer]:
-    """`answer` with half the tokens at once each time memory runs out."""
+def _halve_batch_on_oom(answer: Callable[[int], dict[int, Answer]], batch_tokens: int) -> dict[int, Answer]:
+    """Call `answer`, again with half the `batch_tokens` each time memory runs out."""
     while True:
         try:
             return answer(batch_tokens)

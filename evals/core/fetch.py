@@ -1,7 +1,7 @@
-"""Get a bundle of CORE's tasks: `python -m evals.core.fetch --bundle DIR`, and nothing gets one unasked.
+"""Get a bundle of CORE's tasks: `python -m evals.core.fetch --bundle DIR`. Nothing else downloads one.
 
-Takes them out of an archive at a URL, a dataset of the Hub, or a local archive or directory: whatever has files with
-the paths that core.yaml names (such as `world_knowledge/arc_easy.jsonl`), however deep they lie.
+The source is an archive at a URL, a dataset of the Hub, or a local archive or directory. It may be any that has files
+with the paths of core.yaml (such as `world_knowledge/arc_easy.jsonl`) at any depth.
 """
 
 import os
@@ -14,15 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, writing
-from recipes.utils.hub import check_hub_reachable
-from recipes.utils.outputs import ensure_writable
 
 NANOCHATS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # about 160 MB
-TIMEOUT_SECONDS = 30  # without any byte
 
 
 @dataclass
@@ -35,8 +30,19 @@ class FetchArguments(Arguments):
     )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.core.fetch", FetchArguments)
+
+from evals.core.bundle import DEFINITIONS, CoreTask, core_tasks, read_examples
+from recipes.utils import atomic
+from recipes.utils.hub import check_hub_reachable
+from recipes.utils.outputs import ensure_writable
+
+TIMEOUT_SECONDS = 30  # without receiving a byte
+
+
 def fetch(args: FetchArguments) -> None:
-    """Put the tasks found into the bundle, checked; say which are missing."""
+    """Copy the tasks that are found into the bundle, checked, and print which are missing."""
     bundle = Path(args.bundle)
     if os.path.isfile(bundle):
         raise InputError(f"{bundle} is a file: choose another --bundle.")
@@ -56,7 +62,7 @@ def fetch(args: FetchArguments) -> None:
 
 
 def unpack(source: str, beside: Path) -> Path:
-    """A directory with the files of `source`, below `beside` where they have to be fetched or unpacked."""
+    """A directory with the files of `source`; if they are downloaded or unpacked, it is below `beside`."""
     path = Path(source)
     if path.is_dir():
         return path
@@ -71,11 +77,11 @@ def unpack(source: str, beside: Path) -> Path:
     except InputError:
         raise
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError) as error:
-        raise InputError(f"{source} is no readable archive ({error}): give a .zip or .tar.gz.") from None
+        raise InputError(f"{source} is not a readable archive ({error}): give a .zip or .tar.gz.") from None
 
 
 def download(url: str, path: Path) -> None:
-    """The file at `url`. Raises `InputError` if it cannot be had."""
+    """Download the file at `url`. Raises `InputError` if that fails."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, writing(path), path.open("wb") as file:
             shutil.copyfileobj(answer, file)
@@ -89,11 +95,11 @@ def download(url: str, path: Path) -> None:
 
 
 def download_dataset(name: str) -> Path:
-    """The files of a dataset repository of the Hub. Raises `InputError` if it cannot be had."""
+    """Download the tasks' files of a dataset on the Hub. Raises `InputError` if that fails."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    check_hub_reachable(f"{name} is no file here: give a URL or a local archive by --source.")
+    check_hub_reachable(f"{name} is not a local file: give a URL or a local archive by --source.")
     try:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{t.file}" for t in core_tasks()]))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
@@ -101,7 +107,7 @@ def download_dataset(name: str) -> Path:
 
 
 def unpack_archive(path: Path, directory: Path) -> Path:
-    """The tasks' files of an archive below `directory`; nothing else of it is unpacked."""
+    """Unpack the tasks' files of an archive, and nothing else, into `directory`."""
     wanted = tuple(task.file for task in core_tasks())
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -114,7 +120,7 @@ def unpack_archive(path: Path, directory: Path) -> Path:
 
 
 def collect(directory: Path, tasks: Iterable[CoreTask], bundle: Path) -> dict[CoreTask, int]:
-    """Copy what `directory` holds of the tasks' files into the bundle, once every line is read; examples of each."""
+    """Copy the tasks' files in `directory` into the bundle after checking every line. Returns examples per task."""
     found = {}
     for task in tasks:
         paths = sorted(directory.rglob(Path(task.file).name))
@@ -131,9 +137,5 @@ def collect(directory: Path, tasks: Iterable[CoreTask], bundle: Path) -> dict[Co
     return found
 
 
-def main() -> None:
-    fetch(parse_arguments(FetchArguments))
-
-
 if __name__ == "__main__":
-    exit_on_input_error("evals.core.fetch", main)
+    exit_on_input_error("evals.core.fetch", lambda: fetch(ARGS))

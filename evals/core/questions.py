@@ -1,6 +1,6 @@
-"""Examples of a task as rows of tokens: solved examples in front, then the question with each answer that is weighed.
+"""Turn a task's examples into rows of tokens: solved examples, then the question with each of its answers.
 
-Everything about wording and tokens follows DCLM as nanochat poses it, so that figures compare.
+Wording and tokenization follow DCLM as implemented in nanochat, so that scores compare.
 """
 
 import random
@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerFast
 from evals.core.bundle import CoreTask, Example
 from tokenizer.encode import encode_documents
 
-SHUFFLE_SEED = 1337  # of a task's examples, before the first so many are taken
-SHOTS_SEED = 1234  # plus the place of the question: draws the solved examples in front of it
+SHUFFLE_SEED = 1337  # of a task's examples, from which the first `max_examples` are taken
+SHOTS_SEED = 1234  # plus the place of the question: seed of its solved examples
 
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of which the last `scored` are what the model has to expect."""
+    """Token ids, of which the model is scored on the last `scored`."""
 
     ids: tuple[int, ...]
     scored: int
@@ -27,32 +27,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Question:
-    """A row for each answer that is weighed, or the only row where the right continuation is to be predicted."""
+    """One row for each answer to compare, or a single row whose continuation must be predicted exactly."""
 
     rows: list[Row]
-    gold: int | None  # place of the right row; None where there is only one, which the model must predict itself
-    cropped: bool  # its beginning is left out: it is longer than the model's context
-    fits: bool  # the context holds at least what is scored and a token before it
+    gold: int | None  # index of the right row; None for a single row
+    cropped: bool  # whether its beginning is cut off, because it is longer than the model's context
+    fits: bool  # whether the context has room for the scored tokens and one token before them
 
 
 def order_examples(examples: Sequence[Example], max_examples: int | None = None) -> list[Example]:
-    """The examples in an order that is always the same; with `max_examples` the first so many of them."""
+    """Shuffle the examples with a fixed seed, and keep the first `max_examples`."""
     ordered = list(examples)
     random.Random(SHUFFLE_SEED).shuffle(ordered)
     return ordered[:max_examples]
 
 
 def draw_shots(examples: Sequence[Example], place: int, shots: int) -> list[Example]:
-    """The solved examples in front of the one at `place`, drawn from the list of all others."""
+    """Draw the solved examples for the question at `place` from all other examples."""
     drawn = random.Random(SHOTS_SEED + place).sample(range(len(examples) - 1), shots)
-    return [examples[index + (index >= place)] for index in drawn]  # without building that list for every question
+    return [examples[index + (index >= place)] for index in drawn]  # skips `place` without copying the list
 
 
 def write_questions(task: CoreTask, examples: Sequence[Example]) -> list[list[str]]:
-    """The texts of each of the ordered `examples`, solved examples in front.
+    """The texts of each of the ordered `examples`, after its solved examples.
 
-    Multiple choice has a text for each answer, a schema for each beginning; language modeling has the question alone
-    and then the whole.
+    Multiple choice has a text per answer, schema a text per context; language modeling has the question alone, and the
+    question with its continuation.
     """
     written = []
     for place, example in enumerate(examples):
@@ -85,7 +85,7 @@ def tokenize_questions(
     written: Sequence[Sequence[str]],
     context: int,
 ) -> list[Question]:
-    """The question of each example, out of what `write_questions` wrote; cropped from the left to `context` tokens."""
+    """Tokenize the texts of `write_questions`, and crop them from the left to `context` tokens."""
     encoded = iter(encode_documents(tokenizer, [text for texts in written for text in texts]))
     questions = []
     for example, texts in zip(examples, written, strict=True):
@@ -102,10 +102,10 @@ def tokenize_questions(
 
 
 def score_what_differs(task: CoreTask, encoded: list[tuple[int, ...]]) -> list[Row]:
-    """Rows of the tokenized texts of one question: what is scored comes after all that they share in front.
+    """Rows of the tokenized texts of one question. Scored are the tokens after their common prefix.
 
-    In a schema it is what they share at the end. It is one token at least, also where an answer is the beginning of
-    another one, and leaves at least one token before it.
+    In a schema, scored is their common suffix. At least one token is scored, even if one answer is the beginning of
+    another, and at least one token is left before it.
     """
     if task.type == "schema":
         shared_end = common_prefix([ids[::-1] for ids in encoded])
@@ -116,5 +116,5 @@ def score_what_differs(task: CoreTask, encoded: list[tuple[int, ...]]) -> list[R
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Number of tokens with which all rows begin."""
+    """Length of the longest common prefix of the rows."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

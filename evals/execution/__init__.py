@@ -1,30 +1,29 @@
-"""Python programs that a model has written, run in a process of their own that can do as little as possible.
+"""Run Python programs written by a model, in a sandboxed process that can do as little as possible.
 
-A program is one process. It gets a throwaway directory, no input, and no variable of our environment. Around it stand,
-each doing what the others cannot:
+A program is one process. It gets a temporary directory, no input, and no variables of our environment. Several layers
+contain it, each of which does what the others cannot:
 
-- limits (any Unix): memory, CPU time, size of each file and of each output, open files; and a session of its own that
-  is killed as a whole when the program has ended or run too long.
-- seccomp (Linux on x86-64 and ARM64): no sockets but pairs of streams within the program, no further processes, hence
-  nothing that could outlive the program; no signals to others, not by way of the kernel either; no change of
-  permissions and times, not in the program's own directory either; no inspection of other processes. Threads are
-  allowed.
-- landlock (Linux 5.13 and newer): nothing is written outside the throwaway directory, and no contents are read but
-  Python's and the system's libraries': not /proc, where our environment stands, not tokens, not data. From Linux 6.12
-  it denies signals to others and abstract sockets as well, a second time.
-- On Linux, root's capabilities are given up, and the program dies with the process that started it.
+- limits (any Unix): memory, CPU time, size of each file and of each output, open files; and a session of its own,
+  which is killed as a whole when the program has ended or run too long.
+- seccomp (Linux on x86-64 and ARM64): no sockets except stream pairs within the program; no further processes, so that
+  nothing can outlive the program; no signals to others, also not through the kernel; no change of permissions and
+  times, even in the program's own directory; no inspection of other processes. Threads are allowed.
+- landlock (Linux 5.13 and newer): no writing outside the temporary directory, and no reading of file contents except
+  Python's and the system's libraries: not /proc, which holds our environment, not tokens, not data. From Linux 6.12 on
+  it also denies signals to others and abstract sockets, as a second barrier.
+- On Linux, the program drops root's capabilities, and dies with the process that started it.
 
-None of this needs privileges: it works as root, as a user, and in containers. `containment` says what this machine
-offers, and warns of what it lacks. Where seccomp or landlock is missing, as on macOS (which has no limit on memory
-either), an audit hook denies the same to Python's own calls. That stops mistakes, not attacks: a program may then read
-what its user may, and one that goes around Python may do all that its user may.
+None of this needs privileges: it works as root, as a user, and in containers. `containment` returns the layers of this
+machine, and warns about missing ones. Without seccomp or landlock, as on macOS (which has no memory limit either), an
+audit hook denies the same things to Python's own calls. That stops mistakes, not attacks: a program may then read what
+its user may read, and one that bypasses Python may do everything that its user may do.
 
-What is not contained anywhere: gaps in the kernel itself; the number of threads, which only time and memory bound; the
-load on the machine until then. Each file is bounded, their number is not: a program may fill the disk that holds
-temporary files until its time is over, and make others fail that write at the same time. It may learn of any path
-whether it exists, with its size, owner and times, and change into that directory; it gets no lists of names and no
-contents. And the verdict is kept from a program that ends early or prints what it likes, not from one that searches
-its own process for the secret that marks the end.
+Not contained on any machine: bugs in the kernel; the number of threads, which only time and memory bound; the load on
+the machine until then. The size of each file is bounded, but not their number: a program may fill the disk of
+temporary files until its time is over, which makes others fail that write at the same time. It may find out whether
+any path exists, with its size, owner and times, and change into a directory; it cannot list names or read contents. A
+program that ends early or prints anything it likes cannot fake a verdict, but one that searches its own process for
+the secret that marks the end can.
 """
 
 import json
@@ -49,17 +48,17 @@ logger = logging.getLogger(__name__)
 LAYERS = ("limits", "seccomp", "landlock")
 CONTAINED = Path(__file__).with_name("contained.py")
 SYSTEM = ("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/zero")
-MOST_KEPT = 10_000  # bytes of each output
-PAUSE = 1.0  # seconds before what the machine did not permit is tried again
+MOST_KEPT = 10_000  # bytes kept of each output
+PAUSE = 1.0  # seconds before trying again what the machine could not do, such as writing to a full disk
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use. Sizes are in bytes; `seconds` are those of the clock on the wall."""
+    """Resource limits of a program. Sizes are in bytes; `seconds` is wall-clock time."""
 
-    cpu_seconds: int = 5  # does not depend on how busy the machine is
+    cpu_seconds: int = 5  # independent of how busy the machine is
     seconds: float = 10.0
-    memory: int = 512 * 2**20  # address space; not on macOS
+    memory: int = 512 * 2**20  # address space; no limit on macOS
     file_size: int = 2**20  # of each file, of stdout and of stderr
     open_files: int = 64
 
@@ -69,11 +68,11 @@ class Execution:
     """How a program ended.
 
     Attributes:
-        status: passed: it ran past its last line; memory: a `MemoryError` ended it; timeout: out of CPU time or
-            overdue; failed: everything else, such as an exception, `exit(0)`, a crash, no room on the disk for it.
-        exit_code: negative: killed by that signal; None: it could not be started.
-        stdout, stderr: their beginnings.
-        layers: those of `LAYERS` that contained it.
+        status: passed: it ran past its last line; memory: a `MemoryError` ended it; timeout: it used up its CPU or
+            wall-clock time; failed: everything else, such as an exception, `exit(0)`, a crash, or a full disk.
+        exit_code: negative if killed by that signal; None if it could not be started.
+        stdout, stderr: the beginning of its outputs.
+        layers: which of `LAYERS` contained it.
     """
 
     status: Literal["passed", "failed", "timeout", "memory"]
@@ -85,15 +84,15 @@ class Execution:
 
 
 class ExecutionUnavailable(RuntimeError):
-    """Programs cannot be run on this machine, whatever they are."""
+    """No program can be run on this machine."""
 
 
 def run_python(code: str, limits: Limits | None = None) -> Execution:
-    """Run `code` as a module called `program`, so that what stands under `if __name__ == "__main__"` is left out.
+    """Run `code` as a module called `program`, so that code under `if __name__ == "__main__"` is not run.
 
-    May be called from several threads at a time. What the machine does not permit for the moment, as when its disk is
-    full, is tried once more, and then this program has failed. Raises `ExecutionUnavailable` where a process of ours
-    does not even get to where the program would begin, which is never a program's fault.
+    May be called from several threads at once. If the machine temporarily cannot run it, as with a full disk, it is
+    tried once more, and then the program counts as failed. Raises `ExecutionUnavailable` if our process fails before
+    the program begins, which is never the program's fault.
     """
     limits = limits or Limits()
     with suppress(OSError, ExecutionUnavailable):
@@ -114,7 +113,7 @@ def _run(code: str, limits: Limits) -> Execution:
         request.seek(0)
         started = time.perf_counter()
         process = subprocess.Popen(
-            # Isolated from our environment and directory; without `site`, which takes longer than all the rest.
+            # -I isolates it from our environment and directory; -S skips `site`, which takes longer than all the rest.
             [sys.executable, "-I", "-S", "-B", "-X", "utf8", CONTAINED],
             stdin=request,
             stdout=stdout,
@@ -140,9 +139,9 @@ def _run(code: str, limits: Limits) -> Execution:
 
 @cache
 def containment() -> tuple[str, ...]:
-    """The layers that contain programs on this machine, found out by running one. Warns if some are missing.
+    """The layers that contain programs on this machine, found by running an empty one. Warns if some are missing.
 
-    Raises `ExecutionUnavailable` where not even an empty program passes.
+    Raises `ExecutionUnavailable` if even an empty program fails.
     """
     end = run_python("")
     if end.status != "passed":
@@ -157,13 +156,13 @@ def containment() -> tuple[str, ...]:
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait for the process's end, and end its whole session. Returns whether it took more than `seconds`."""
+    """Wait for the process to end, and kill its whole session. Returns whether it took more than `seconds`."""
     deadline = time.monotonic() + seconds
     try:
         while not (ended := _has_ended(process)) and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # macOS denies it for a group of the dead
+        with suppress(ProcessLookupError, PermissionError):  # macOS denies killing a group of dead processes
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return not ended
@@ -172,20 +171,20 @@ def _wait(process: subprocess.Popen, seconds: float) -> bool:
 def _has_ended(process: subprocess.Popen) -> bool:
     if not hasattr(os, "waitid"):
         return process.poll() is not None
-    # Leaves it, so that its number stays its own.
+    # WNOWAIT leaves the process in the table, so that its id is not reused before its session is killed.
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 @contextmanager
 def _files(count: int) -> Iterator[list[IO[bytes]]]:
-    """Nameless files. Unlike pipes they need no reader, and nobody who holds one open keeps us waiting."""
+    """Unnamed files. Unlike pipes they need no reader, and a process that keeps one open does not block us."""
     with ExitStack() as stack:
         yield [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
 
 
 @contextmanager
 def _pipes(count: int) -> Iterator[list[tuple[int, int]]]:
-    """Pipes, as two file descriptors each: what has been written cannot be taken back, as it could in a file."""
+    """Pipes, as two file descriptors each. Unlike in a file, what was written to a pipe cannot be changed later."""
     with ExitStack() as stack:
         pipes = []
         for _ in range(count):
@@ -198,12 +197,12 @@ def _pipes(count: int) -> Iterator[list[tuple[int, int]]]:
 
 @contextmanager
 def _throwaway_directory() -> Iterator[str]:
-    """A new directory, which is gone afterwards whatever it holds."""
+    """A temporary directory that is always removed, whatever the program put into it."""
     directory = tempfile.TemporaryDirectory(prefix="program.", ignore_cleanup_errors=True)
     try:
         yield os.path.realpath(directory.name)
     finally:
-        with suppress(RecursionError):  # directories within directories, thousands deep
+        with suppress(RecursionError):  # directories nested thousands deep
             directory.cleanup()
         if os.path.exists(directory.name):
             with suppress(OSError):
@@ -211,13 +210,13 @@ def _throwaway_directory() -> Iterator[str]:
 
 
 def _packages() -> list[str]:
-    """Where installed packages are."""
+    """Directories of installed packages."""
     paths = sysconfig.get_paths()
     return list(dict.fromkeys([paths["purelib"], paths["platlib"]]))
 
 
 def _receive(pipe: int) -> bytes:
-    """What a pipe holds, without waiting for more: all of it, or more than anybody has asked for."""
+    """Up to 1000 bytes from a pipe, without waiting; our own messages are shorter."""
     with suppress(BlockingIOError):
         return os.read(pipe, 1000)
     return b""

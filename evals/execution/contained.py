@@ -1,8 +1,8 @@
-"""The program's own process: it shuts itself in, then becomes the program. `run_python` starts it, nobody imports it.
+"""The sandboxed process: it contains itself, then runs the program. `run_python` starts it; nothing imports it.
 
-It reads what to do from stdin, as JSON. Into the pipe `begun`, closed before the program begins, goes a line once it
-is shut in, naming the layers that stand; into the pipe `verdict`, after the program's last line, the secret, or
-`memory` where that ran out.
+It reads the request as JSON from stdin. When it is contained, it writes the names of the active layers to the pipe
+`begun`, which is closed before the program begins. After the program's last line it writes the secret to the pipe
+`verdict`, or `memory` if memory ran out.
 """
 
 import builtins
@@ -20,18 +20,18 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Shut in, run the program, and say so if it ran to its end."""
+    """Contain this process, run the program, and write the secret if it ran to its end."""
     request = json.load(sys.stdin)
     secret, verdict = request["secret"].encode(), request["verdict"]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     layers = contain(request["home"], request["readable"], request["limits"])
-    with open(os.__file__):  # or nothing could be imported, and every program would fail
+    with open(os.__file__):  # fails here if the layers deny imports, which would make every program fail
         os.write(request["begun"], f"{' '.join(layers)}\n".encode())
     os.close(request["begun"])
 
     sys.argv = ["program"]
     sys.path[:] = [request["home"], *sys.path[1:], *request["packages"]]
-    builtins.exit = builtins.quit = sys.exit  # which `site` would have defined
+    builtins.exit = builtins.quit = sys.exit  # normally defined by `site`, which is not loaded
     streams = sys.stdout, sys.stderr
     program = sys.modules["program"] = types.ModuleType("program")
     try:
@@ -43,11 +43,11 @@ def main() -> None:
         with suppress(OSError, ValueError):  # closed by the program
             stream.flush()
     os.write(verdict, secret)
-    os._exit(0)  # whatever threads and exit handlers it leaves
+    os._exit(0)  # without waiting for its threads and exit handlers
 
 
 def contain(home: str, readable: list[str], limits: dict[str, float]) -> list[str]:
-    """Give up all that a program does not need, for good. Returns the names of the layers that stand."""
+    """Permanently give up everything that a program does not need. Returns the names of the active layers."""
     layers = ["limits"]
     limit_resources(limits)
     if sys.platform == "linux":
@@ -55,14 +55,14 @@ def contain(home: str, readable: list[str], limits: dict[str, float]) -> list[st
         layers += ["landlock"] if restrict_files(home, readable) else []
         layers += ["seccomp"] if restrict_system_calls() else []
     if not {"landlock", "seccomp"}.issubset(layers):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # neither process nor thread, except for root
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new processes or threads, except for root
         restrict_python(home)
         layers.append("audit")
     return layers
 
 
 def limit_resources(limits: dict[str, float]) -> None:
-    """Limits that the kernel enforces, soft and hard."""
+    """Set the soft and hard limits that the kernel enforces."""
     seconds = limits["cpu_seconds"]
     bounds = {
         resource.RLIMIT_CPU: (seconds, seconds + 1),  # SIGXCPU, then SIGKILL
@@ -72,11 +72,11 @@ def limit_resources(limits: dict[str, float]) -> None:
         resource.RLIMIT_CORE: (0, 0),
     }
     for which, bound in bounds.items():
-        with suppress(ValueError, OSError):  # macOS has no limit of the address space; a lower one stands already
+        with suppress(ValueError, OSError):  # macOS does not limit address space; or a lower limit is set already
             resource.setrlimit(which, bound)
 
 
-# Where the kernel does not help
+# Without seccomp or landlock: Python's audit hooks
 
 FORBIDDEN = (
     "ctypes.", "fcntl.", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.posix_spawn",
@@ -88,9 +88,9 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def restrict_python(home: str) -> None:
-    """Deny the same to what goes through Python's own calls: enough against mistakes, not against an attack."""
+    """Deny the same to Python's own calls: enough against mistakes, not against an attack."""
 
-    def look(event: str, arguments: tuple) -> None:
+    def deny(event: str, arguments: tuple) -> None:
         if event == "open":
             changed = arguments[:1] if arguments[2] & WRITING else ()
         else:
@@ -99,7 +99,7 @@ def restrict_python(home: str) -> None:
         if event.startswith(FORBIDDEN) or any(not path.startswith((home, os.devnull)) for path in paths):
             raise PermissionError(f"not permitted here: {event}")
 
-    sys.addaudithook(look)
+    sys.addaudithook(deny)
 
 
 # Linux
@@ -109,23 +109,23 @@ SECCOMP_MODE_FILTER = 2
 
 
 def drop_privileges() -> None:
-    """Die with the thread that started us, be an ordinary user even as root, and never be more."""
+    """Die with the thread that started this process, drop root's capabilities, and never gain privileges."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24))  # version 3; effective, permitted, inheritable: none
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-# Landlock: https://docs.kernel.org/userspace-api/landlock.html. These numbers are those of every architecture.
+# Landlock: https://docs.kernel.org/userspace-api/landlock.html. The numbers are the same on all architectures.
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
-ACCESS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many of them each version of the interface knows; later ones 16
+ACCESS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # number of access rights in each version of the interface; later 16
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
-TCP = 0b11  # bind, connect; known from version 4
-SCOPES = 0b11  # abstract sockets and signals reach no process that is not restricted itself; known from version 6
+TCP = 0b11  # bind, connect; from version 4
+SCOPES = 0b11  # abstract sockets and signals reach only processes in the same sandbox; from version 6
 
 
 def restrict_files(home: str, readable: list[str]) -> bool:
-    """Everything beneath `home`, reading beneath `readable`, nothing elsewhere. Returns whether the kernel does so."""
+    """Allow everything below `home`, reading below `readable`, nothing elsewhere. Returns whether it is enforced."""
     version = libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
     if version < 1:
         return False
@@ -148,8 +148,8 @@ def restrict_files(home: str, readable: list[str]) -> bool:
 
 # Seccomp: https://docs.kernel.org/userspace-api/seccomp_filter.html
 
-MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # the kernel's name; column of the table below
-DENIED = {  # numbers of the system calls on x86-64 and ARM64; None where there is none
+MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # AUDIT_ARCH number; column of the table below
+DENIED = {  # numbers of the system calls on x86-64 and ARM64; None if it does not exist there
     "network": {
         "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
         "io_uring_setup": (425, 425),
@@ -190,19 +190,19 @@ DENIED = {  # numbers of the system calls on x86-64 and ARM64; None where there 
 CLONE, CLONE3, KILL, TGKILL, PRLIMIT = (56, 220), (435, 435), (62, 129), (234, 131), (302, 261)
 SOCKETPAIR, FCNTL, IOCTL = (53, 199), (72, 25), (16, 29)
 CLONE_THREAD = 0x10000
-AF_UNIX, SOCK_STREAM, SOCKET_TYPE = 1, 1, 0xF  # a stream, unlike datagrams, cannot be sent to other addresses
+AF_UNIX, SOCK_STREAM, SOCKET_TYPE = 1, 1, 0xF  # unlike datagram sockets, streams cannot send to other addresses
 F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, FIOSETOWN, SIOCSPGRP = 8, 10, 15, 1024, 0x8901, 0x8902
 ALL_BITS = 0xFFFFFFFF
-X32 = 0x40000000  # bit of x86-64's second set of numbers
+X32 = 0x40000000  # bit that marks the system calls of x86-64's x32 ABI
 EPERM, ENOSYS = 1, 38
 
-LOAD, AND, EQUALS, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06  # of classic BPF, on 32-bit words
-NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # bytes into what a filter is shown; an argument's lower half comes first
+LOAD, AND, EQUALS, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06  # classic BPF instructions on 32-bit words
+NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # byte offsets in struct seccomp_data; an argument's low half comes first
 KILL_PROCESS, ERROR, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
 
 def restrict_system_calls() -> bool:
-    """Deny what is `DENIED`, processes, and signals to others. Returns whether the kernel does so."""
+    """Deny the calls in `DENIED`, new processes, and signals to others. Returns whether the kernel enforces it."""
     machine = os.uname().machine
     if machine not in MACHINES:
         return False
@@ -213,28 +213,28 @@ def restrict_system_calls() -> bool:
 
 
 def build_filter(machine: int, column: int) -> list[tuple[int, int, int, int]]:
-    """Instructions: operation, how many to skip if it holds and if not, operand."""
+    """BPF instructions: (operation, instructions to skip if true, to skip if false, operand)."""
     denied = [numbers[column] for group in DENIED.values() for numbers in group.values()]
     instructions = [
         (LOAD, 0, 0, MACHINE),
         (EQUALS, 1, 0, machine),
-        (RETURN, 0, 0, KILL_PROCESS),  # a program that speaks another machine's language
+        (RETURN, 0, 0, KILL_PROCESS),  # a call by the numbers of another architecture
         (LOAD, 0, 0, NUMBER),
         (AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, ERROR | EPERM),
     ]
     for number in filter(None, denied):
         instructions += [(EQUALS, 0, 1, number), (RETURN, 0, 0, ERROR | EPERM)]
-    instructions += [(EQUALS, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERROR | ENOSYS)]  # libc then takes clone
-    only, never = (1, 0), (0, 1)  # how many instructions to skip if the value is met, and if not
+    instructions += [(EQUALS, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERROR | ENOSYS)]  # libc then falls back to clone
+    only, never = (1, 0), (0, 1)  # allow only this value, or all but this: instructions to skip if equal, and if not
     for numbers, argument, bits, rule, value in (
         (CLONE, 0, CLONE_THREAD, only, CLONE_THREAD),
         (KILL, 0, ALL_BITS, only, os.getpid()),
         (TGKILL, 0, ALL_BITS, only, os.getpid()),
-        (PRLIMIT, 0, ALL_BITS, only, 0),  # oneself
+        (PRLIMIT, 0, ALL_BITS, only, 0),  # 0 is the calling process
         (SOCKETPAIR, 0, ALL_BITS, only, AF_UNIX),
         (SOCKETPAIR, 1, SOCKET_TYPE, only, SOCK_STREAM),
-        # What makes the kernel send signals to whoever is named, or keep others from opening a file.
+        # These make the kernel send signals to any process, or keep others from opening a file.
         *((FCNTL, 1, ALL_BITS, never, command) for command in (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE)),
         *((IOCTL, 1, ALL_BITS, never, command) for command in (FIOSETOWN, SIOCSPGRP)),
     ):

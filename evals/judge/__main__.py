@@ -1,7 +1,7 @@
 """Free-form answers scored by another model: `python -m evals.judge --model DIR --instructions FILE --judge JUDGE`.
 
-The judge is an OpenAI-compatible endpoint (http://localhost:8000/v1) or a chat model that transformers loads. The same
-command run again judges only what is missing or has failed.
+The judge is an OpenAI-compatible endpoint (http://localhost:8000/v1) or a chat model that transformers loads. Run
+again, the same command judges only what is missing or has failed.
 """
 
 import os
@@ -14,27 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from textwrap import shorten
 from typing import Any
 
-from evals.chat.tasks import draw
-from evals.judge.endpoint import EndpointJudge
-from evals.judge.instructions import Row, read_instructions
-from evals.judge.local import LocalJudge, spoken
-from evals.judge.results import resume, write_results
-from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
-from recipes.inference.generate import Sampling, generate_replies
-from recipes.inference.models import load_chat_model, results_file
-from recipes.inference.urls import public_url
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.plain_text import plain_text
-from recipes.utils.provenance import command_line, join
-
-SAVE_EVERY = 8  # verdicts
 
 
 @dataclass
 class JudgeArguments(Arguments):
-    """Flags of `python -m evals.judge`."""
-
     model: str = flag(REQUIRED, "directory or Hub id of the chat model that answers", path=True)
     instructions: str = flag(REQUIRED, "file in the Alpaca layout: JSON or JSON lines", path=True)
     judge: str = flag(
@@ -57,20 +42,42 @@ class JudgeArguments(Arguments):
     )
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.judge", JudgeArguments)
+
+from evals.chat.tasks import draw
+from evals.judge.endpoint import EndpointJudge
+from evals.judge.instructions import Row, read_instructions
+from evals.judge.local import LocalJudge, spoken
+from evals.judge.results import resume, write_results
+from evals.judge.verdict import NOT_ASKED, Judge, Verdict, judge_prompt
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.inference.models import load_chat_model, results_file
+from recipes.inference.openai_client import read_key
+from recipes.inference.urls import public_url
+from recipes.utils.plain_text import plain_text
+from recipes.utils.provenance import command_line, join
+from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
+
+SAVE_EVERY = 8  # verdicts
+
+
 def evaluate(args: JudgeArguments) -> int:
-    """Answer, judge, print and write. Returns how many answers have no score."""
+    """Answer, judge, print and write. Returns the number of answers without a score."""
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_k=args.top_k)
     rows = [row for _, row in draw(read_instructions(args.instructions), args.max_problems)]
-    output = results_file(args.model, "judge.json", args.output)
+    output = results_file(args.model, JUDGE_RESULTS, args.output)
     if output is None:
-        raise InputError(f"model {args.model} is no directory here to write evals/judge.json into: give an --output.")
+        raise InputError(
+            f"model {args.model} is not a directory here to write {EVALS}/{JUDGE_RESULTS} into: give an --output."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("the judge works as one process: leave out accelerate launch.")
-    judge = open_judge(args)  # before the answers, which take long
+    judge = open_judge(args)  # before the slow part
     header = describe(args, judge)
     rows = resume(output, header, rows)
     known = sum(row.score is not None for row in rows)
-    name = plain_text(judge.name)  # which a server may have given
+    name = plain_text(judge.name)  # may come from a server
     print(f"{args.model}: {len(rows):,} instructions, {known:,} scored before, judged by {name}", flush=True)
 
     def save() -> None:
@@ -84,7 +91,7 @@ def evaluate(args: JudgeArguments) -> int:
 
 
 def describe(args: JudgeArguments, judge: Judge) -> dict[str, Any]:
-    """Who judged whom, and how; of an endpoint's URL only what may be published."""
+    """Model, judge, command and arguments, without the secrets of an endpoint's URL."""
     words = [public_url(word) if "://" in word else word for word in shlex.split(command_line())]
     arguments = asdict(args)
     if isinstance(judge, EndpointJudge):
@@ -93,23 +100,19 @@ def describe(args: JudgeArguments, judge: Judge) -> dict[str, Any]:
 
 
 def open_judge(args: JudgeArguments) -> Judge:
-    """The judge, after a sign of life. Raises `InputError` if it gives none."""
+    """Load the judge, or check that its endpoint answers. Raises `InputError` if not."""
     if "://" not in args.judge and not re.match(r"[^/]+:\d+(/|$)", args.judge):
         if args.judge_model or args.api_key_env:
-            raise InputError(f"judge_model and api_key_env are for an endpoint, and {args.judge} is no http:// URL.")
-        return LocalJudge(args.judge, args.batch_size, args.judge_max_new_tokens)
-    key = None
-    if args.api_key_env is not None:
-        key = os.environ.get(args.api_key_env, "").strip()
-        if not key or not key.isascii() or not key.isprintable():
             raise InputError(
-                f"environment variable {args.api_key_env} holds no key: set it, or leave out api_key_env."
+                f"judge_model and api_key_env are for an endpoint, and {args.judge} is not an http:// URL."
             )
+        return LocalJudge(args.judge, args.batch_size, args.judge_max_new_tokens)
+    key = read_key(args.api_key_env)
     return EndpointJudge(args.judge, args.judge_model, key, args.timeout, args.concurrency, args.judge_max_new_tokens)
 
 
 def answer(rows: list[Row], args: JudgeArguments, sampling: Sampling, save: Callable[[], None]) -> None:
-    """Let the model answer what has no answer yet, batch by batch."""
+    """Generate the missing answers, batch by batch."""
     if all(row.answer is not None for row in rows):
         return
     model, tokenizer = load_chat_model(args.model)
@@ -117,7 +120,7 @@ def answer(rows: list[Row], args: JudgeArguments, sampling: Sampling, save: Call
         batch = rows[start : start + args.batch_size]
         if all(row.answer is not None for row in batch):
             continue
-        own = replace(sampling, seed=sampling.seed + start)  # the same answers, however often the work is interrupted
+        own = replace(sampling, seed=sampling.seed + start)  # the same answers even if the work is interrupted
         replies = generate_replies(model, tokenizer, [row.conversation for row in batch], own, batch_size=len(batch))
         for row, reply in zip(batch, replies, strict=True):
             row.answer = spoken(reply) if row.answer is None else row.answer
@@ -126,13 +129,13 @@ def answer(rows: list[Row], args: JudgeArguments, sampling: Sampling, save: Call
 
 
 def score(rows: list[Row], judge: Judge, save: Callable[[], None]) -> None:
-    """Let the judge score what has no score yet; an empty answer gets 0 without being shown to it."""
+    """Judge the answers without a score; an empty answer gets 0 unasked."""
     for row in rows:
         if row.score is None and not row.answer:
             row.score, row.reason = 0, "The model gave no answer."
     missing = [row for row in rows if row.score is None]
     for row in missing:
-        row.error = None  # of the time before
+        row.error = None  # from the previous run
     taken = 0
 
     def take(place: int, verdict: Verdict) -> None:
@@ -168,13 +171,13 @@ def summary(rows: list[Row]) -> str:
 
 
 def why(rows: list[Row]) -> list[str]:
-    """A line with the commonest failure, if there is one; those that were not asked only follow from others."""
+    """A line with the commonest failure, if any. Answers that were not asked follow from other failures."""
     errors = Counter(row.error for row in rows if row.error not in (None, NOT_ASKED))
     return [f"commonest failure ({times:,} times): {error}" for error, times in errors.most_common(1)]
 
 
 def sample(name: str, row: Row) -> str:
-    """One judged answer for people to read."""
+    """One judged answer in full."""
     texts = {
         "asked": f"{row.instruction} {row.input}",
         "reference": row.reference,
@@ -185,12 +188,11 @@ def sample(name: str, row: Row) -> str:
     return "\n".join([f"\n{name}: {row.score:g}", *lines])
 
 
-def main() -> None:
-    args = parse_arguments(JudgeArguments)
+def main(args: JudgeArguments) -> None:
     try:
         failed = evaluate(args)
-    except KeyboardInterrupt:  # all that is finished has been saved on the way here
-        print("interrupted; the same command goes on", flush=True)
+    except KeyboardInterrupt:  # finished verdicts are saved already
+        print("interrupted; run the same command again to continue", flush=True)
         sys.stderr.flush()
         os._exit(130)  # sys.exit would wait for the threads of requests in flight
     if failed:
@@ -199,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_input_error("evals.judge", main)
+    exit_on_input_error("evals.judge", lambda: main(ARGS))

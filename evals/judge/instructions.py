@@ -11,7 +11,7 @@ from tokenizer.chat import Message
 
 @dataclass
 class Row:
-    """One instruction, and what has become of it so far."""
+    """One instruction, with its answer and verdict so far."""
 
     instruction: str
     input: str
@@ -19,23 +19,23 @@ class Row:
     answer: str | None = None  # the model's
     score: float | None = None  # the judge's, 0 to 100
     reason: str | None = None
-    error: str | None = None  # why there is no score although the judge was asked
+    error: str | None = None  # why the judge gave no score
 
     @property
     def question(self) -> tuple[str, str, str]:
-        """What was in the instruction set."""
+        """The fields of the instruction set."""
         return self.instruction, self.input, self.reference
 
     @property
     def conversation(self) -> list[Message]:
-        """What the model is asked: the input, where there is one, follows the instruction."""
+        """The prompt for the model: the instruction, then the input if there is one."""
         return [user("\n\n".join(text for text in (self.instruction, self.input) if text))]
 
 
 def read_instructions(path: str) -> list[Row]:
     """The rows of a JSON list or of JSON lines; `input` and `output` may be empty, and `input` may be missing.
 
-    Raises `InputError` naming the file and the first row (from 0) or line (from 1) that is not as it should be.
+    Raises `InputError` naming the file and the first row (from 0) or line (from 1) that is malformed.
     """
     rows = [_row(record, place) for place, record in read_json_rows(path)]
     if not rows:

@@ -1,4 +1,4 @@
-"""A judge that runs here: any chat model that transformers loads."""
+"""A local judge: any chat model that transformers loads."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ class LocalJudge:
         self.context = context_length(self.model)
 
     def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None]) -> None:
-        """Call `take` with each prompt's place and verdict, batch by batch."""
+        """Call `take` with each prompt's index and verdict, batch by batch."""
         lengths = [len(render_prompt(self.tokenizer, [user(prompt)])) for prompt in prompts]
         fitting = [place for place, length in enumerate(lengths) if length < self.context]
         for place in set(range(len(prompts))) - set(fitting):
@@ -30,7 +30,7 @@ class LocalJudge:
             self._score_batch({place: prompts[place] for place in fitting[start : start + self.batch_size]}, take)
 
     def _score_batch(self, batch: dict[int, str], take: Callable[[int, Verdict], None]) -> None:
-        """The same for prompts by their places that are asked together; what got nonsense is asked once more."""
+        """Score one batch (index -> prompt); prompts with an unusable verdict are asked once more."""
         for sampling in self.attempts:
             texts = dict(zip(batch, self._ask(list(batch.values()), sampling), strict=True))
             verdicts = {place: parse_verdict(text) for place, text in texts.items()}
@@ -52,5 +52,5 @@ class LocalJudge:
 
 
 def spoken(reply: Sequence[Message]) -> str:
-    """All that the model said in a reply, before its calls of tools and after."""
+    """The text of a reply, before and after its tool calls."""
     return "".join(message["content"] for message in reply if message["role"] == "assistant").strip()

@@ -1,4 +1,4 @@
-"""The file of a judgment: written again and again as it grows, and gone on with when the command is run again."""
+"""The results file of a judgment: rewritten as it grows, and resumed when the command is run again."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ SAME = ("max_new_tokens", "temperature", "top_k")  # arguments on which the answ
 
 
 def write_results(path: Path, header: dict[str, Any], rows: list[Row]) -> None:
-    """Write the JSON file; it is never seen half-written. `header` says who judged whom, and how."""
+    """Write the JSON file; readers never see it half-written. `header` says who judged whom, and how."""
     scores = [row.score for row in rows if row.score is not None]
     content = header | {
         "count": len(rows),
@@ -27,15 +27,15 @@ def write_results(path: Path, header: dict[str, Any], rows: list[Row]) -> None:
 
 
 def _as_json(row: Row) -> dict[str, Any]:
-    """The row; `error` is there only where there is one."""
+    """The row as JSON; `error` only if there is one."""
     return {key: value for key, value in asdict(row).items() if key != "error" or value is not None}
 
 
 def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
-    """The rows with what the file, if there is one, knows of them already.
+    """`rows`, with the answers and scores that the file already holds.
 
     The file's own rows must be the first of `rows`: more problems may be drawn than before. Raises `InputError` for
-    a file of another model, judge, instruction set or sampling, and for one that is no result at all.
+    a file of another model, judge, instruction set or sampling, and for a file that is not a result.
     """
     if not path.exists():
         return rows
@@ -46,7 +46,7 @@ def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
         facts = [(name, content[name], header[name]) for name in ("model", "judge")]
         facts += [(name, content["arguments"][name], header["arguments"][name]) for name in SAME]
     except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"{path} is there already and is no result of evals.judge: {remedy}") from None
+        raise InputError(f"{path} exists and is not a result of evals.judge: {remedy}") from None
     for name, old, new in facts:
         if _plain(old) != _plain(new):
             raise InputError(f"{path} holds results with {name} {old}, not {new}: {remedy}")
@@ -56,5 +56,5 @@ def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """A path or URL without its last slash."""
+    """A path or URL without trailing slashes."""
     return value.rstrip("/") if isinstance(value, str) else value

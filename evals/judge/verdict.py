@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its verdict is read."""
+"""The judge's prompt, and the parser of its verdict."""
 
 import json
 import re
@@ -35,7 +35,7 @@ SCORE = re.compile(
 
 @dataclass(frozen=True)
 class Verdict:
-    """A score from 0 to 100 and the judge's reason, or the error for which there is none."""
+    """A score from 0 to 100 and the judge's reason; or the error that left it without a score."""
 
     score: float | None = None
     reason: str | None = None
@@ -43,16 +43,16 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """Whoever can score answers."""
+    """Scores answers."""
 
     name: str
 
     def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None]) -> None:
-        """Call `take` with each prompt's place and verdict, as they come. No failure of the judge's is raised."""
+        """Call `take` with each prompt's index and verdict as they arrive. Failures of the judge become verdicts."""
 
 
 def attempts(max_new_tokens: int) -> tuple[Sampling, Sampling]:
-    """How a judge is asked: first for its likeliest verdict, and once more where that was nonsense."""
+    """Sampling of the first request (greedy), and of the second one after an unusable verdict."""
     return Sampling(max_new_tokens), Sampling(max_new_tokens, temperature=0.7, seed=1)
 
 
@@ -69,7 +69,7 @@ def parse_verdict(text: str) -> Verdict | None:
     None for nonsense: no such number, one that is not from 0 to 100, or objects with different scores, one of which
     may be quoted from the answer.
     """
-    text = text.rpartition("</think>")[2]  # what a judge considered before is not its verdict
+    text = text.rpartition("</think>")[2]  # reasoning is not the verdict
     verdicts = [each for each in _json_objects(text) if "score" in each]
     if verdicts:
         scores = {_number(each["score"]) for each in verdicts}
@@ -83,7 +83,7 @@ def parse_verdict(text: str) -> Verdict | None:
 
 
 def _json_objects(text: str) -> list[dict[str, Any]]:
-    """The objects in a text, in order, without those inside another."""
+    """Top-level JSON objects in a text, in order."""
     objects, start = [], text.find("{")
     while start >= 0:
         try:
@@ -109,6 +109,6 @@ def _number(value: Any, out_of: str | None = None) -> float | None:
 
 
 def nonsense(text: str) -> Verdict:
-    """The failure of a judge that gave no score, or several, with the end of what it wrote."""
+    """The failure of a judge that gave no score or several; quotes the end of its text."""
     said = " ".join(text.split())
     return Verdict(error=f"no single score from 0 to 100 in {said[-200:]!r}" if said else "the judge said nothing")

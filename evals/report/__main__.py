@@ -6,22 +6,17 @@ finished stage. Only files are read, so it takes seconds; run it again whenever 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers.utils.logging import set_verbosity_error
-
-from evals.report import sections
-from evals.report.card import write_model_card
-from evals.report.gather import Run, Stage, gather
-from evals.report.page import Page
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.outputs import ensure_writable
+
+if TYPE_CHECKING:
+    from evals.report.gather import Stage
 
 
 @dataclass
 class ReportArguments(Arguments):
-    """Flags of `python -m evals.report`."""
-
     run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/, tokenizer/", path=True)
     price_per_gpu_hour: float | None = flag(None, "dollars for an hour of one GPU (or one process)", least=0)
     price_per_hour: float | None = flag(None, "dollars for an hour of the whole machine", least=0)
@@ -31,8 +26,8 @@ class ReportArguments(Arguments):
         if self.price_per_gpu_hour is not None and self.price_per_hour is not None:
             raise InputError("price_per_gpu_hour and price_per_hour exclude each other: give one of them.")
 
-    def price(self, stage: Stage) -> float | None:
-        """Dollars of a stage's training time."""
+    def price(self, stage: "Stage") -> float | None:
+        """Dollars that a stage's training cost; None if its time or the price is not known."""
         if stage.seconds is None or self.priced_by is None:
             return None
         if self.price_per_hour is not None:
@@ -41,7 +36,6 @@ class ReportArguments(Arguments):
 
     @property
     def priced_by(self) -> str | None:
-        """The price in a sentence."""
         if self.price_per_hour is not None:
             return f"Cost at ${self.price_per_hour:g} an hour."
         if self.price_per_gpu_hour is not None:
@@ -49,8 +43,19 @@ class ReportArguments(Arguments):
         return None
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("evals.report", ReportArguments)
+
+from transformers.utils.logging import set_verbosity_error
+
+from evals.report import sections
+from evals.report.card import write_model_card
+from evals.report.gather import Run, gather
+from evals.report.page import Page
+from recipes.utils.outputs import ensure_writable
+
+
 def build_page(run: Run, args: ReportArguments) -> Page:
-    """The report."""
     page = Page(f"The run {run.name}")
     page.add(
         *sections.headline(run, args.price),
@@ -91,10 +96,10 @@ def report(args: ReportArguments) -> None:
     print("\n".join(f"written: {path}" for path in written))
 
 
-def main() -> None:
-    set_verbosity_error()  # a damaged config is told by our own note
-    report(parse_arguments(ReportArguments))
+def main(args: ReportArguments) -> None:
+    set_verbosity_error()  # a note of ours reports a damaged config
+    report(args)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("evals.report", main)
+    exit_on_input_error("evals.report", lambda: main(ARGS))

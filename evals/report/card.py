@@ -1,11 +1,11 @@
 """The model card of a stage: README.md with the Hub's metadata, the report's figures in its `model-index`.
 
-A card of ours carries a digest of itself. One that was written or changed by hand has none that fits, and stays.
+Its text is in model_card.md.jinja. A card of ours carries a digest of itself: one that was written or changed by hand
+has none that fits, and is never overwritten.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from evals.chat.tasks import CHAT_CORE
 from evals.report.formats import count, duration, listed, percent, task_name
 from evals.report.gather import Run, Stage, commands
-from evals.report.page import Block, Code, Heading, Table, Text, escape_markdown
+from evals.report.page import Code, Table, escape_markdown
 from recipes.utils import atomic
 from recipes.utils.run_directory import STAGES
 
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MARK = re.compile(r"<!-- written by evals\.report: ([0-9a-f]{64}) -->\n")
-WHAT = {
-    "base": "a base language model: it continues text and does not chat",
-    "mid": "a language model that has read conversations and knows the chat format; a step on the way to a chat model",
-    "sft": "a chat model, finetuned on conversations",
-    "grpo": "a chat model, finetuned on conversations and then on problems with a checkable answer",
-}
 DATASETS = {  # of a chat task: name for people, id, configuration and split
     "arc_easy": ("ARC-Easy", "allenai/ai2_arc", "ARC-Easy", "test"),
     "arc_challenge": ("ARC-Challenge", "allenai/ai2_arc", "ARC-Challenge", "test"),
@@ -35,32 +30,6 @@ DATASETS = {  # of a chat task: name for people, id, configuration and split
     "humaneval": ("HumanEval", "openai/openai_humaneval", None, "test"),
 }
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HERE = 'name = "."  # this directory, or the model\'s name on the Hub'
-LOAD = f"""\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-{HERE}
-model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True)
-"""
-COMPLETE = """\
-inputs = tokenizer("The capital of France is", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=16)[0]))
-"""
-CHAT = """\
-messages = [{"role": "user", "content": "What is the capital of France?"}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-reply = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].size(1) :]
-print(tokenizer.decode(reply, skip_special_tokens=True))
-"""
-CALLS = """\
-To calculate, it calls a tool: a reply that ends in `<|python_start|>12*4<|python_end|>` waits for the result. Append \
-the call and its result to the messages, and generate again:
-
-```python
-call = {"type": "function", "function": {"name": "calculator", "arguments": {"expression": "12*4"}}}
-messages += [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "48"}]
-```"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +43,6 @@ class Result:
     dataset: tuple[str, str, str | None, str | None]  # name, id, configuration, split
 
     def as_eval_result(self) -> EvalResult:
-        """For huggingface_hub."""
         name, identifier, config, split = self.dataset
         return EvalResult(
             task_type="text-generation",
@@ -90,7 +58,7 @@ class Result:
 
 
 def write_model_card(stage: Stage, run: Run) -> Path | None:
-    """Write README.md into the directory of a finished stage; None if one is there that is not ours any more."""
+    """Write README.md into the directory of a finished stage; None if one is there that is not ours, or was edited."""
     path = stage.directory / "README.md"
     if path.exists() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
         return None
@@ -100,11 +68,10 @@ def write_model_card(stage: Stage, run: Run) -> Path | None:
 
 def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCard:
     """The card: what the model is, how it was made, what it can do, how to load it (from `repo`), what to expect."""
-    title, source = f"{run.name}-{stage.name}", base_model(stage, run)
-    results = stage_results(stage)
+    source, path, results = base_model(stage, run), stages_up_to(stage, run), stage_results(stage)
     data = ModelCardData(
         language="en",
-        license=None if source else "apache-2.0",  # that of another's model is theirs to say
+        license=None if source else "apache-2.0",  # another model's licence is its authors' to state
         base_model=source,
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -113,44 +80,30 @@ def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCa
             *(["trained-from-scratch"] if from_scratch(stage, run) else []),
             *(["trl"] if stage.name in ("sft", "grpo") else []),
         ],
-        datasets=list(dict.fromkeys(each.data for each in stages_up_to(stage, run) if is_on_hub(each.data))) or None,
-        model_name=title,
+        datasets=list(dict.fromkeys(each.data for each in path if is_on_hub(each.data))) or None,
+        model_name=f"{run.name}-{stage.name}",
         eval_results=[result.as_eval_result() for result in results] or None,
     )
-    blocks = [Heading(title, 1), Text(describe(stage, run)), Heading("Use")]
-    parts = [block.markdown("") for block in blocks]
-    load = LOAD if repo is None else LOAD.replace(HERE, f'name = "{repo}"')
-    parts.append(f"```python\n{load}\n{COMPLETE if stage.name == 'base' else CHAT}```")
-    if stage.name != "base" and calls_tools(stage):
-        parts.append(CALLS)
-    if results:
-        rows = [[result.name, result.text] for result in results]
-        parts += [block.markdown("") for block in (Heading("Figures"), Table(["measured", "value"], rows))]
-        parts += [Text(note).markdown("") for note in stage.chat.notes] if stage.chat is not None else []
-    parts += [block.markdown("") for block in (Heading("Training"), *training(stage, run))]
-    if given := commands(
-        [*run.tokenizer_launches, *(each for one in stages_up_to(stage, run) for each in one.launches)]
-    ):
-        parts += [
-            Text("The commands, from the tokenizer on, in a checkout of nanochat-transformers:").markdown(""),
-            Code("\n".join(given)).markdown(""),
-        ]
-    parts += [Heading("Limits").markdown(""), escape_markdown(limits(stage))]
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
-
-
-def describe(stage: Stage, run: Run) -> str:
-    """The first sentences."""
-    sentences = [f"This is {WHAT[stage.name]}."]
-    if stage.parameters is not None:
-        sentences.append(f"It has {stage.parameters.total:,} parameters.")
-    if (source := base_model(stage, run)) is not None:
-        sentences.append(f"It was trained from {source}, whose licence holds for it as well.")
-    elif from_scratch(stage, run):
-        sentences.append("It was trained from scratch.")
-    if any(stage.directory.glob("modeling_*.py")):
-        sentences.append("The code that loads it is in this directory.")
-    return " ".join(sentences)
+    figures = Table(["measured", "value"], [[result.name, result.text] for result in results])
+    given = commands([*run.tokenizer_launches, *(launch for each in path for launch in each.launches)])
+    return ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        escape=escape_markdown,
+        stage=stage,
+        model=stage.parameters,
+        model_name=data.model_name,
+        base_model=source,
+        from_scratch=from_scratch(stage, run),
+        has_code=any(stage.directory.glob("modeling_*.py")),
+        repo=repo,
+        calls_tools=stage.name != "base" and calls_tools(stage),
+        figures=figures.markdown("") if results else None,
+        notes=stage.chat.notes if stage.chat is not None else [],
+        stages=training_table(path).markdown(""),
+        has_read_primer=any((each.data or "").startswith("primer") for each in path),
+        commands=Code("\n".join(given)).markdown("") if given else None,
+    )
 
 
 def base_model(stage: Stage, run: Run) -> str | None:
@@ -167,35 +120,23 @@ def from_scratch(stage: Stage, run: Run) -> bool:
 
 
 def is_on_hub(name: Any) -> bool:
-    """Whether what a stage was trained on, or from, is a name on the Hub and no path here."""
+    """Whether a stage's data or source is a name on the Hub, not a path here."""
     return isinstance(name, str) and HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
 def calls_tools(stage: Stage) -> bool:
-    """Whether its chat format is ours, which knows calls."""
+    """Whether its chat template is ours, which knows calls."""
     template = stage.directory / "chat_template.jinja"
     return template.exists() and "<|python_start|>" in template.read_text(encoding="utf-8", errors="replace")
 
 
-def limits(stage: Stage) -> str:
-    """What not to expect."""
-    small = stage.parameters is not None and stage.parameters.total < 1e9
-    size = "It is small: it knows little and says wrong things fluently. " if small else ""
-    return (
-        f"{size}It was trained on English, its answers were not made safe, and nothing it writes should be relied on "
-        "unchecked. Do not use it where a mistake matters."
-    )
-
-
 def stages_up_to(stage: Stage, run: Run) -> list[Stage]:
-    """The stages that led to this one, and itself."""
+    """The stages that led to this one, and this one."""
     return run.stages[: run.stages.index(stage) + 1]
 
 
-def training(stage: Stage, run: Run) -> Iterator[Block]:
-    """The model's size, and the stages that led to it in numbers."""
-    if (model := stage.parameters) is not None:
-        yield Text(f"{model.name}, context {model.context:,}, vocabulary {model.vocab_size:,}.")
+def training_table(stages: list[Stage]) -> Table:
+    """Data, steps, tokens and time of each stage; columns of which nothing is known are left out."""
     columns = ["stage", "data", "steps", "tokens", "training time", "processes", "precision"]
     rows = [
         [
@@ -207,16 +148,14 @@ def training(stage: Stage, run: Run) -> Iterator[Block]:
             count(each.processes),
             each.precision,
         ]
-        for each in stages_up_to(stage, run)
+        for each in stages
     ]
     known = [index for index in range(len(columns)) if any(row[index] for row in rows)]
-    yield Table([columns[index] for index in known], [[row[index] for index in known] for row in rows], left=2)
-    if any((each.data or "").startswith("primer") for each in stages_up_to(stage, run)):
-        yield Text("The primer is a small corpus of simple English that the project's own code generates.")
+    return Table([columns[index] for index in known], [[row[index] for index in known] for row in rows], left=2)
 
 
 def stage_results(stage: Stage) -> list[Result]:
-    """The stage's figures. CORE is one of them only whole: the index has no name for less that would not mislead."""
+    """The stage's figures. A part of CORE is left out: any name for it in the index would mislead."""
     results = []
     if stage.bpb is not None:
         data = stage.data or "its corpus"
@@ -246,14 +185,14 @@ def stage_results(stage: Stage) -> list[Result]:
 
 
 def sign(text: str) -> str:
-    """The card with the mark of ours, after its metadata."""
+    """The card with our mark after its metadata."""
     mark = f"<!-- written by evals.report: {hashlib.sha256(text.encode()).hexdigest()} -->\n"
     end = text.index("\n---\n", 3) + len("\n---\n")
     return text[:end] + mark + text[end:]
 
 
 def is_ours(text: str) -> bool:
-    """Whether a card is one that we wrote and nobody has changed since."""
+    """Whether we wrote a card and nobody has changed it since."""
     mark = MARK.search(text)
     if mark is None:
         return False

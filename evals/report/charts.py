@@ -1,4 +1,4 @@
-"""The pictures of a report that are not a stage's own."""
+"""Charts of the report that compare tasks or stages."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -9,35 +9,37 @@ from evals.report.formats import D20_CHAT, D20_CORE, percent, task_name
 from evals.report.gather import Run, Stage
 from recipes.plots.curves import plot_points, smooth
 from recipes.plots.figures import draw_bars, finite, label_ends, new_figure, styled
-from recipes.plots.palette import REFERENCES, STAGES
+from recipes.plots.palette import REFERENCES, STAGE_COLORS
 
 REFERENCE = REFERENCES[0]
 
 
 def plot_core_tasks(core: CoreScores, stage: str) -> Figure:
-    """Each task's centered accuracy, the best one on top."""
+    """Centered accuracy of each task, sorted, best on top."""
     labels = sorted(core.tasks, key=lambda label: -core.tasks[label].centered)
     title = "CORE tasks: accuracy above guessing" if core.core is not None else "Accuracy above guessing"
-    return draw_bars(labels, {"centered": [core.tasks[label].centered for label in labels]}, title, [STAGES[stage]])
+    return draw_bars(
+        labels, {"centered": [core.tasks[label].centered for label in labels]}, title, [STAGE_COLORS[stage]]
+    )
 
 
 def plot_core(core: float, title: str, stage: str) -> Figure:
-    """CORE against the reference points."""
+    """CORE beside its reference points."""
     name = "this model"
     values = {name: core, "d20, 11.2B tokens": D20_CORE, "GPT-2, 1.6B": GPT2_CORE}
     bars = {
         name: [value if label == name else None for label, value in values.items()],
         "reference": [None if label == name else value for label, value in values.items()],
     }
-    return draw_bars(list(values), bars, title, [STAGES[stage], REFERENCE], write="{:.4f}".format, overlaid=True)
+    return draw_bars(list(values), bars, title, [STAGE_COLORS[stage], REFERENCE], write="{:.4f}".format, overlaid=True)
 
 
 @styled
 def plot_core_over_steps(points: list[tuple[float, float]], whole: bool, stage: str) -> Figure:
-    """CORE, or the mean over the tasks at hand, as it was measured during training."""
+    """CORE over the training steps, or the mean over those tasks that were there."""
     figure, axes = new_figure()
-    plot_points(axes, points, STAGES[stage])
-    ends = [(f"{points[-1][1]:.4f}", STAGES[stage], points[-1][1])]
+    plot_points(axes, points, STAGE_COLORS[stage])
+    ends = [(f"{points[-1][1]:.4f}", STAGE_COLORS[stage], points[-1][1])]
     if whole:
         axes.axhline(GPT2_CORE, color=REFERENCE, linestyle=":")
         ends.append((f"GPT-2 {GPT2_CORE:.4f}", REFERENCE, GPT2_CORE))
@@ -49,12 +51,12 @@ def plot_core_over_steps(points: list[tuple[float, float]], whole: bool, stage: 
 
 
 def plot_chat(stages: list[Stage], tasks: list[str]) -> Figure:
-    """Accuracy on each task by stage, the d20 reference beside them; guessing as a stroke."""
+    """Accuracy by task and stage, with nanochat's d20 as reference and a stroke at the level of guessing."""
     series, colors = {}, []
     for stage in stages:
         scores = [stage.chat.tasks.get(task) for task in tasks]
         series[stage.title] = [None if score is None else score.accuracy for score in scores]
-        colors.append(STAGES[stage.name])
+        colors.append(STAGE_COLORS[stage.name])
     if any(task in D20_CHAT for task in tasks):
         series["d20 after SFT"] = [D20_CHAT.get(task) for task in tasks]
         colors.append(REFERENCE)
@@ -80,7 +82,7 @@ def plot_over_time(run: Run, key: str, title: str, label: str, share: bool = Fal
         begun += (stage.seconds or 0) / unit
         if stage.name == "grpo" or not points:
             continue
-        color = STAGES[stage.name]
+        color = STAGE_COLORS[stage.name]
         axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
         smoothed = smooth(points)
         axes.plot(*zip(*smoothed, strict=True), color=color)

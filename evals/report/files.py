@@ -19,6 +19,7 @@ from recipes.plots.curves import Records
 from recipes.plots.figures import is_number
 from recipes.utils.json_lines import scan_json_rows
 from recipes.utils.model_facts import describe_model
+from recipes.utils.run_directory import EVALS
 
 CORE_TASKS = 22
 T = TypeVar("T")
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TaskScore:
-    """A task's accuracy, the accuracy of guessing, and the former on a scale from 0, guessing, to 1."""
+    """A task's accuracy, the accuracy of guessing (`baseline`), and `centered`: 0 is guessing, 1 is perfect."""
 
     count: int
     accuracy: float
@@ -36,7 +37,7 @@ class TaskScore:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy, by the number of problems."""
+        """Standard error of the accuracy."""
         return math.sqrt(max(0.0, self.accuracy * (1 - self.accuracy)) / self.count)
 
 
@@ -66,7 +67,7 @@ class CoreScores:
 
     @property
     def name(self) -> str:
-        """CORE only where it is all of it."""
+        """What to call the mean: only the mean of all 22 tasks is CORE."""
         if self.core is None:
             return "CORE, partial"
         return "CORE" if self.max_examples is None else f"CORE on {self.max_examples:,} examples a task"
@@ -92,14 +93,14 @@ class Samples:
 
     @property
     def right(self) -> tuple[int, int]:
-        """How many completions are right, of how many that can be."""
+        """Number of right completions, and of completions that have a right answer."""
         verdicts = [verdict for *_, verdict in self.completions if verdict is not None]
         return sum(verdicts), len(verdicts)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """A model's weights: matrices of one name and shape as one row."""
+    """A model's weights; matrices of one name and shape share a row."""
 
     name: str
     rows: list[tuple[str, tuple[int, ...], int]]  # name, shape, how many of them
@@ -111,7 +112,7 @@ class Parameters:
 
 
 def read(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:
-    """The content of a JSON file, parsed; None, and a note, if that cannot be done."""
+    """A JSON file, parsed by `parse`; None if it is missing, and None with a note if it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -123,7 +124,7 @@ def read(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:
 
 
 def read_records(path: Path, notes: list[str]) -> Records:
-    """The records of a metrics.jsonl, damaged lines left out; the last one may be half-written by a running stage."""
+    """The records of a metrics.jsonl without damaged lines: a running stage may have half-written the last one."""
     if not path.is_file():
         return []
     rows = [row for _, row in scan_json_rows(path)]
@@ -135,26 +136,25 @@ def read_records(path: Path, notes: list[str]) -> Records:
 
 
 def name_of(path: Path) -> str:
-    """A file's name from the run's directory on."""
-    return "/".join(path.parts[-3:] if path.parent.name == "evals" else path.parts[-2:])
+    """A file's path relative to the run's directory."""
+    return "/".join(path.parts[-3:] if path.parent.name == EVALS else path.parts[-2:])
 
 
 def number(value: Any) -> float:
-    """`value` if it is a finite number; ValueError if not."""
+    """`value` if it is a finite number. Raises ValueError if not."""
     if not is_number(value):
         raise ValueError(f"{value!r} is not a number")
     return value
 
 
 def string(value: Any) -> str:
-    """`value` if it is text; ValueError if not."""
+    """`value` if it is text. Raises ValueError if not."""
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     return value
 
 
 def parse_task(task: dict[str, Any]) -> TaskScore:
-    """One task of chat.json or core.json."""
     score = TaskScore(
         count=int(number(task["count"])),
         accuracy=number(task["accuracy"]),
@@ -210,18 +210,17 @@ def parse_samples(content: dict[str, Any]) -> Samples:
 
 
 def parse_command(content: dict[str, Any]) -> str:
-    """The command that wrote a file of evals/."""
     return string(content["command"])
 
 
 def parse_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_evaluation.json as tokenizer.evaluate writes it; raises what drawing it would."""
+    """tokenizer_evaluation.json as tokenizer.evaluate writes it. Raises what drawing it would raise."""
     tokenizer_blocks(content)
     return content
 
 
 def count_parameters(directory: Path) -> Parameters:
-    """The parameters of a checkpoint, by its config.json alone. Code that it brings along is not run."""
+    """Count the parameters of a checkpoint from its config.json alone. Code in the checkpoint is not run."""
     config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -11,7 +11,9 @@ TASK_NAMES = {
     "humaneval": "HumanEval",
     "facts": "facts",
     "choice": "multiple choice",
-    "problems1": "one-step problems",
+    "one_step": "one-step problems",
+    "multi_step": "two and three steps",
+    "problems1": "one-step problems",  # former names, in results of earlier evaluations
     "harder": "two and three steps",
 }
 # Reference points: GPT-2's 1.6B CORE by its own weights, and a d20 trained on 11.2B tokens of FineWeb-Edu, after SFT.
@@ -20,12 +22,12 @@ D20_CHAT = {"arc_easy": 0.4571, "arc_challenge": 0.3430, "mmlu": 0.3396, "gsm8k"
 
 
 def task_name(name: str) -> str:
-    """A chat task's name for people."""
+    """A chat task's display name."""
     return TASK_NAMES.get(name, name)
 
 
 def short(value: float) -> str:
-    """Three figures and a letter: 561M, 11.2B, 1.88M; small numbers as they are."""
+    """Three significant digits and a letter: 561M, 11.2B, 1.88M; small numbers as they are."""
     if abs(value) < 9_999.5:
         return f"{value:,.0f}"
     size, letter = next(
@@ -35,17 +37,17 @@ def short(value: float) -> str:
 
 
 def count(value: float | None) -> str:
-    """Every figure of a whole number; nothing where it is not known."""
+    """A whole number with all its digits; empty if unknown."""
     return "" if value is None else f"{value:,.0f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share; nothing where it is not known."""
+    """A share in percent; empty if unknown."""
     return "" if value is None else f"{100 * value:.{digits}f}%"
 
 
 def flops(value: float | None) -> str:
-    """Floating-point operations, as 4.1e19."""
+    """Floating-point operations, as 4.1e19; empty if unknown."""
     if value is None:
         return ""
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -53,12 +55,12 @@ def flops(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """m:ss or h:mm:ss; nothing where it is not known."""
+    """m:ss or h:mm:ss; empty if unknown."""
     return "" if seconds is None else clock(seconds)
 
 
 def dollars(value: float | None) -> str:
-    """A price, a small one to its first digits; nothing where it is not known."""
+    """A price; small ones with enough digits to say something. Empty if unknown."""
     if value is None:
         return ""
     return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"

@@ -1,4 +1,4 @@
-"""Everything a run has left, read from its files: no model is loaded. Report and model cards take it from here.
+"""Read everything that a run has left in its files, for the report and the model cards. No model is loaded.
 
 What is missing is None or empty. What is damaged counts as missing, and a note says so.
 """
@@ -29,8 +29,23 @@ from recipes.plots.curves import Records, series
 from recipes.plots.figures import is_number
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import precision_name
-from recipes.utils.provenance import LAUNCHES_FILE, portable, read_launches
-from recipes.utils.run_directory import STAGES, check_run, is_finished
+from recipes.utils.provenance import portable, read_launches
+from recipes.utils.run_directory import (
+    ARGUMENTS,
+    CHAT_RESULTS,
+    CONFIG,
+    CORE_RESULTS,
+    EVALS,
+    JUDGE_RESULTS,
+    LAUNCHES,
+    METRICS,
+    SAMPLES,
+    STAGES,
+    TOKENIZER,
+    TOKENIZER_EVALUATION,
+    check_run,
+    is_finished,
+)
 
 
 @dataclass(frozen=True)
@@ -52,18 +67,18 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """The stage's display name."""
         return STAGES[self.name]
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps made."""
+        """Optimizer steps taken."""
         steps = [record["step"] for record in self.records if is_number(record.get("step"))]
         return int(max(steps)) if steps and self.last("train/loss") is not None else None
 
     @property
     def tokens(self) -> int | None:
-        """Tokens trained on (by SFT and GRPO: read). None where the files do not say."""
+        """Tokens trained on (for SFT and GRPO: read, prompts included). None if unknown."""
         batch = self.arguments.get("total_batch_size")
         if is_number(batch) and self.steps is not None:
             return int(batch) * self.steps
@@ -73,43 +88,42 @@ class Stage:
 
     @property
     def seconds(self) -> float | None:
-        """Of training; evaluations and checkpoints not counted."""
+        """Training time, without evaluations and checkpoints."""
         return self.last("total_training_time")
 
     @property
     def flops(self) -> float | None:
-        """Floating-point operations of training."""
+        """Training compute, in floating-point operations."""
         return self.last("total_training_flops")
 
     @property
     def bpb(self) -> float | None:
-        """Bits per byte of the validation split, at the end."""
+        """Final bits per byte on the validation split."""
         return self.last("val/bpb")
 
     @property
     def data(self) -> str | None:
-        """What it was trained on."""
         said = self.launched("data") or self.arguments.get("conversations") or self.arguments.get("dataset")
         return None if said is None else portable(str(said))
 
     @property
     def processes(self) -> int | None:
-        """Of the last launch."""
+        """Number of processes of the last launch."""
         processes = self.launched("processes")
         return int(processes) if is_number(processes) and processes > 0 else None
 
     @property
     def precision(self) -> str:
-        """Of the last launch; empty where it is not known."""
+        """Precision of the last launch; empty if unknown."""
         return precision_name(str(self.launched("precision") or ""))
 
     @property
     def commands(self) -> list[str]:
-        """Those that were given, in their order, each once."""
+        """Commands of all launches in order, without repeats."""
         return commands(self.launches)
 
     def launched(self, fact: str) -> Any:
-        """What the last launch that says anything about `fact` says."""
+        """The newest recorded value of `fact` among the launches."""
         return next((launch[fact] for launch in reversed(self.launches) if launch.get(fact)), None)
 
     def last(self, key: str) -> float | None:
@@ -125,8 +139,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory."""
-
     directory: Path
     stages: list[Stage]
     tokenizer: dict[str, Any] | None  # tokenizer_evaluation.json
@@ -135,12 +147,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The directory's."""
         return self.directory.resolve().name
 
     @property
     def launches(self) -> list[dict[str, Any]]:
-        """Of all stages, in their order."""
+        """Launches of the tokenizer and of all stages, in order."""
         return [*self.tokenizer_launches, *(launch for stage in self.stages for launch in stage.launches)]
 
     def newest(self, attribute: str) -> Stage | None:
@@ -149,37 +160,37 @@ class Run:
 
 
 def gather(directory: Path) -> Run:
-    """Read a run. Raises `InputError` if there is none in `directory`."""
+    """Read a run. Raises `InputError` if `directory` does not hold one."""
     check_run(directory)
     notes: list[str] = []
     stages = [gather_stage(directory / name, notes) for name in STAGES if (directory / name).is_dir()]
     stages = [stage for stage in stages if stage.records or stage.parameters or stage.chat or stage.core]
     home = directory / "tokenizer"
-    tokenizer = read(home / "tokenizer_evaluation.json", parse_tokenizer, notes)
-    if not stages and tokenizer is None and not (home / "tokenizer.json").exists():
+    tokenizer = read(home / TOKENIZER_EVALUATION, parse_tokenizer, notes)
+    if not stages and tokenizer is None and not (home / TOKENIZER).exists():
         wanted = ", ".join(f"{name}/" for name in STAGES)
-        raise InputError(f"nothing to report in {directory}: none of {wanted} holds a model or metrics.jsonl.")
-    return Run(directory, stages, tokenizer, read_launches(home / LAUNCHES_FILE), notes)
+        raise InputError(f"nothing to report in {directory}: none of {wanted} holds a model or {METRICS}.")
+    return Run(directory, stages, tokenizer, read_launches(home / LAUNCHES), notes)
 
 
 def gather_stage(directory: Path, notes: list[str]) -> Stage:
-    """Read a stage's directory; what is wrong with it goes to `notes`."""
-    evals = directory / "evals"
+    """Read a stage's directory; what is wrong with it is added to `notes`."""
+    evals = directory / EVALS
     stage = Stage(
         name=directory.name,
         directory=directory,
         finished=is_finished(directory),
-        records=read_records(directory / "metrics.jsonl", notes),
-        arguments=read(directory / "arguments.json", dict, notes) or {},
-        launches=read_launches(directory / LAUNCHES_FILE),
-        parameters=read(directory / "config.json", lambda _: count_parameters(directory), notes),
-        chat=read(evals / "chat.json", parse_chat, notes),
-        core=read(evals / "core.json", parse_core, notes),
-        judge=read(evals / "judge.json", parse_judge, notes),
-        samples=read(evals / "samples.json", parse_samples, notes),
+        records=read_records(directory / METRICS, notes),
+        arguments=read(directory / ARGUMENTS, dict, notes) or {},
+        launches=read_launches(directory / LAUNCHES),
+        parameters=read(directory / CONFIG, lambda _: count_parameters(directory), notes),
+        chat=read(evals / CHAT_RESULTS, parse_chat, notes),
+        core=read(evals / CORE_RESULTS, parse_core, notes),
+        judge=read(evals / JUDGE_RESULTS, parse_judge, notes),
+        samples=read(evals / SAMPLES, parse_samples, notes),
         evaluations=[command for path in sorted(evals.glob("*.json")) if (command := read(path, parse_command, []))],
     )
-    for path in (evals / "chat.json", evals / "core.json"):
+    for path in (evals / CHAT_RESULTS, evals / CORE_RESULTS):
         for task, reason in (read(path, parse_failures, []) or {}).items():
             notes.append(f"{directory.name}: {task} could not be measured ({reason}).")
     if stage.records and not stage.finished:
@@ -189,5 +200,5 @@ def gather_stage(directory: Path, notes: list[str]) -> Stage:
 
 
 def commands(launches: list[dict[str, Any]]) -> list[str]:
-    """The commands of launches, in their order, each once."""
+    """Commands of launches in order, without repeats."""
     return list(dict.fromkeys(str(launch["command"]) for launch in launches if launch.get("command")))

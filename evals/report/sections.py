@@ -1,4 +1,4 @@
-"""The parts of a report, each a few blocks; a part of which nothing is known is left out."""
+"""The sections of the report, each a list of blocks: empty if the run holds nothing for it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,13 +28,13 @@ Price = Callable[[Stage], float | None]  # dollars of a stage's training, where 
 
 
 def total(values: list[float | None]) -> float | None:
-    """Sum of those that are known; None if none is."""
+    """Sum of the known values; None if all are unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
 def headline(run: Run, price: Price) -> list[Block]:
-    """A sentence, and the numbers that people ask for first."""
+    """A sentence on the run, and its main numbers as tiles."""
     tiles: list[tuple[str, str]] = []
     largest = run.newest("parameters")
     if largest is not None:
@@ -55,7 +55,7 @@ def headline(run: Run, price: Price) -> list[Block]:
 
 
 def chat_tile(stage: Stage) -> tuple[str, str]:
-    """ChatCORE, or the mean accuracy where a task of it is missing."""
+    """ChatCORE, or the mean accuracy if one of its tasks is missing."""
     if stage.chat.chat_core is not None:
         return f"{stage.chat.chat_core:.4f}", f"ChatCORE, {stage.title}"
     scores = [score for name, score in stage.chat.tasks.items() if not name.endswith(FLEXIBLE)]
@@ -64,7 +64,7 @@ def chat_tile(stage: Stage) -> tuple[str, str]:
 
 
 def summary(run: Run) -> str:
-    """What was trained, on what, where."""
+    """One sentence: the model, its data, its stages, the machine."""
     if not run.stages:
         return "So far a tokenizer."
     described = run.newest("parameters")
@@ -77,7 +77,6 @@ def summary(run: Run) -> str:
 
 
 def machine_name(launch: dict[str, Any]) -> str:
-    """GPUs, or the CPU."""
     hardware = launch.get("hardware") or {}
     if gpus := hardware.get("gpus"):
         return f"{launch.get('processes', len(gpus))} x {gpus[0]}"
@@ -85,7 +84,7 @@ def machine_name(launch: dict[str, Any]) -> str:
 
 
 def samples_section(run: Run) -> list[Block]:
-    """What the last stage says, and how the base model goes on."""
+    """A conversation with the last stage, and completions by the base model."""
     blocks: list[Block] = []
     talking = [stage for stage in run.stages if stage.samples and stage.samples.conversation]
     if talking:
@@ -108,7 +107,6 @@ def samples_section(run: Run) -> list[Block]:
 
 
 def completions_table(samples: Samples) -> Table:
-    """Prompt, completion, verdict."""
     marks = {True: "right", False: "wrong", None: ""}
     rows = [[prompt, completion.strip(), marks[right]] for prompt, completion, right in samples.completions]
     return Table(["prompt", "the model goes on", ""], rows, left=3)
@@ -161,7 +159,7 @@ def chat_section(run: Run) -> list[Block]:
 
 
 def core_section(run: Run) -> list[Block]:
-    """CORE, or what there is of it, of the last stage that has it."""
+    """CORE of the base model, or the mean over those of its tasks that were measured."""
     stages = [stage for stage in run.stages if stage.core is not None and stage.core.tasks]
     if not stages:
         return []
@@ -194,14 +192,14 @@ def core_section(run: Run) -> list[Block]:
 
 
 def core_text(stage: Stage) -> str:
-    """CORE by its name, or as what it is."""
+    """CORE, or the mean over a part of its tasks, labelled as such."""
     if stage.core.core is not None:
         return f"{stage.core.core:.4f}" + (f" ({stage.core.name})" if stage.core.max_examples is not None else "")
     return f"{stage.core.partial:.4f} over {len(stage.core.tasks)} of {CORE_TASKS} tasks"
 
 
 def judge_section(run: Run) -> list[Block]:
-    """Mean scores by stage, and the best, the middle and the worst answer."""
+    """Mean judge score by stage, and the best, the median and the worst answer."""
     stages = [stage for stage in run.stages if stage.judge is not None]
     if not stages:
         return []
@@ -290,7 +288,7 @@ def reinforcement_section(run: Run) -> list[Block]:
 
 
 def tokens_section(run: Run) -> list[Block]:
-    """What each stage was trained on, and how much of it."""
+    """Data, steps, tokens and FLOPs by stage."""
     columns, rows = ["stage", "data", "steps", "tokens", "FLOPs"], []
     for stage in run.stages:
         if stage.steps is not None:
@@ -299,7 +297,6 @@ def tokens_section(run: Run) -> list[Block]:
 
 
 def model_section(run: Run) -> list[Block]:
-    """The parameter table."""
     stage = run.newest("parameters")
     if stage is None:
         return []
@@ -319,7 +316,7 @@ def model_section(run: Run) -> list[Block]:
 
 
 def tokenizer_section(run: Run) -> list[Block]:
-    """As in the tokenizer's own report."""
+    """The blocks of the tokenizer's own report."""
     return [Heading("Tokenizer"), *tokenizer_blocks(run.tokenizer)] if run.tokenizer is not None else []
 
 
@@ -362,7 +359,6 @@ def system_rows(launch: dict[str, Any]) -> list[list[str]]:
 
 
 def commands_section(run: Run) -> list[Block]:
-    """The exact commands."""
     blocks: list[Block] = []
     commands_of = {"tokenizer": commands([*run.tokenizer_launches, run.tokenizer or {}])}
     commands_of |= {stage.title: stage.commands + stage.evaluations for stage in run.stages}
@@ -373,5 +369,5 @@ def commands_section(run: Run) -> list[Block]:
 
 
 def notes_section(run: Run) -> list[Block]:
-    """What is missing, unfinished or damaged, a line each."""
+    """What is missing, unfinished or damaged, one line each."""
     return [Heading("Not in this report"), *(Text(note) for note in run.notes)] if run.notes else []

@@ -8,7 +8,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,32 +16,22 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from evals.report.page import Page
+from evals.tokenizer.arguments import EvaluateArguments
 from evals.tokenizer.report import OURS, tokenizer_blocks
 from evals.tokenizer.samples import DOMAINS, OTHER_LANGUAGES
 from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
-from recipes.utils.errors import InputError, exit_on_input_error, writing
+from recipes.utils.errors import InputError, writing
 from recipes.utils.hub import check_hub_reachable
 from recipes.utils.loading import load_tokenizer
 from recipes.utils.outputs import ensure_writable
 from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import TOKENIZER_EVALUATION
 from tokenizer.encode import token_byte_lengths, token_bytes
 
 CountTokens = Callable[[str], int]
 LOADING_SECONDS = 10
 DATASET_DOCUMENTS = 200
-EVALUATION_FILE = "tokenizer_evaluation.json"
 LONGEST_LISTED = 12
-
-
-@dataclass
-class EvaluateArguments(Arguments):
-    """Flags of `python -m tokenizer.evaluate`; `--config file.yaml` sets any of them."""
-
-    tokenizer: str = flag(REQUIRED, "directory of the tokenizer", path=True)
-    dataset: str | None = flag(None, "corpus whose validation split is one more domain", path=True)
-    text_column: str = flag("text", "column of the dataset that holds the text")
-    output_dir: str | None = flag(None, "directory of tokenizer_evaluation.json and tokenizer_report.html", path=True)
 
 
 def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[str, float]:
@@ -51,17 +40,17 @@ def bytes_per_token(count_tokens: CountTokens, domains: dict[str, str]) -> dict[
 
 
 def from_transformers(name_or_path: str, local_files_only: bool = True) -> CountTokens:
-    """Counts tokens as a transformers tokenizer splits the text."""
+    """A token counter for the tokenizer of a directory or a Hub id."""
     return counting(AutoTokenizer.from_pretrained(name_or_path, local_files_only=local_files_only))
 
 
 def counting(tokenizer: PreTrainedTokenizerFast) -> CountTokens:
-    """Counts the tokens that `tokenizer` splits a text into, without special ones."""
+    """A token counter that adds no special tokens."""
     return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def from_hub(name: str) -> CountTokens:
-    """A tokenizer of the Hub or of its cache; `OSError` at once if it is not cached and the Hub is out of reach."""
+    """A tokenizer of the Hub or its cache. Raises `OSError` at once if it is not cached and the Hub is unreachable."""
     try:
         return from_transformers(name)
     except OSError:
@@ -75,7 +64,7 @@ def from_tiktoken(name: str) -> CountTokens:
     """OpenAI's encoding `name`, downloaded by tiktoken or found in its TIKTOKEN_CACHE_DIR."""
     if constants.HF_HUB_OFFLINE and "TIKTOKEN_CACHE_DIR" not in os.environ:
         raise OSError("HF_HUB_OFFLINE is set and TIKTOKEN_CACHE_DIR is not")
-    import tiktoken  # an extra: who does not have it misses only this comparison
+    import tiktoken  # optional: without it only this comparison is skipped
 
     encoding = tiktoken.get_encoding(name)
     return lambda text: len(encoding.encode_ordinary(text))
@@ -91,13 +80,13 @@ REFERENCES: dict[str, Callable[[], CountTokens]] = {
 def load_all(
     references: dict[str, Callable[[], CountTokens]], seconds: float = LOADING_SECONDS
 ) -> tuple[dict[str, CountTokens], dict[str, str]]:
-    """Those that could be loaded within `seconds`, and for each other one the reason why not."""
+    """The references that loaded within `seconds`, and the reason for each that did not."""
     loaded, skipped = {}, {}
 
     def load(name: str) -> None:
         try:
             loaded[name] = references[name]()
-        except Exception as error:  # whatever a library raises without a network
+        except Exception as error:  # libraries raise all kinds of errors without a network
             skipped[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
 
     # Daemons, because a download without a timeout of its own can be left behind but not stopped.
@@ -113,7 +102,7 @@ def load_all(
 
 
 def table(ours: dict[str, float], others: dict[str, dict[str, float]]) -> str:
-    """One line a domain: our bytes per token, then each other tokenizer's with the ratio of ours to it."""
+    """One line per domain: our bytes per token, then each reference's with the ratio ours / theirs."""
     lines = ["bytes per token".ljust(22) + "ours".rjust(8) + "".join(name.rjust(18) for name in others)]
     for domain, value in ours.items():
         columns = (f"{other[domain]:.2f} ({value / other[domain]:.2f}x)".rjust(18) for other in others.values())
@@ -148,7 +137,7 @@ def describe_vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
     """Write tokenizer_evaluation.json, and the report as tokenizer_report.md and .html."""
-    path = output_dir / EVALUATION_FILE
+    path = output_dir / TOKENIZER_EVALUATION
     page = Page("Tokenizer", tokenizer_blocks(evaluation))
     with writing(path):
         atomic.write_text(path, json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n")
@@ -156,8 +145,7 @@ def write_figures(output_dir: Path, evaluation: dict[str, Any]) -> None:
     print(f"written to {path} and {report} (.html)")
 
 
-def main() -> None:
-    args = parse_arguments(EvaluateArguments)
+def main(args: EvaluateArguments) -> None:
     tokenizer = load_tokenizer(args.tokenizer)
     if args.output_dir is not None:
         ensure_writable(args.output_dir)
@@ -183,7 +171,3 @@ def main() -> None:
             Path(args.output_dir),
             {"command": command_line(), "bytes_per_token": figures, "skipped": skipped} | vocabulary,
         )
-
-
-if __name__ == "__main__":
-    exit_on_input_error("tokenizer.evaluate", main)

@@ -1,4 +1,4 @@
-"""The figures of a tokenizer as blocks of a page: its own report, and a part of a run's."""
+"""A tokenizer's figures as blocks of a page, for its own report and for a run's."""
 
 from itertools import cycle, islice
 from typing import Any
@@ -16,7 +16,7 @@ MAIN_DOMAINS = ("prose", "code", "maths", "other languages")
 
 
 def tokenizer_blocks(evaluation: dict[str, Any]) -> list[Block]:
-    """Pictures and table of a tokenizer_evaluation.json. Raises KeyError, TypeError or ValueError if it is none."""
+    """Pictures and table of a tokenizer_evaluation.json. Raises KeyError, TypeError or ValueError if it is damaged."""
     figures = {
         name: {domain: value for domain, value in domains.items() if is_number(value) and value > 0}
         for name, domains in evaluation["bytes_per_token"].items()
@@ -47,7 +47,7 @@ def tokenizer_blocks(evaluation: dict[str, Any]) -> list[Block]:
 
 
 def describe(evaluation: dict[str, Any]) -> str:
-    """What it is, in a sentence."""
+    """One sentence on the vocabulary."""
     special = len(evaluation.get("special_tokens", []))
     return (
         f"A byte-level BPE of {evaluation['vocab_size']:,} tokens, {special} of them special. More bytes a token mean "
@@ -56,7 +56,7 @@ def describe(evaluation: dict[str, Any]) -> str:
 
 
 def describe_domains(ours: dict[str, float], others: dict[str, dict[str, float]]) -> str:
-    """The bar chart in words."""
+    """Alt text of the bar chart."""
     values = ", ".join(f"{name} {ours[name]:.2f}" for name in MAIN_DOMAINS if name in ours)
     against = f", against {', '.join(others)}" if others else ""
     return f"Bar chart of bytes per token by domain{against}. Ours: {values}."
@@ -72,7 +72,7 @@ def plot_domains(figures: dict[str, dict[str, float]]) -> Figure:
 
 @styled
 def plot_lengths(lengths: dict[int, int]) -> Figure:
-    """How many tokens of the vocabulary have how many bytes."""
+    """Histogram of token lengths in bytes."""
     figure, axes = new_figure()
     shown = {size: count for size, count in lengths.items() if 0 < size <= LONGEST_SHOWN}
     beyond = sum(count for size, count in lengths.items() if size > LONGEST_SHOWN)
@@ -89,7 +89,7 @@ def plot_lengths(lengths: dict[int, int]) -> Figure:
 
 
 def domains_table(domains: list[str], ours: dict[str, float], others: dict[str, dict[str, float]]) -> Table:
-    """Each domain's bytes per token, and each reference's with the ratio of ours to it."""
+    """Bytes per token by domain: ours, then each reference's with the ratio ours / theirs."""
     rows = []
     for domain in domains:
         value = ours[domain]

@@ -1,4 +1,4 @@
-"""Short texts of ours, by domain, to compare tokenizers on."""
+"""Short texts by domain, written for this project, to compare tokenizers on."""
 
 PROSE = """\
 The harbour wakes before the town does. By five the first boats are already out past the breakwater, and the gulls, \

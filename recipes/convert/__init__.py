@@ -1,1 +1,1 @@
-"""Checkpoints from and to other formats: transformers' own NanoChat, and the files of karpathy/nanochat."""
+"""Convert checkpoints from and to transformers' own NanoChat, and from the files of karpathy/nanochat."""

@@ -1,24 +1,16 @@
 """Convert a checkpoint: `python -m recipes.convert --source DIR --output_dir DIR --to nanochat`.
 
-`--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and is what vLLM and SGLang
-know; `--to ours` writes NanochatGPT. The source is either of the two, or karpathy/nanochat's original files
-(model_NNNNNN.pt and meta_NNNNNN.json, with tokenizer.pkl there or named by `--tokenizer`). Nothing that a source
-brings along is run. Weights keep their values and the vocabulary its tokens.
+`--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and which vLLM and SGLang
+support; `--to ours` writes NanochatGPT. The source is either of the two, or karpathy/nanochat's original files
+(model_NNNNNN.pt and meta_NNNNNN.json, with tokenizer.pkl beside them or given by `--tokenizer`). No code in a source
+is run. The values of the weights and the tokens of the vocabulary stay the same.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
-
-from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
-from recipes.convert.original import has_original_weights, load_original
-from recipes.utils import atomic
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, writing
-from recipes.utils.outputs import hold
 
 
 @dataclass
@@ -34,8 +26,20 @@ class ConvertArguments(Arguments):
     step: int | None = flag(None, "which of several original checkpoints (default: the last)", least=0)
 
 
-def main() -> None:
-    args = parse_arguments(ConvertArguments)
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("convert", ConvertArguments)
+
+from transformers import NanoChatForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.convert.native import NANOCHAT, OURS, load_checkpoint, to_nanochat, to_ours
+from recipes.convert.original import has_original_weights, load_original
+from recipes.utils import atomic
+from recipes.utils.outputs import hold
+
+
+def main(args: ConvertArguments) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     output_dir = Path(args.output_dir)
@@ -49,7 +53,7 @@ def main() -> None:
 
 
 def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The converted model and its tokenizer."""
+    """Convert a model, and return it with its tokenizer."""
     if has_original_weights(Path(args.source)):
         model, tokenizer = load_original(Path(args.source), args.tokenizer, args.step)
         return (as_nanochat(model) if args.to == "nanochat" else model), tokenizer
@@ -59,12 +63,14 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
         )
     model, tokenizer = load_checkpoint(args.source)
     if model.config.model_type == (NANOCHAT if args.to == "nanochat" else OURS):
-        raise InputError(f"{args.source} is that already ({type(model).__name__}): there is nothing to convert.")
+        raise InputError(
+            f"{args.source} has that format already ({type(model).__name__}): there is nothing to convert."
+        )
     return (as_nanochat(model) if args.to == "nanochat" else to_ours(model)), tokenizer
 
 
 def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
-    """`to_nanochat`, which tells what it cannot keep."""
+    """`to_nanochat`, with a note about what it cannot keep."""
     if model.config.rotary_dtype is not None:
         print(f"note: NanoChat does not round rotary angles to {model.config.rotary_dtype}: fp32 logits differ")
     return to_nanochat(model)
@@ -73,20 +79,20 @@ def as_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
 def check_empty(output_dir: Path) -> None:
     """Raise `InputError` unless `output_dir` is missing or an empty directory."""
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise InputError(f"output_dir {output_dir} is there already and not empty: choose another.")
+        raise InputError(f"output_dir {output_dir} exists and is not empty: choose another.")
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
-    """Write `output_dir`, which appears whole or not at all. Raises `InputError` when the disk is full or fails."""
+    """Write `output_dir` atomically. Raises `InputError` if the disk is full or fails."""
     with writing(output_dir), atomic.new_directory(output_dir) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 
 def trust(model: PreTrainedModel) -> str:
-    """What from_pretrained needs besides the directory."""
+    """The arguments that from_pretrained needs besides the directory."""
     return ", trust_remote_code=True" if model.config.model_type == OURS else ""
 
 
 if __name__ == "__main__":
-    exit_on_input_error("convert", main)
+    exit_on_input_error("convert", lambda: main(ARGS))

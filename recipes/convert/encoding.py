@@ -14,10 +14,10 @@ from typing import Any
 
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from recipes.utils.errors import InputError
 from tokenizer.bpe import SPLIT_PATTERN, add_special_tokens, as_pretrained, byte_level
+from tokenizer.encode import CHARACTER_OF_BYTE
 from tokenizer.special_tokens import SPECIAL_TOKENS
 
 ENCODING = ("tiktoken.core", "Encoding")
@@ -66,12 +66,12 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         content = path.read_bytes()
         check_instructions(content)
         encoding = EncodingReader(io.BytesIO(content)).load()
-    except Exception as error:  # what is no pickle, or a broken one, makes pickle raise anything
+    except Exception as error:  # a broken pickle can make pickle raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path} is no tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
+        raise InputError(f"{path} is not a tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
     state = encoding.state if isinstance(encoding, PickledEncoding) else None
     if not isinstance(state, dict):
-        raise InputError(f"{path} is no tokenizer of nanochat's: it holds no tokens.")
+        raise InputError(f"{path} is not a tokenizer of nanochat's: it holds no tokens.")
     ranks, special_tokens = state.get("mergeable_ranks"), state.get("special_tokens")
     if not is_complete(ranks):
         raise InputError(f"{path} is damaged: its ranks do not number {BYTES} bytes and tokens of more, from 0 on.")
@@ -106,8 +106,7 @@ def vocabulary_and_merges(ranks: dict[bytes, int]) -> tuple[dict[str, int], list
     tiktoken knows no merges: it joins any two neighbours that together are a token, the lowest rank first. So every
     way to make a token of two others becomes a merge, at the place of the token's rank.
     """
-    alphabet = bytes_to_unicode()
-    written = {token: "".join(alphabet[byte] for byte in token) for token in ranks}
+    written = {token: "".join(CHARACTER_OF_BYTE[byte] for byte in token) for token in ranks}
     merges = [
         (written[token[:cut]], written[token[cut:]])
         for token in sorted(ranks, key=ranks.__getitem__)

@@ -1,4 +1,4 @@
-"""Ours to transformers' own NanoChat and back: the parameters have the same names, so only the config changes."""
+"""Convert between NanochatGPT and transformers' NanoChat: parameters have the same names, only the config changes."""
 
 from typing import Any
 
@@ -36,31 +36,31 @@ SHARED = (
     "pad_token_id",
     "dtype",
 )
-# Of a class or a file, not of the model; the base of the rotary angles, which the two write differently, and their
-# rounding, which only ours knows; and the width of freshly drawn weights, which a trained model no longer has.
+# Fields about the class or file, and the standard deviation of new weights, which does not matter for a trained model.
 ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path", "initializer_range"}
+# The two write the rotary base in different fields, and only ours has a dtype of the angles.
 ROTARY = {"rope_theta", "rope_parameters", "rotary_dtype"}
 
 
 def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Model, in the dtype of its weights, and tokenizer of a directory or a Hub id.
+    """Load a model, in the dtype of its weights, and its tokenizer from a directory or the Hub.
 
-    Raises `InputError` if they cannot be loaded whole, are of another architecture, or do not belong together.
+    Raises `InputError` if they cannot be loaded completely, have another architecture, or do not belong together.
     """
     config = load_config(source)
     tokenizer = load_tokenizer(source)
     if config.model_type not in (OURS, NANOCHAT):
         raise InputError(
-            f"{source} is of the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
-            "(transformers' own) convert."
+            f"{source} has the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
+            "(transformers' own) can be converted."
         )
     check_vocabulary(tokenizer, config.vocab_size)
-    tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # else lost with the class that told it
+    tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # the default depends on the class
     return load_weights(source, tokenizer, whole=True, dtype="auto").eval(), tokenizer
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
-    """Raise `InputError` unless the tokenizer has a token for each row of the embedding, and no more."""
+    """Raise `InputError` unless the tokenizer has exactly as many tokens as the embedding has rows."""
     if len(tokenizer) != vocab_size:
         raise InputError(
             f"the tokenizer has {len(tokenizer):,} tokens and the model {vocab_size:,}: it belongs to another model."
@@ -68,7 +68,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
 
 
 def to_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
-    """The same weights as transformers' own class. Raises `InputError` for what that class cannot express."""
+    """The same weights in transformers' own class. Raises `InputError` for settings that it does not support."""
     config = model.config
     check_expressible(config, NanochatGPTConfig(), "transformers' NanoChat")
     rotary = {"rope_type": "default", "rope_theta": config.rope_theta}
@@ -76,24 +76,24 @@ def to_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
 
 
 def to_ours(model: NanoChatForCausalLM) -> NanochatGPTForCausalLM:
-    """The same weights as our class. Raises `InputError` for what that class cannot express."""
+    """The same weights in our class. Raises `InputError` for settings that it does not support."""
     config = model.config
     check_expressible(config, NanoChatConfig(), "NanochatGPT")
     rotary = config.rope_parameters
     if rotary.get("rope_type", "default") != "default" or rotary.get("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"the model's rotary positions are of the type {rotary}, which NanochatGPT lacks.")
+        raise InputError(f"the model's rotary positions are of the type {rotary}, which NanochatGPT does not support.")
     return with_weights(
         NanochatGPTForCausalLM, NanochatGPTConfig(**shared(config), rope_theta=rotary["rope_theta"]), model
     )
 
 
 def shared(config: PretrainedConfig) -> dict[str, Any]:
-    """The fields that both configs have under one name."""
+    """The fields that have the same name in both configs."""
     return {name: getattr(config, name) for name in SHARED}
 
 
 def check_expressible(config: PretrainedConfig, classic: PretrainedConfig, target: str) -> None:
-    """Raise `InputError` if `config` sets what the two architectures do not share to anything but its default."""
+    """Raise `InputError` if `config` changes a field that the two architectures do not share from its default."""
     defaults = classic.to_dict()
     absent = object()
     used = [
@@ -109,7 +109,7 @@ def check_expressible(config: PretrainedConfig, classic: PretrainedConfig, targe
 def with_weights(
     target: type[PreTrainedModel], config: PretrainedConfig, model: PreTrainedModel
 ) -> NanoChatForCausalLM | NanochatGPTForCausalLM:
-    """A model of class `target` that shares the tensors of `model`, with its generation config; to be saved."""
+    """A model of class `target` with the tensors (not copied) and the generation config of `model`."""
     with torch.device("meta"):
         converted = target(config)
     converted.load_state_dict(model.state_dict(), strict=True, assign=True)

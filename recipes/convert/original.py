@@ -1,7 +1,7 @@
-"""karpathy/nanochat's original files, as its 2025 versions write them, to our model and tokenizer.
+"""Convert karpathy/nanochat's original files, as its 2025 versions write them, to our model and tokenizer.
 
-The original rounds the cosines and sines of its rotary positions to bf16 whatever it computes in, and so do the
-models that come of this (`rotary_dtype`). transformers' NanoChat cannot: its logits in fp32 differ by some hundredths.
+The original rounds the rotary cosines and sines to bf16, whatever dtype it computes in, and so do the converted models
+(`rotary_dtype`). transformers' NanoChat cannot: its fp32 logits differ by some hundredths.
 """
 
 import json
@@ -17,18 +17,18 @@ from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.convert.encoding import load_encoding
 from recipes.convert.native import check_vocabulary
 from recipes.training.models import set_special_tokens
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from tokenizer.chat import MULTIPLE_CHOICE, NANOCHAT
 
 WEIGHTS = re.compile(r"model_(\d+)\.pt")
 TOKENIZER = "tokenizer.pkl"
-# Its code gives F.rms_norm no epsilon, which then is that of fp32, also for bf16.
+# Its code calls F.rms_norm without an epsilon; the default is fp32's machine epsilon, also for bf16.
 RMS_NORM_EPS = torch.finfo(torch.float32).eps
 ROTARY_DTYPE = "bfloat16"
-# Embedding and head have up to 63 rows more than the vocabulary, which its code cuts off the logits.
+# Embedding and head are padded to a multiple of 64 rows; its code removes the extra logits.
 ROWS_MULTIPLE = 64
-PARAMETERS, PARAMETERS_A_LAYER = 2, 6
-LARGEST_SIZE = 2**24  # no model comes near it, and products of two still count bytes in 64 bits
+PARAMETERS, PARAMETERS_PER_LAYER = 2, 6
+LARGEST_SIZE = 2**24  # larger than in any model, and small enough for the product of two sizes to fit into 64 bits
 SIZES = {
     "vocab_size": "vocab_size",
     "n_embd": "hidden_size",
@@ -45,7 +45,7 @@ NAMES = (
     (r"transformer\.h\.(\d+)\.mlp\.c_proj\.weight", r"model.layers.\1.mlp.fc2.weight"),
     (r"lm_head\.weight", r"lm_head.weight"),
 )
-COMPILED = "_orig_mod."  # in front of each name where a compiled model was saved
+COMPILED = "_orig_mod."  # prefix of each name if a compiled model was saved
 
 
 def has_original_weights(source: Path) -> bool:
@@ -56,10 +56,10 @@ def has_original_weights(source: Path) -> bool:
 def load_original(
     source: Path, tokenizer: str | None, step: int | None
 ) -> tuple[NanochatGPTForCausalLM, PreTrainedTokenizerFast]:
-    """Our model with the weights of `step` (default: the last one) in `source`, and the tokenizer.
+    """Load the weights of `step` (default: the last one) in `source` as our model, and the tokenizer.
 
-    `tokenizer` is tokenizer.pkl or its directory, by default `source`. Raises `InputError` for anything that does not
-    fit, and for the architecture of 2026, which has parameters that ours lacks.
+    `tokenizer` is tokenizer.pkl or its directory, by default `source`. Raises `InputError` if files are missing or do
+    not match, and for the architecture of 2026, which has parameters that ours lacks.
     """
     steps = {int(match[1]): path for path in source.iterdir() if (match := WEIGHTS.fullmatch(path.name))}
     step = max(steps) if step is None else step
@@ -75,17 +75,17 @@ def load_original(
     model.load_state_dict(in_one_dtype(tensors), strict=True, assign=True)
     model.config.dtype = model.dtype
     set_special_tokens(model, converted)
-    converted.init_kwargs[MULTIPLE_CHOICE] = NANOCHAT  # it is asked as it was trained
+    converted.init_kwargs[MULTIPLE_CHOICE] = NANOCHAT  # the wording that the model was trained with
     return model.eval(), converted
 
 
 def read_config(path: Path) -> NanochatGPTConfig:
-    """Our config for the sizes in a meta file."""
+    """Our config with the sizes in a meta file."""
     try:
         sizes = json.loads(path.read_text(encoding="utf-8"))["model_config"]
         unknown = sorted(set(sizes) - set(SIZES))
         if unknown:
-            raise InputError(f"{path} has {', '.join(unknown)}: only the architecture of 2025 converts.")
+            raise InputError(f"{path} has {', '.join(unknown)}: only the architecture of 2025 can be converted.")
         return NanochatGPTConfig(
             **{ours: positive(sizes[theirs]) for theirs, ours in SIZES.items()},
             rms_norm_eps=RMS_NORM_EPS,
@@ -94,39 +94,37 @@ def read_config(path: Path) -> NanochatGPTConfig:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: it tells the sizes of the model beside it.") from None
+        raise InputError(f"{path} is missing: it holds the sizes of the model beside it.") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} does not describe a model of nanochat's: {reason}.") from None
+        raise InputError(f"{path} does not describe a model of nanochat: {in_one_line(error)}.") from None
 
 
 def positive(size: Any) -> int:
-    """`size`, which must be a number of something."""
+    """`size`, or `ValueError` unless it is a plausible positive integer."""
     if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
         raise ValueError(f"a size is {size!r}")
     return size
 
 
 def load_tokenizer(path: Path, context: int) -> PreTrainedTokenizerFast:
-    """The tokenizer in the file `path`, or in the directory `path`."""
+    """Load the tokenizer in the file or directory `path`."""
     path = path / TOKENIZER if path.is_dir() else path
     if not path.is_file():
-        raise InputError(f"no tokenizer at {path}: name nanochat's {TOKENIZER} by --tokenizer.")
+        raise InputError(f"no tokenizer at {path}: give nanochat's {TOKENIZER} by --tokenizer.")
     return load_encoding(path, context)
 
 
 def read_tensors(path: Path, config: NanochatGPTConfig) -> dict[str, torch.Tensor]:
-    """The weights as they are, under our names, without rows beyond the vocabulary. Nothing is copied into memory."""
+    """The weights by our names, without rows beyond the vocabulary; memory-mapped, not copied."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file raises anything
-        reason = " ".join(str(error).split())[:150]
-        raise InputError(f"{path} cannot be read as weights and nothing else: {reason}") from None
+    except Exception as error:  # damaged files raise anything
+        raise InputError(f"{path} cannot be read as weights and nothing else: {in_one_line(error, 150)}") from None
     if not isinstance(tensors, dict) or not all(map(is_weight, tensors.values())):
-        raise InputError(f"{path} holds something else than a model's weights.")
+        raise InputError(f"{path} holds something other than a model's weights.")
     named = {our_name(str(name).removeprefix(COMPILED), path): each for name, each in tensors.items()}
-    expected = PARAMETERS + PARAMETERS_A_LAYER * config.num_hidden_layers
-    if len(tensors) != expected:  # before a model of as many layers is built
+    expected = PARAMETERS + PARAMETERS_PER_LAYER * config.num_hidden_layers
+    if len(tensors) != expected:  # before a model with that many layers is built
         raise InputError(
             f"the weights in {path} are not those of its meta file: {config.num_hidden_layers} layers have "
             f"{expected} matrices, and there are {len(tensors)}."
@@ -139,13 +137,13 @@ def read_tensors(path: Path, config: NanochatGPTConfig) -> dict[str, torch.Tenso
 
 
 def is_weight(value: Any) -> bool:
-    """Whether `value` is a tensor of numbers as weights are stored."""
+    """Whether `value` is a dense floating-point tensor."""
     dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.dtype in dtypes
 
 
 def check_shapes(tensors: dict[str, torch.Tensor], model: NanochatGPTForCausalLM, path: Path) -> None:
-    """Raise `InputError` unless `tensors` are the parameters of `model`."""
+    """Raise `InputError` unless `tensors` have the names and shapes of the parameters of `model`."""
     for name, parameter in model.state_dict().items():
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         if found != tuple(parameter.shape):
@@ -156,14 +154,16 @@ def check_shapes(tensors: dict[str, torch.Tensor], model: NanochatGPTForCausalLM
 
 
 def in_one_dtype(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors in the narrowest dtype that holds all of their values."""
+    """Convert the tensors to the narrowest dtype that can hold all of them."""
     dtype = reduce(torch.promote_types, {each.dtype for each in tensors.values()})
     return {name: each.detach().to(dtype).contiguous() for name, each in tensors.items()}
 
 
 def our_name(name: str, path: Path) -> str:
-    """What we call the original's parameter `name`."""
+    """Our name of the original parameter `name`."""
     for theirs, ours in NAMES:
         if match := re.fullmatch(theirs, name):
             return match.expand(ours)
-    raise InputError(f"{path} holds {name[:100]!r}, which the architecture of 2025 has not: only that one converts.")
+    raise InputError(
+        f"{path} holds {name[:100]!r}, which the architecture of 2025 lacks: only that one can be converted."
+    )

@@ -1,6 +1,5 @@
-"""What `--dataset` names, as a stream of training documents and a stream of held-out ones."""
+"""Corpora by name (`--dataset`): a stream of training documents and a stream of validation documents."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,23 +10,29 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.data.files import find_files
 from recipes.data.readers import JSON_SUFFIXES, check_file, logger, read_documents
-from recipes.data.splits import SplitFiles, hold_out, list_names, split_files
-from recipes.utils.errors import InputError
+from recipes.data.splits import (
+    HASH_RANGE,
+    VALIDATION_HASH,
+    SplitFiles,
+    document_hash,
+    hold_out,
+    list_names,
+    split_files,
+)
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
 
 TEXT = datasets.Features({"text": datasets.Value("string")})
-HASH_RANGE = 2**64
-VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Two streams of documents, each with the single column `text`, that share no document.
+    """Training and validation documents: two streams with the single column `text`, without common documents.
 
     Args:
-        files: of local data, the files behind them.
-        column: of the files.
-        num_bytes: size of the training split, where a dataset of the Hub says it.
+        files: the data files, if they are local.
+        column: the column of the files that holds the text.
+        num_bytes: size of the training split, if a dataset on the Hub declares it.
     """
 
     name: str
@@ -41,10 +46,10 @@ class Corpus:
 def open_corpus(dataset: str, text_column: str | None = None, skip_damaged: bool = False) -> Corpus:
     """Open `primer`, local files (a file, a directory, a glob) or a dataset of the Hub, which is streamed.
 
-    Validation is the split of that name, or else `test`, by the names of local files as on the Hub. Where there is
-    neither, it is the last of several files; of a single file, the documents whose hash falls in the last 1%.
-    Raises `InputError` for everything that can be known before the first document is needed: no such data, unreadable
-    or empty files, a missing column, an unreachable Hub.
+    Validation is the split `validation`, or else `test`; local files are sorted into splits by their names, as on the
+    Hub. Without such a split it is the last of several files, or, of a single file, the documents whose hash falls in
+    the last 1%. Raises `InputError` for everything that can be checked before the first document is needed: no such
+    data, unreadable or empty files, a missing column, an unreachable Hub.
     """
     if dataset == "primer":
         return _open_primer()
@@ -71,7 +76,7 @@ def _generate_primer(split: str) -> Iterator[dict[str, str]]:
 
 @cache
 def _primer_documents(split: str) -> list[str]:
-    from recipes.data.primer import primer_documents
+    from recipes.data.primer import primer_documents  # here: other corpora need not build its tables
 
     return primer_documents(split)
 
@@ -99,7 +104,7 @@ def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) ->
 
 
 def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]:
-    """The files that can be read at all; raises `InputError` naming the first that cannot, or if none can."""
+    """The readable files. Raises `InputError` for the first unreadable one, or with `skip_damaged` if all are."""
     sound = []
     for path in files:
         damage = check_file(path, column)
@@ -132,16 +137,8 @@ def _generate_local(
             yield {"text": text}
 
 
-# The split by hash
-
-
-def document_hash(text: str) -> int:
-    """A number in [0, 2^64) that depends on the text alone: the same on every machine and in every order of rows."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
-
-
 def _first_validation_hash(documents: Iterable[str], name: str) -> int:
-    """Documents from this hash on are validation: the last 1%, or the highest hash there is if that leaves none.
+    """Smallest hash of a validation document: the last 1% are validation, or, if that leaves none, the highest hash.
 
     Reads only until each side has a document. Raises `InputError` if there are no two different documents.
     """
@@ -167,7 +164,7 @@ def _open_hub(dataset: str, column: str) -> Corpus:
     except HFValidationError:
         raise InputError(f"{dataset!r} is neither `primer`, nor a file or directory here, nor a Hub id.") from None
     check_hub_reachable(
-        f"{dataset} is no file here and has to be streamed. Connect, or pass a local path or `primer`."
+        f"{dataset} is not a local file and has to be streamed. Connect, or pass a local path or `primer`."
     )
     try:
         builder = datasets.load_dataset_builder(dataset)
@@ -175,12 +172,13 @@ def _open_hub(dataset: str, column: str) -> Corpus:
     except InputError:
         raise
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{dataset} cannot be opened, neither as a file here nor on the Hub: {reason}") from error
+        raise InputError(
+            f"{dataset} cannot be opened, neither as a file here nor on the Hub: {in_one_line(error, 300)}"
+        ) from error
 
 
 def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> Corpus:
-    """The streams of a `datasets` builder: its own held-out split, or its last data file, or a split by hash."""
+    """The corpus of a `datasets` builder. Validation: its own split, or its last data file, or a split by hash."""
     splits = builder.config.data_files
     if "train" not in splits:
         raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")

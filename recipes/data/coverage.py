@@ -1,4 +1,4 @@
-"""How large a corpus is, and hence which share of it a run sees, how often, and how it should be packed."""
+"""Coverage of a corpus: its size in tokens, which share of it a run sees, how often, and how to pack it."""
 
 import gzip
 import json
@@ -11,29 +11,28 @@ from transformers import PreTrainedTokenizerFast
 from recipes.data.corpora import Corpus
 from recipes.data.packing import READ_DOCUMENTS, count_rows, token_ids
 
-SAMPLE_BYTES = 8_000_000  # of text, tokenized to learn how long documents are: one second
-HEAD_BYTES = 2**20  # of a file, to learn which share of it is text
+SAMPLE_BYTES = 8_000_000  # of text that is tokenized to estimate document lengths; takes about one second
+HEAD_BYTES = 2**20  # of a file that are read to estimate which share of it is text
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Tokens of the training documents, one pass, and what is left of them when documents are cropped to fill rows."""
+    """Tokens of one pass over the training documents, and the share that is left after cropping to fill rows."""
 
     tokens: float
     exact: bool
     kept: float  # share of the tokens that best fit keeps
 
     def choose_packing(self, num_tokens: int) -> str:
-        """How to pack for a run of `num_tokens`.
+        """Packing for a run of `num_tokens`: best_fit, or best_fit_split if documents would be repeated.
 
-        Best fit drops what it crops. That is best where there are always new documents to read. A run that would
-        begin them anew before it has seen every token learns more from the rest of them first: measured in
-        benchmarks/RESULTS.md, "Packing".
+        Best fit drops what it crops, which is best while there are new documents to read. A run that would repeat
+        documents learns more from the dropped tokens first (measured in benchmarks/RESULTS.md, "Packing").
         """
         return "best_fit" if num_tokens <= self.kept * self.tokens else "best_fit_split"
 
     def line(self, num_tokens: int, packing: str) -> str:
-        """Which share of the corpus a run of `num_tokens` sees, and how often."""
+        """One line for people: which share of the corpus a run of `num_tokens` sees, and how often."""
         size = f"{'' if self.exact else 'about '}{self.tokens:,.0f} tokens"
         usable = self.kept * self.tokens if packing == "best_fit" else self.tokens
         dropped = f", of which best fit keeps {self.kept:.0%}" if packing == "best_fit" else ""
@@ -43,9 +42,9 @@ class Coverage:
 
 
 def measure_coverage(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, row_length: int) -> Coverage | None:
-    """Coverage of a corpus: exact where it is small, else estimated from its first documents and its files' sizes.
+    """Coverage of a corpus: exact if it is small, else estimated from its first documents and its files' sizes.
 
-    None where nobody says how large it is, as of many datasets of the Hub.
+    None if the size is unknown, as for many datasets of the Hub.
     """
     if not corpus.files and corpus.num_bytes is None and corpus.name != "primer":
         return None
@@ -59,7 +58,7 @@ def measure_coverage(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, row_len
 
 
 def _read_sample(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int, bool]:
-    """Lengths of the first documents in tokens, their bytes, and whether they are all there are."""
+    """Lengths in tokens of the first documents, their size in bytes, and whether they are the whole corpus."""
     lengths: list[int] = []
     num_bytes = 0
     for batch in corpus.train.iter(batch_size=READ_DOCUMENTS):
@@ -71,25 +70,37 @@ def _read_sample(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> tuple[li
 
 
 def text_bytes(file: str, column: str) -> float:
-    """About how many bytes of text a data file holds, without reading it through."""
+    """Estimated bytes of text in a data file, without reading all of it."""
     if file.lower().endswith(".parquet"):
         metadata = pq.read_metadata(file)
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
         return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
-    with open(file, "rb") as packed:
-        unpacked = gzip.GzipFile(fileobj=packed) if file.lower().endswith(".gz") else packed
+    with open(file, "rb") as stored:
+        unpacked = gzip.GzipFile(fileobj=stored) if file.lower().endswith(".gz") else stored
         head = unpacked.read(HEAD_BYTES)
-        size = Path(file).stat().st_size * len(head) / packed.tell()
+        size = Path(file).stat().st_size * len(head) / stored.tell()  # unpacked, at the compression ratio of the head
     return size * _share_of_text(head, column)
 
 
 def _share_of_text(head: bytes, column: str) -> float:
-    """Share of the first lines of a file that is the text in `column`; all of it where they are not JSON lines."""
+    """Share of a file's first lines that is text in `column`; 1.0 if they are not JSON lines."""
     lines = head.splitlines()
-    lines = lines[:-1] or lines  # the last one may be cut
+    lines = lines[:-1] or lines  # the last line may be incomplete
     try:
         texts = [str(json.loads(line)[column]) for line in lines]
     except (ValueError, TypeError, LookupError, RecursionError):
         return 1.0
     return sum(len(text.encode("utf-8", "replace")) for text in texts) / sum(map(len, lines))
+
+
+def choose_packing(requested: str, coverage: Coverage | None, num_tokens: int) -> str:
+    """`requested`, or for "auto" what suits a run of `num_tokens`; best fit where the corpus's size is not known."""
+    if requested != "auto":
+        return requested
+    return coverage.choose_packing(num_tokens) if coverage else "best_fit"
+
+
+def describe_coverage(coverage: Coverage | None, num_tokens: int, packing: str) -> str:
+    """Which share of the corpus a run of `num_tokens` sees, and how often."""
+    return coverage.line(num_tokens, packing) if coverage else "of unknown size"

@@ -1,10 +1,10 @@
-"""Data files that a path, a directory or a glob names. Nothing that could be meant is passed over without a word."""
+"""Find the data files of a path, a directory or a glob. Files that are left out are always reported."""
 
 import glob
 import os
 from pathlib import Path
 
-from recipes.data.readers import SUFFIXES, logger, what_instead
+from recipes.data.readers import SUFFIXES, describe_irregular_file, logger
 from recipes.utils.errors import InputError
 from recipes.utils.json_lines import names_of
 
@@ -12,23 +12,24 @@ KINDS = f"(data files end in {', '.join(SUFFIXES)})"
 
 
 def find_files(dataset: str) -> list[str]:
-    """Sorted data files that `dataset` names, or an empty list if it can only be the name of a Hub dataset.
+    """Sorted data files that `dataset` names; an empty list if it can only be the name of a Hub dataset.
 
-    What lies among them and is not data is left out with one warning. Broken links and pipes are not left out:
-    `check_file` says what they are. Raises `InputError` for what is meant as a path but leads to no data file.
+    Other files among them are left out with one warning. Broken links and pipes are kept, so that `check_file` can
+    report them. Raises `InputError` for a path without data files.
     """
     path = Path(os.path.expanduser(dataset))
     if os.path.isdir(path):
         return _data_files(f"in the directory {dataset}", _below(path))
     if os.path.lexists(path):
-        if (instead := what_instead(path)) is not None:
-            raise InputError(f"{dataset} is {instead}.")
+        if (kind := describe_irregular_file(path)) is not None:
+            raise InputError(f"{dataset} is {kind}.")
         if not is_data(path):
             raise InputError(f"{dataset} is not a data file {KINDS}.")
         return [str(path)]
     if glob.has_magic(dataset):
         matches = set(map(Path, glob.glob(str(path), recursive=True)))
-        below = (_below(match) for match in matches if is_data(match) and os.path.isdir(match))  # as Spark writes them
+        # Spark writes a directory named like a data file, with the data in it.
+        below = (_below(match) for match in matches if is_data(match) and os.path.isdir(match))
         return _data_files(f"matching {dataset}", matches.union(*below))
     if _looks_like_path(dataset):
         raise InputError(f"no such file or directory: {dataset}.")
@@ -36,12 +37,12 @@ def find_files(dataset: str) -> list[str]:
 
 
 def is_data(path: Path) -> bool:
-    """Whether a path's name is that of a data file."""
+    """Whether `path` is named like a data file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def _data_files(where: str, found: set[Path]) -> list[str]:
-    """The data files of `found`, which are `where`; all else there is told."""
+    """The data files among `found`; warns about others. `where` says in messages where they were found."""
     files = sorted(path for path in found if is_data(path) and not os.path.isdir(path))
     others = sorted(found.difference(files, *(file.parents for file in files)))
     if not files:
@@ -53,14 +54,14 @@ def _data_files(where: str, found: set[Path]) -> list[str]:
 
 
 def _below(root: Path) -> set[Path]:
-    """Every file below `root`, links to directories followed, and directories that are named like data files.
+    """Every file below `root`, following links, and every directory that is named like a data file.
 
-    What is hidden is not there: a download from the Hub has a directory .cache.
+    Hidden files are skipped: a download from the Hub has a directory .cache.
     """
     found, seen = set(), {os.path.realpath(root)}
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
         new = {name: os.path.realpath(Path(folder, name)) for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, real in new.items() if real not in seen]  # a link may lead in a circle
+        folders[:] = [name for name, real in new.items() if real not in seen]  # links may form a cycle
         seen.update(new.values())
         found |= {Path(folder, name) for name in names if not name.startswith(".")}
         found |= {Path(folder, name) for name in folders if name.lower().endswith(SUFFIXES)}

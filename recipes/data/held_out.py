@@ -1,4 +1,4 @@
-"""Validation rows: read once, and the same for every packing, batch size and number of processes."""
+"""Validation rows, read once and equal for every packing, batch size and number of processes."""
 
 import datasets
 import numpy as np
@@ -14,10 +14,10 @@ from tokenizer.encode import document_start_id
 def read_validation_rows(
     documents: datasets.IterableDataset, tokenizer: PreTrainedTokenizerFast, max_seq_len: int, max_tokens: int
 ) -> torch.Tensor:
-    """Rows (N, max_seq_len + 1) int32 of whole documents in their order, end to end, up to `max_tokens` tokens.
+    """Rows (N, max_seq_len + 1) int32 of documents in order, concatenated, up to `max_tokens` predicted tokens.
 
-    A row begins with the last token of the one before, so every token but the first is predicted exactly once. The
-    last row is filled up with the token that starts a document, which stands for no bytes and is never counted.
+    A row begins with the last token of the row before, so every token but the first is predicted exactly once. The
+    last row is padded with the token that starts a document: it has no bytes, so bits per byte do not count it.
     Raises `InputError` if there are no documents.
     """
     pieces, count = [], 0
@@ -33,4 +33,4 @@ def read_validation_rows(
     num_rows = -(-(len(tokens) - 1) // max_seq_len)
     missing = num_rows * max_seq_len + 1 - len(tokens)
     padded = F.pad(tokens, (0, missing), value=document_start_id(tokenizer))
-    return padded.unfold(0, max_seq_len + 1, max_seq_len)
+    return padded.unfold(0, max_seq_len + 1, max_seq_len)  # windows that overlap by one token

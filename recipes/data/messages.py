@@ -1,6 +1,7 @@
-"""Messages in the OpenAI format: what is a sound conversation, and how one is fitted to the model's context."""
+"""Conversations in the OpenAI message format: making, checking, and fitting them to the model's context."""
 
 import json
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -14,22 +15,22 @@ from recipes.data.readers import warn_once
 from recipes.utils.errors import InputError
 from tokenizer.chat import CALCULATOR, MULTIPLE_CHOICE, NANOCHAT, PLAIN, Message, encode_conversation
 
-# As JSON a message comes back exactly as it went in; as an Arrow struct it would grow a None for each key it lacks.
+# Stored as JSON, messages come back unchanged; as Arrow structs they would get a None for every key they lack.
 CONVERSATIONS = datasets.Features({"messages": datasets.List(datasets.Json())})
-MAX_DEPTH = 20  # of the arguments of a tool call
-MAX_INTEGER = 2**63  # larger ones do not come back from Arrow's JSON as numbers
+MAX_DEPTH = 20  # nesting of a tool call's arguments
+MAX_INTEGER = 2**63  # Arrow's JSON does not return larger integers as numbers
+
+logger = logging.getLogger(__name__)
 
 
 # Making messages
 
 
 def user(content: str) -> Message:
-    """What the user says."""
     return {"role": "user", "content": content}
 
 
 def assistant(content: str) -> Message:
-    """What the assistant says."""
     return {"role": "assistant", "content": content}
 
 
@@ -39,7 +40,7 @@ def calculator_call(content: str, expression: str, result: str) -> list[Message]
     return [assistant(content) | {"tool_calls": [call]}, {"role": "tool", "name": CALCULATOR, "content": result}]
 
 
-# What stands before and after the question and its choices. A model answers best in the words it was trained on.
+# Text before and after a question with its choices. A model answers best in the wording it was trained on.
 WORDINGS = {
     PLAIN: ("", "Respond only with the letter."),
     NANOCHAT: ("Multiple Choice question: ", "\nRespond only with the letter of the correct answer."),
@@ -49,10 +50,10 @@ WORDINGS = {
 def render_multiple_choice(
     question: str, choices: Sequence[str], wording: str = PLAIN, letters: Sequence[str] = ascii_uppercase
 ) -> str:
-    """The question as the user puts it, to be answered by one of the letters.
+    """The user's message of a multiple-choice question, to be answered by one of the letters.
 
-    The letter stands after its choice: once a choice is found, its letter is the next thing to read, which a small
-    model learns far sooner than to look back past the text for it.
+    Each letter follows its choice, as in nanochat: once attention has found the right choice, the letter is the next
+    token, which a small model learns far sooner than looking back past the choice for it.
     """
     before, after = WORDINGS[wording]
     lettered = zip(choices, letters[: len(choices)], strict=True)
@@ -60,10 +61,10 @@ def render_multiple_choice(
 
 
 def choice_wording(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> str:
-    """Which of `WORDINGS` a model is trained on and asked in: that of its tokenizer's chat format.
+    """Which of `WORDINGS` a model is trained and evaluated with: the one that its tokenizer names.
 
-    A format that does not say is ours, but that of transformers' NanoChat is nanochat's, where these models come from.
-    Raises `InputError` for words that we do not know.
+    Tokenizers that name none use PLAIN, except those of transformers' NanoChat models, which come from nanochat.
+    Raises `InputError` for an unknown wording.
     """
     name = tokenizer.init_kwargs.get(MULTIPLE_CHOICE, NANOCHAT if config.model_type == "nanochat" else PLAIN)
     if not isinstance(name, str) or name not in WORDINGS:
@@ -76,16 +77,16 @@ def choice_wording(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig)
 
 
 def check_messages(messages: Any) -> list[Message]:
-    """The conversation with nothing in it but what the chat format knows; arguments in JSON text become a dict.
+    """Check a conversation, and reduce it to the keys that the chat format uses; JSON arguments become a dict.
 
-    An optional system message comes first; then user and assistant alternate, and the assistant has the last word.
-    An assistant message with tool calls is followed by one tool message for each call, then by the assistant again.
-    Raises `InputError` naming the first message (from 1) that is not as it should be.
+    An optional system message comes first; then user and assistant alternate, and the assistant comes last. An
+    assistant message with tool calls is followed by one tool message per call, then by the assistant again.
+    Raises `InputError` naming the first message (from 1) that is wrong.
     """
     if not isinstance(messages, list) or not messages:
         raise InputError("a conversation is a list of messages, and this is " + (_kind(messages) or "an empty list"))
     checked: list[Message] = []
-    calls: list[dict] = []  # those that are not answered yet, in order
+    calls: list[dict] = []  # not answered yet, in order
     expected = ("system", "user")
     for number, message in enumerate(messages, 1):
         try:
@@ -102,7 +103,7 @@ def check_messages(messages: Any) -> list[Message]:
 
 
 def _check_message(message: Any, expected: tuple[str, ...], calls: list[dict]) -> Message:
-    """The message, sound by itself and at this place; takes what it answers from `calls`, and adds what it calls."""
+    """Check one message in its place. Removes the call that it answers from `calls`, and adds the calls it makes."""
     if not isinstance(message, dict):
         raise InputError(f"is {_kind(message)}, not an object with role and content")
     role, content = message.get("role"), message.get("content")
@@ -111,7 +112,7 @@ def _check_message(message: Any, expected: tuple[str, ...], calls: list[dict]) -
         raise InputError(f"has {had} where {' or '.join(map(repr, expected))} is expected")
     tool_calls = message.get("tool_calls") or []
     if content is None and role == "assistant" and tool_calls:
-        content = ""  # as OpenAI writes a message that is nothing but a call
+        content = ""  # OpenAI writes null for a message that only calls tools
     if not isinstance(content, str):
         raise InputError(f"has {_kind(content)} as its content, not text")
     _check_unicode(content)
@@ -135,7 +136,7 @@ def _next_roles(message: Message, calls: list[dict]) -> tuple[str, ...]:
 
 
 def _answered_call(message: Message, call: dict) -> str:
-    """Name of the tool that answers; results come in the order of the calls."""
+    """Name of the tool that a tool message answers for; results must come in the order of the calls."""
     called, answering = call["function"]["name"], message.get("name")
     if answering not in (None, called):
         raise InputError(f"is a result of {answering!r} where one of {called!r} is expected")
@@ -162,7 +163,7 @@ def _check_call(call: Any) -> dict:
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
-    """Raise `InputError` for what would not come back from the dataset as it went in."""
+    """Raise `InputError` for values that the dataset would not return unchanged."""
     if depth > MAX_DEPTH:
         raise InputError(f"calls a tool with arguments nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
@@ -184,7 +185,7 @@ def _check_unicode(text: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    """The value's type in the words of JSON; empty for an empty list."""
+    """JSON name of the value's type; empty for an empty list."""
     names = {
         dict: "an object",
         list: "a list" if value else "",
@@ -195,16 +196,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-# Answers with nothing in them
+# Empty answers
 
 
 def has_answers(messages: Sequence[Message]) -> bool:
-    """Whether each message of the assistant has text or a call: an empty one would teach the model to be silent."""
+    """Whether every assistant message has text or a tool call. An empty one would teach the model to say nothing."""
     answers = (message for message in messages if message["role"] == "assistant")
     return all(message["content"].strip() or message.get("tool_calls") for message in answers)
 
 
-def tell_empty_answers(where: str, count: int, kept: int) -> None:
+def warn_of_empty_answers(where: str, count: int, kept: int) -> None:
     """Warn that of `count` conversations only `kept` have answers. Raises `InputError` if none has."""
     if not kept:
         raise InputError(
@@ -220,11 +221,22 @@ def tell_empty_answers(where: str, count: int, kept: int) -> None:
 def fit_conversation(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_tokens: int
 ) -> list[Message] | None:
-    """The conversation, or as many of its exchanges from the start as fit into `max_tokens` tokens; None if none do.
+    """The longest beginning of whole exchanges that fits into `max_tokens` tokens; None if not even one fits.
 
-    An exchange is a user's message and all that answers it, tool calls and their results included.
+    An exchange is a user message and everything that answers it, including tool calls and their results.
     """
     starts = [index for index, message in enumerate(messages) if message["role"] == "user"]
     ends = [*starts[1:], len(messages)]  # of each exchange
     fitting = bisect_right(ends, max_tokens, key=lambda end: len(encode_conversation(tokenizer, messages[:end])[0]))
     return list(messages[: ends[fitting - 1]]) if fitting else None
+
+
+def warn_of_truncation(count: int, kept: int, truncated: int, max_tokens: int) -> None:
+    """Warn that of `count` conversations some were truncated or dropped. Raises `InputError` if none was kept."""
+    if not kept:
+        raise InputError(f"none of the {count:,} conversations fits into {max_tokens:,} tokens.")
+    if truncated or kept < count:
+        logger.warning(
+            f"truncated {truncated:,} and dropped {count - kept:,} of {count:,} conversations that do not fit into "
+            f"{max_tokens:,} tokens"
+        )

@@ -1,7 +1,6 @@
-"""Mixtures of conversations: a YAML list of sources, each taken for some epochs or by its weight in the whole."""
+"""Mixtures of conversations: a YAML list of sources, each with a number of epochs or a weight."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -10,20 +9,23 @@ from typing import Any
 
 import datasets
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, suggest
 from recipes.utils.yaml_files import read_yaml
 
-MIXTURES = Path(__file__).parents[1] / "configs" / "mixtures"  # those that come with the recipes
+MIXTURES = Path(__file__).parents[1] / "configs" / "mixtures"  # mixtures that come with the recipes
 
 
 @dataclass(frozen=True)
 class Part:
     """One entry of a mixture.
 
-    `source` is whatever `open_conversations` opens, but no further mixture; `path` are its local files. At most `rows`
-    of its conversations are taken at all. Of these, all are seen `epochs` times (2.5: half of them a third time); or,
-    where each entry has one, `weight` is the share of the source in the mixture, which is then as large as it can be
-    without any conversation twice.
+    Args:
+        source: anything that `open_conversations` opens, except another mixture.
+        path: local files of the source.
+        epochs: how often each conversation is seen (2.5: half of them a third time); None means once.
+        weight: share of the source in the mixture, relative to the other weights. Then every entry needs one, and the
+            mixture is as large as possible without repeating a conversation.
+        rows: use at most this many of the source's conversations.
     """
 
     source: str
@@ -34,12 +36,12 @@ class Part:
 
     @property
     def spec(self) -> str:
-        """As `open_conversations` takes it."""
+        """The name that `open_conversations` takes."""
         return self.source if self.path is None else f"{self.source}:{self.path}"
 
 
 def read_mixture(path: str) -> list[Part]:
-    """The entries of a mixture. Raises `InputError` naming the file and the entry that is not as it should be."""
+    """Read the entries of a mixture. Raises `InputError` naming the file and the entry that is wrong."""
     entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: a mixture is a list of entries such as `- source: gsm8k`.")
@@ -56,9 +58,7 @@ def _read_part(entry: Any, place: str) -> Part:
         raise InputError(f"{place} names no source.")
     for key, value in entry.items():
         if key not in known:
-            closest = difflib.get_close_matches(str(key), known, n=1)
-            remedy = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(known)}."
-            raise InputError(f"{place}: unknown key {key}: {remedy}")
+            raise InputError(f"{place}: unknown key {key}: {suggest(str(key), known)}")
         if key in ("epochs", "weight", "rows"):
             kind, what = (int, "a whole number") if key == "rows" else (Real, "a number")
             if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
@@ -71,9 +71,9 @@ def _read_part(entry: Any, place: str) -> Part:
 
 
 def mix(parts: Sequence[Part], sources: Sequence[datasets.Dataset], seed: int, repeat: bool) -> datasets.Dataset:
-    """The conversations of `sources`, taken as `parts` say, in the order of all sources one after the other.
+    """The conversations of `sources` by the epochs or weights of `parts`, one source after the other.
 
-    Without `repeat`, for held-out data, no conversation is taken twice, however many its epochs.
+    Without `repeat`, for held-out data, no conversation is taken twice, whatever its epochs.
     """
     sizes = [min(part.rows or len(source), len(source)) for part, source in zip(parts, sources, strict=True)]
     if parts[0].weight is not None:
@@ -90,12 +90,12 @@ def mix(parts: Sequence[Part], sources: Sequence[datasets.Dataset], seed: int, r
 
 
 def take(source: datasets.Dataset, size: int, count: int, seed: int) -> datasets.Dataset:
-    """`count` rows out of a random choice of `size` of the source's: each as often as any other, give or take once."""
+    """`count` rows from a random choice of `size` of the source's rows, each repeated equally often (+-1)."""
     chosen = shuffle(source, seed).select(range(size))
     epochs = [chosen] * (count // size)
     return datasets.concatenate_datasets([*epochs, chosen.select(range(count % size))])
 
 
 def shuffle(dataset: datasets.Dataset, seed: int) -> datasets.Dataset:
-    """The rows in an order that depends on their number and the seed alone."""
+    """The rows in random order, which depends on their number and the seed only."""
     return dataset.shuffle(seed=seed, keep_in_memory=True)

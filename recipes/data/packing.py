@@ -1,4 +1,8 @@
-"""Batches of packed rows out of a stream of documents: resumable, for any number of processes and workers."""
+"""Batches of packed rows from a stream of documents: resumable, for any number of processes and loader workers.
+
+documents -> tokenize (`token_ids`) -> pool (`pools.py`) -> rows (`PackedRows`) -> batches (`RowsLoader`). There is no
+padding and no attention mask: every token of a batch is trained on, and a row may attend across its documents.
+"""
 
 import copy
 import os
@@ -18,29 +22,29 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
-from recipes.utils.errors import InputError
-from recipes.utils.json_lines import one_line
+from recipes.utils.errors import InputError, in_one_line
 from tokenizer.encode import encode_documents
 
-READ_DOCUMENTS = 128  # read and tokenized at a time at most,
-READ_CHARACTERS = 4_000_000  # or as many as reach this, where documents are books
-STREAM_ERRORS = (pa.ArrowException, DatasetsError, OSError, UnicodeDecodeError)  # of damaged data, or of the network
+READ_DOCUMENTS = 128  # most documents to read and tokenize at once,
+READ_CHARACTERS = 4_000_000  # or fewer if they are books: reading stops at this many characters
+STREAM_ERRORS = (pa.ArrowException, DatasetsError, OSError, UnicodeDecodeError)  # damaged data, or a network failure
 
 
 def token_ids(documents: dict[str, list], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """Token ids of documents, given by their column: a `text`, or the `input_ids` of one that is tokenized already."""
+    """Token ids of a batch of documents with the column `text`, or `input_ids` if they are tokenized already."""
     if "text" in documents:
         return encode_documents(tokenizer, documents["text"])
     return documents.get("input_ids", [])
 
 
 class PackedRows(torch.utils.data.IterableDataset):
-    """Packed rows of a stream of documents: this process's share of them, `epochs` times over (None: for ever).
+    """Packed rows of this process's share of a stream of documents, for `epochs` passes (None: endless).
 
-    A document is a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
-    Yields dicts of `tokens`, (row_length,) int64, and `epoch`, counted from 0: that of the newest document read.
-    Every process and loader worker is a unit that reads its own documents. `iter(rows)` has `state_dict()` and
-    `load_state_dict()`: its place among the documents, and those that wait to be packed.
+    A document has a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
+    Yields dicts of `tokens`, (row_length,) int64, and `epoch`, the epoch (from 0) of the newest document read.
+    Training uses rows of max_seq_len + 1 tokens: inputs are tokens[:-1], targets are tokens[1:].
+    Every loader worker of every process is a reader with its own documents. `iter(rows)` has `state_dict()` and
+    `load_state_dict()`: the position in the stream, and the documents waiting to be packed.
     """
 
     def __init__(
@@ -67,16 +71,16 @@ class PackedRows(torch.utils.data.IterableDataset):
     def __iter__(self) -> "PackedRowsIterator":
         worker = torch.utils.data.get_worker_info()
         workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
-        return PackedRowsIterator(self, unit=self.rank * workers + worker_id, units=self.world_size * workers)
+        return PackedRowsIterator(self, reader=self.rank * workers + worker_id, num_readers=self.world_size * workers)
 
 
 class PackedRowsIterator:
-    """The rows of one unit of `units`, and where it stands among them."""
+    """The rows of one of `num_readers` readers, and its position in the documents."""
 
-    def __init__(self, rows: PackedRows, unit: int, units: int):
+    def __init__(self, rows: PackedRows, reader: int, num_readers: int):
         self.rows = rows
-        self.unit = unit
-        self.units = units
+        self.reader = reader
+        self.num_readers = num_readers
         self.epoch = 0
         self.documents_read = 0  # of this epoch
         self.tokens_read = 0  # of the first epoch
@@ -87,22 +91,22 @@ class PackedRowsIterator:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        while self._wants_documents() and self._read():
+        while self._needs_documents() and self._read():
             pass
         row = self.pool.next_row()
         if row is None:
             raise StopIteration
         return {"tokens": torch.from_numpy(row.astype(np.int64)), "epoch": self._epoch_of_newest()}
 
-    def _wants_documents(self) -> bool:
-        """Whether to read on before the next row; a pool that drops nothing is used up before an epoch begins."""
+    def _needs_documents(self) -> bool:
+        """Whether to read more before the next row. A pool that drops nothing is used up before a new epoch begins."""
         between_epochs = self.epoch > 0 and self.documents_read == 0
         if between_epochs and not self.pool.drops_tokens:
             return not self.pool.has_row
-        return self.pool.hungry
+        return self.pool.needs_documents
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rows after the last one yielded depend on."""
+        """Everything that the rows after the last one yielded depend on."""
         return {
             "epoch": self.epoch,
             "documents_read": self.documents_read,
@@ -118,20 +122,20 @@ class PackedRowsIterator:
         self._open_stream(state["stream"])
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
-        """Read on from `state`, or from the start of an epoch."""
-        # A copy: the streams of `datasets` keep their state in objects that all views of one dataset share.
+        """Continue the stream at `state`, or start an epoch if None."""
+        # A copy, because a `datasets` stream keeps its state in objects that all views of the dataset share.
         documents = copy.deepcopy(self.rows.documents)
-        # By files where there are enough of them: split by document, every unit would read (or download) everything.
-        strategy = "shards" if documents.num_shards >= self.units else "auto"
-        self.stream = split_dataset_by_node(documents, self.unit, self.units, strategy=strategy)
+        # Split by file if there are enough files: split by document, every reader would read (or download) all data.
+        strategy = "shards" if documents.num_shards >= self.num_readers else "auto"
+        self.stream = split_dataset_by_node(documents, self.reader, self.num_readers, strategy=strategy)
         if state is not None:
             self.stream.load_state_dict(copy.deepcopy(state))
-        # Kept here, since a stream just restored gives the state of its start until it is read from again.
+        # Remembered, since a stream that was just restored reports the state of its start until it is read from.
         self.stream_state = state
-        self.reader = self.stream.iter(batch_size=1)
+        self.documents = self.stream.iter(batch_size=1)
 
     def _read(self) -> bool:
-        """Add some documents to the pool, beginning the next epoch where one ends; False when all are over."""
+        """Add some documents to the pool, and start the next epoch when one ends. False after the last epoch."""
         if self.epoch == self.rows.epochs:
             return False
         documents, ended = self._next_documents()
@@ -140,27 +144,27 @@ class PackedRowsIterator:
             self.tokens_read += len(ids) if self.epoch == 0 else 0
             self.documents_read += 1
         self.stream_state = copy.deepcopy(self.stream.state_dict())
-        if ended:  # at once, for the state of a stream that has ended would begin anew
+        if ended:  # before anyone saves the state: the state of a stream that has ended starts over
             self._end_epoch()
         return True
 
     def _next_documents(self) -> tuple[dict[str, list], bool]:
-        """The next few documents, by column, and whether they are the last of the epoch."""
+        """The next few documents, by column, and whether the epoch ends with them."""
         documents: dict[str, list] = {}
         characters = 0
         try:
-            for count, document in enumerate(self.reader, 1):  # each a batch of one
+            for count, document in enumerate(self.documents, 1):  # batches of one document
                 for column, values in document.items():
                     documents.setdefault(column, []).extend(values)
                 characters += sum(map(len, document.get("text", ())))
                 if count == READ_DOCUMENTS or characters >= READ_CHARACTERS:
                     return documents, False
-        except STREAM_ERRORS as error:  # our own readers have told by then what is wrong with a local file
+        except STREAM_ERRORS as error:  # local files do not get here: recipes/data/readers.py reports their damage
             read = self.documents_read + len(next(iter(documents.values()), ()))
             raise InputError(
-                f"the training data cannot be read beyond document {read:,} of reader {self.unit + 1} of {self.units} "
-                f"({one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the same "
-                "command continues from the newest."
+                f"the training data cannot be read beyond document {read:,} of {self._reader_name()} "
+                f"({in_one_line(error.__cause__ or error)}). Checkpoints are intact: once the data can be read, the "
+                "same command continues from the newest."
             ) from error
         return documents, True
 
@@ -174,26 +178,29 @@ class PackedRowsIterator:
     def _epoch_of_newest(self) -> int:
         return self.epoch if self.documents_read else max(0, self.epoch - 1)
 
+    def _reader_name(self) -> str:
+        return f"reader {self.reader + 1} of {self.num_readers}"
+
     def _too_small(self) -> InputError:
         if self.documents_read == 0:
             return InputError(
-                f"dataset too small: fewer documents than the {self.units} that read it (processes x loader workers). "
+                f"dataset too small: fewer documents than the {self.num_readers} readers (processes x workers). "
                 "Use fewer of them, or more data."
             )
         return InputError(
-            f"dataset too small: {self.documents_read} documents for reader {self.unit + 1} of {self.units} do not "
+            f"dataset too small: {self.documents_read} documents for {self._reader_name()} do not "
             f"fill one row of {self.rows.row_length} tokens. Use a shorter max_seq_len, fewer readers (processes x "
             "workers), or more data."
         )
 
 
 def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit") -> int:
-    """Rows that one pass over documents of these `lengths` gives one reader, without their tokens."""
+    """Number of rows that one reader packs from one pass over documents of these `lengths`, without their tokens."""
     pool, rows, waiting = POOLS[packing](row_length), 0, iter(lengths)
     blank = np.zeros(max(lengths, default=0), dtype=np.int32)
     while True:
-        while pool.hungry and (some := list(islice(waiting, READ_DOCUMENTS))):
-            for length in some:
+        while pool.needs_documents and (read := list(islice(waiting, READ_DOCUMENTS))):  # as `_read` does
+            for length in read:
                 pool.add(blank[:length])
         if pool.next_row() is None:
             return rows
@@ -201,7 +208,7 @@ def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit
 
 
 class RowsLoader(StatefulDataLoader):
-    """Batches of packed rows; its state knows for how many processes and workers it was saved."""
+    """Batches of packed rows. The state includes the number of processes and workers that it is valid for."""
 
     def __init__(self, rows: PackedRows, batch_size: int, num_workers: int):
         with warnings.catch_warnings():
@@ -213,14 +220,15 @@ class RowsLoader(StatefulDataLoader):
                 collate_fn=_collate,
                 worker_init_fn=_leave_stopping_to_main,
                 pin_memory=torch.cuda.is_available(),
-                generator=torch.Generator(),  # its own: a resumed run must not draw on the model's random numbers
+                # Not torch's global generator: a loader made on resuming would change the run's random numbers.
+                generator=torch.Generator(),
             )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             yield from super().__iter__()
         except InputError as error:
-            # Let go of the workers at once: left to the garbage collector, each of them takes 5 s to stop.
+            # Release the workers now: left to the garbage collector, each takes 5 s to stop.
             error.__traceback__ = None
             super().load_state_dict({})
             raise InputError(_without_traceback(error)) from None
@@ -229,7 +237,7 @@ class RowsLoader(StatefulDataLoader):
         return {**self._readers(), "loader": super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises `InputError` if the state was saved for other processes, workers or packing."""
+        """Continue at a saved state. Raises `InputError` if processes, workers or packing differ from then."""
         for name, now in self._readers().items():
             if state_dict.get(name, now) != now:
                 raise InputError(
@@ -258,13 +266,13 @@ def build_rows_loader(
     packing: str = "best_fit",
     epochs: int | None = None,
 ) -> RowsLoader:
-    """Resumable batches of packed rows: `tokens`, (B, row_length) int64, and `epoch`, the furthest of the batch.
+    """Resumable batches of packed rows: `tokens`, (B, row_length) int64, and `epoch`, the largest of the batch.
 
     With `epochs` the last batch of each worker may be smaller. Raises `InputError` for an unknown packing; iterating
-    raises it for damaged data and for a dataset too small to give every worker of every process a row.
+    raises it for damaged data, and for a dataset too small to give every worker of every process a row.
     """
     if num_workers > 0:
-        # The workers are the parallelism; tokenizers' own threads do not survive the fork.
+        # The workers run in parallel already, and the tokenizer's threads do not survive a fork.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     rows = PackedRows(
         documents,
@@ -283,11 +291,11 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _leave_stopping_to_main(worker_id: int) -> None:
-    """Ctrl-C reaches all processes of a terminal, SIGTERM those of a job; the main one decides what they mean."""
+    """Ignore Ctrl-C and SIGTERM, which reach all processes of a terminal or job: the main process handles them."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _without_traceback(error: InputError) -> str:
-    """The message alone: torch wraps an error of a worker into the text of its traceback."""
+    """The message of an error in a worker, which torch embeds in the text of the worker's traceback."""
     return str(error).rpartition(f"{InputError.__module__}.{InputError.__qualname__}: ")[2].strip()

@@ -1,4 +1,4 @@
-"""Rules by which documents of any length become rows of exactly `row_length` tokens, without padding."""
+"""Packing: pools that turn documents of any length into rows of exactly `row_length` tokens, without padding."""
 
 from bisect import bisect_right, insort
 from collections import deque
@@ -6,14 +6,14 @@ from collections import deque
 import numpy as np
 import torch
 
-POOL_DOCUMENTS = 1000  # that wait for a row that they fit; more waste fewer tokens and take longer to read at first
+POOL_DOCUMENTS = 1000  # waiting to be packed; more waste fewer tokens, but delay the first row
 
 
 class BestFitPool:
-    """Documents waiting for a row. Each row starts with the start of a document and is filled by best fit.
+    """Best-fit packing with cropping: every row begins with a document's start, and rows waste no token on padding.
 
-    A row takes the longest waiting document that fits the room left; when none fits, the shortest is cropped to fill
-    it, and what was cut off is dropped. O(log n) a document. The rule is nanochat's: where there are more documents
+    Each row repeatedly takes the longest waiting document that fits the room left; when none fits, the shortest one
+    is cropped to fill it, and the rest is dropped. O(log n) per document. The rule is nanochat's: with more documents
     than a run can read, the start of a new one teaches more than the rest of an old one.
     """
 
@@ -21,13 +21,13 @@ class BestFitPool:
 
     def __init__(self, row_length: int) -> None:
         self.row_length = row_length
-        self.waiting: dict[int, deque[np.ndarray]] = {}  # by length, first come first served
-        self.lengths: list[int] = []  # the keys of `waiting`, sorted
-        self.count = 0  # of documents
-        self.tokens = 0  # of them that are kept
+        self.waiting: dict[int, deque[np.ndarray]] = {}  # documents by length; equal lengths first in, first out
+        self.lengths: list[int] = []  # sorted keys of `waiting`, for binary search
+        self.count = 0  # waiting documents
+        self.tokens = 0  # usable tokens of the waiting documents
 
     @property
-    def hungry(self) -> bool:
+    def needs_documents(self) -> bool:
         """Whether more documents should be added before the next row."""
         return self.count < POOL_DOCUMENTS or not self.has_row
 
@@ -37,7 +37,7 @@ class BestFitPool:
         return self.tokens >= self.row_length
 
     def add(self, tokens: np.ndarray) -> None:
-        """Let a document wait; of one longer than a row, only a row's length can ever be used."""
+        """Add a document, (n,) int32. Of a longer one than a row only a row's length is kept: no more can be used."""
         self._add(len(tokens), tokens[: self._kept(len(tokens))])
 
     def next_row(self) -> np.ndarray | None:
@@ -46,23 +46,24 @@ class BestFitPool:
             return None
         pieces, room = [], self.row_length
         while room:
+            # The last length <= room is the longest document that fits; position 0, the shortest, if none fits.
             piece = self._crop(self._take(max(bisect_right(self.lengths, room) - 1, 0)), room)
             pieces.append(piece)
             room -= len(piece)
         return np.concatenate(pieces)
 
     def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
-        """The first `room` tokens of a document; the others are dropped."""
+        """The first `room` tokens of a document; the rest is dropped."""
         return document[:room]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The waiting documents: their full lengths and what is kept of each, end to end."""
+        """The waiting documents: their full lengths, and their kept tokens concatenated."""
         kept = [tokens for length in self.lengths for tokens in self.waiting[length]]
         lengths = [length for length in self.lengths for _ in self.waiting[length]]
         return {"lengths": torch.tensor(lengths, dtype=torch.long), "tokens": _as_tensor(kept)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Wait for rows with the documents of `state` and no others."""
+        """Replace the waiting documents by those of `state`."""
         self.waiting, self.lengths, self.count, self.tokens = {}, [], 0, 0
         lengths = state["lengths"].tolist()
         ends = np.cumsum([self._kept(length) for length in lengths])[:-1] if lengths else []
@@ -93,29 +94,29 @@ class BestFitPool:
 
 
 class BestFitSplitPool(BestFitPool):
-    """Best fit that drops nothing: the rest of a cropped document waits as a piece of its own.
+    """Best-fit packing that drops nothing: the rest of a cropped document goes back into the pool.
 
-    Such a piece begins with the document's first token (`<|bos|>`) too, as every row does. For small corpora, of which
-    cropping would show the same beginnings again and again, and the rest never.
+    The rest gets the document's first token (`<|bos|>`) in front, because every row begins with one. For small
+    corpora: cropping would repeat the same beginnings every epoch and never show the rest.
     """
 
     drops_tokens = False
 
     @property
-    def hungry(self) -> bool:
-        """Whether more documents should be added before the next row. Whole books do not all have to wait at once."""
-        return super().hungry and self.tokens < POOL_DOCUMENTS * self.row_length
+    def needs_documents(self) -> bool:
+        """As above, but a pool of long documents (books) is full sooner: it holds at most 1000 rows of tokens."""
+        return super().needs_documents and self.tokens < POOL_DOCUMENTS * self.row_length
 
     def add(self, tokens: np.ndarray) -> None:
-        """Let a document wait. It is copied, because cropping writes into it."""
+        """Add a copy of a document, because `_crop` writes into it."""
         super().add(tokens.copy())
 
     def _crop(self, document: np.ndarray, room: int) -> np.ndarray:
-        """The first `room` tokens of a document; the others wait on, behind the document's first token."""
+        """The first `room` tokens of a document; the rest, behind the document's first token, goes into the pool."""
         if len(document) <= room:
             return document
         piece, rest = document[:room].copy(), document[room - 1 :]
-        rest[0] = document[0]  # in place: a book is cut a thousand times, and copied once
+        rest[0] = document[0]  # in place of the last token of `piece`: a book is cut a thousand times, but copied once
         self._add(len(rest), rest)
         return piece
 
@@ -124,7 +125,7 @@ class BestFitSplitPool(BestFitPool):
 
 
 class ConcatenatingPool:
-    """Documents end to end, cut into rows: a row may start inside a document, and no token is dropped."""
+    """Documents concatenated and cut into rows: rows may start inside a document, and no token is dropped."""
 
     drops_tokens = False
 
@@ -133,32 +134,28 @@ class ConcatenatingPool:
         self.tokens = np.empty(0, dtype=np.int32)
 
     @property
-    def hungry(self) -> bool:
+    def needs_documents(self) -> bool:
         """Whether more documents should be added before the next row."""
         return not self.has_row
 
     @property
     def has_row(self) -> bool:
-        """Whether the tokens fill a row."""
         return len(self.tokens) >= self.row_length
 
     def add(self, tokens: np.ndarray) -> None:
-        """Put a document at the end."""
         self.tokens = np.concatenate([self.tokens, tokens])
 
     def next_row(self) -> np.ndarray | None:
-        """The next row, (row_length,), or None if there are too few tokens."""
+        """The next row, (row_length,), or None if the tokens do not fill one."""
         if not self.has_row:
             return None
         row, self.tokens = self.tokens[: self.row_length], self.tokens[self.row_length :]
         return row
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tokens that are waiting."""
         return {"tokens": _as_tensor([self.tokens])}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with the tokens of `state`."""
         self.tokens = state["tokens"].numpy()
 
 

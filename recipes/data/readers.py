@@ -1,4 +1,4 @@
-"""Documents out of local files: parquet, JSON and plain text. What cannot be read is told by file and place."""
+"""Read documents from local files: parquet, JSON and plain text. Damage is reported with its file and place."""
 
 import gzip
 import logging
@@ -12,24 +12,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recipes.utils.errors import InputError
-from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, one_line, scan_json_rows
+from recipes.utils.errors import InputError, in_one_line
+from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, scan_json_rows
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
-SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt", ".txt.gz")  # in capitals or not
-MIN_TEXT_CHARS = 2_000  # a document of a .txt file ends at the first blank line from here on,
-MAX_TEXT_CHARS = 20_000  # or, where no blank line comes, at the first line end from here on
+SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt", ".txt.gz")  # in upper or lower case
+MIN_TEXT_CHARS = 2_000  # a document of a .txt file ends at the first blank line after this many characters,
+MAX_TEXT_CHARS = 20_000  # or, without a blank line, at the first line end after this many
 
-PARQUET_ERRORS = (pa.ArrowException, OSError)  # of a damaged file; Arrow raises both
+PARQUET_ERRORS = (pa.ArrowException, OSError)  # Arrow raises either for a damaged file
 
 logger = logging.getLogger(__name__)
 
 
 def read_documents(files: list[str], column: str, skip_damaged: bool) -> Iterator[str]:
-    """Yield the documents of `files` in order; null and empty ones are left out.
+    """Yield the documents of `files` in order, without null and empty ones.
 
-    Raises `InputError` naming file and place at the first damaged row, or with `skip_damaged` leaves such rows out
-    and warns once a file how many they were.
+    Raises `InputError` naming file and place at the first damaged row; with `skip_damaged` skips such rows instead,
+    and warns once per file how many there were.
     """
     for path in files:
         first, skipped = None, 0
@@ -47,12 +47,12 @@ def read_documents(files: list[str], column: str, skip_damaged: bool) -> Iterato
 
 
 def check_file(path: str, column: str) -> Damaged | None:
-    """What can be known of a file before reading it through: None if it is sound, or the damage to the whole of it.
+    """Check a file without reading all of it: None if no damage is found, else what makes the whole file unreadable.
 
-    Raises `InputError` if the file may not be read or a parquet file has no text in `column`.
+    Raises `InputError` if the file may not be read, or if a parquet file has no text in `column`.
     """
-    if (instead := what_instead(path)) is not None:
-        return Damaged("start", f"it is {instead}")
+    if (kind := describe_irregular_file(path)) is not None:
+        return Damaged("start", f"it is {kind}")
     try:
         with open(path, "rb") as file:
             if not file.read(1):
@@ -62,8 +62,8 @@ def check_file(path: str, column: str) -> Damaged | None:
     return _check_parquet(path, column) if path.lower().endswith(".parquet") else None
 
 
-def what_instead(path: str | Path) -> str | None:
-    """What stands where a file to be read more than once should be; None if `path` is one."""
+def describe_irregular_file(path: str | Path) -> str | None:
+    """What `path` is if it is not a regular file, which can be read more than once; None if it is one."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -81,7 +81,7 @@ def _check_parquet(path: str, column: str) -> Damaged | None:
     try:
         schema = pq.read_schema(path)
     except PARQUET_ERRORS as error:
-        return Damaged("footer", f"not a readable parquet file ({one_line(error)})")
+        return Damaged("footer", f"not a readable parquet file ({in_one_line(error)})")
     kinds = {kind for name, kind in zip(schema.names, schema.types, strict=True) if name == column}
     if not kinds:
         raise InputError(f"{path}: {_missing_column(column, schema.names)}. Choose one by --text_column.")
@@ -94,7 +94,7 @@ def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    return any(is_kind(kind) for is_kind in tests)  # null: a shard in which no row has a text
+    return any(is_kind(kind) for is_kind in tests)  # null is the type of a shard in which no row has text
 
 
 def _reader(path: str) -> Callable[[str, str], Iterator[str | Damaged]]:
@@ -115,7 +115,7 @@ def _read_parquet(path: str, column: str) -> Iterator[str | Damaged]:
                         yield from _document(_python_value(value), f"row {row}")
                         row += 1
             except PARQUET_ERRORS as error:
-                yield Damaged(f"row group {group} (rows {row} to {end - 1})", f"unreadable ({one_line(error)})")
+                yield Damaged(f"row group {group} (rows {row} to {end - 1})", f"unreadable ({in_one_line(error)})")
             row = end
 
 
@@ -139,7 +139,7 @@ def _read_json(path: str, column: str) -> Iterator[str | Damaged]:
 
 
 def _read_text(path: str, column: str) -> Iterator[str | Damaged]:
-    """Paragraphs gathered, in order, to documents of at least `MIN_TEXT_CHARS`; the last may be shorter."""
+    """Join paragraphs, in order, into documents of at least `MIN_TEXT_CHARS`; the last one may be shorter."""
     document, length, number = [], 0, 0
     with (gzip.open if path.lower().endswith(".gz") else open)(path, "rb") as lines:
         try:
@@ -155,12 +155,12 @@ def _read_text(path: str, column: str) -> Iterator[str | Damaged]:
                     yield from _document("".join(document).strip("\r\n"), f"line {number}")
                     document, length = [], 0
         except UNREADABLE as error:
-            yield Damaged(f"after line {number}", f"cannot be read ({one_line(error)})")
+            yield Damaged(f"after line {number}", f"cannot be read ({in_one_line(error)})")
     yield from _document("".join(document).strip("\r\n"), "end")
 
 
 def _document(value: Any, place: str) -> Iterator[str | Damaged]:
-    """One document or one damage, or nothing where the value is null or empty."""
+    """Yield one document, one `Damaged`, or nothing if the value is null or empty."""
     if isinstance(value, str):
         if value and not value.isspace():
             yield value
@@ -176,5 +176,5 @@ def _missing_column(column: str, columns: Iterable[str]) -> str:
 
 @cache
 def warn_once(message: str) -> None:
-    """A file is read again every epoch, but its damage is news once."""
+    """Log a warning once: a file is read again every epoch, but its damage needs reporting only once."""
     logger.warning(message)

@@ -1,5 +1,6 @@
-"""Which of several data files are trained on and which are held out: their names say it, as on the Hub."""
+"""Train and validation splits: of several files by their names, as on the Hub; of a single file by a hash."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -8,7 +9,10 @@ from pathlib import PurePath
 
 from recipes.utils.errors import InputError
 
-# The words that `datasets` knows, where they stand alone in the name of a file or directory: train-00000.parquet,
+HASH_RANGE = 2**64
+VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
+
+# The words that `datasets` recognizes as whole words in the name of a file or directory: train-00000.parquet,
 # my_test.jsonl, validation/part1.jsonl.
 SPLIT_OF_WORD = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -19,9 +23,9 @@ SPLIT_OF_WORD = {
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Files to train on, files to hold out, and those whose names keep them out of both.
+    """Files to train on, files held out for validation, and files whose names exclude them from both.
 
-    A file that stands in both of the first two lists is split by the hash of what it holds.
+    A file in both of the first two lists is split by the hash of its documents.
     """
 
     train: list[str] = field(default_factory=list)
@@ -30,23 +34,23 @@ class SplitFiles:
 
     @property
     def by_hash(self) -> bool:
-        """Whether one file gives both."""
+        """Whether a single file gives both train and validation."""
         return bool(self.train) and self.train == self.validation
 
     @property
     def used(self) -> list[str]:
-        """Every file that is read, once: those to train on, then those held out."""
+        """Every file that is read, without repeats: training files, then validation files."""
         return list(dict.fromkeys([*self.train, *self.validation]))
 
     def names(self) -> dict[str, list[str]]:
-        """Short names of the files, by what they are used for."""
+        """Short names of the files by use (train, validation, left_out), uses without files omitted."""
         parts = vars(self)
         files = [file for part in parts.values() for file in part]
         short = dict(zip(files, short_names(files), strict=True))
         return {use: [short[file] for file in part] for use, part in parts.items() if part}
 
     def line(self) -> str:
-        """The same for a person: which files are trained on, held out and left out."""
+        """One line for people: which files are trained on, held out and left out."""
         names = {use: list_names(files) for use, files in self.names().items()}
         held_out = "1% of it" if self.by_hash else names.get("validation")
         left_out = f"; left out, by name: {names['left_out']}" if self.left_out else ""
@@ -54,13 +58,11 @@ class SplitFiles:
 
 
 def split_files(files: Sequence[str]) -> SplitFiles:
-    """Sort `files` into splits by their names, without choosing what to hold out where no name says it.
+    """Sort `files` into splits by their names; numbers in names sort as numbers.
 
-    Numbers in names sort as numbers.
-
-    Files named as validation are held out, or those named as test where there are none. Where some are named as train,
-    only these are trained on. The name of a single file says nothing: it is what the caller asked for.
-    Raises `InputError` if all of several files are named as held-out data.
+    Files named as validation are held out, or else those named as test. If some are named as train, only these are
+    trained on. The name of a single file is ignored: the caller asked for that file. `hold_out` chooses validation
+    data where no name does. Raises `InputError` if all of several files are named as held-out data.
     """
     files = sorted(files, key=natural_order)
     if len(files) == 1:
@@ -81,7 +83,7 @@ def split_files(files: Sequence[str]) -> SplitFiles:
 
 
 def hold_out(files: SplitFiles) -> SplitFiles:
-    """The same files with something held out: where no name says what, the last of several, or 1% of a single one."""
+    """`files` with validation data: if none is named so, the last of several files, or 1% of a single file."""
     if files.validation:
         return files
     if len(files.train) == 1:
@@ -90,7 +92,7 @@ def hold_out(files: SplitFiles) -> SplitFiles:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a relative path names, the file's own name before its directories; None for none, or for two."""
+    """The split that a relative path names: by the file name, else by its directories. None if none or two match."""
     parts = PurePath(name).parts
     for part in reversed(parts):
         splits = {SPLIT_OF_WORD[word] for word in re.findall(r"[a-z]+", part.lower()) if word in SPLIT_OF_WORD}
@@ -100,17 +102,22 @@ def split_of(name: str) -> str | None:
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts part2 before part10."""
-    pieces = re.split(r"(\d+)", name)  # text and digits in turn
+    """Sort key that puts part2 before part10."""
+    pieces = re.split(r"(\d+)", name)  # text and digits alternate
     return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)], name
 
 
 def short_names(files: Sequence[str]) -> list[str]:
-    """The files' paths below the directory that they share."""
+    """Paths of the files relative to their common directory."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]) if files else ""
     return [os.path.relpath(os.path.abspath(file), root) for file in files]
 
 
 def list_names(names: Sequence[str], most: int = 3) -> str:
-    """`a, b, c`, or `a ... z (40 files)` where there are more than `most`."""
+    """`a, b, c`, or `a ... z (40 files)` if there are more than `most`."""
     return ", ".join(names) if len(names) <= most else f"{names[0]} ... {names[-1]} ({len(names):,} files)"
+
+
+def document_hash(text: str) -> int:
+    """A number in [0, 2^64) that depends on the text alone: the same on every machine and in every order of rows."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")

@@ -1,14 +1,12 @@
-"""Conversations as token ids. Tokenized once before training: then their number is known, and reading them is free."""
+"""Conversations as token ids, tokenized once before training: their number is known and reading them costs nothing."""
 
-import logging
 from functools import partial
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from recipes.data.messages import fit_conversation
+from recipes.data.messages import fit_conversation, warn_of_truncation
 from recipes.data.packing import count_rows
-from recipes.utils.errors import InputError
 from tokenizer.chat import encode_conversation, encode_conversations
 
 TOKENS = datasets.Features(
@@ -19,8 +17,6 @@ TOKENS = datasets.Features(
     }
 )
 
-logger = logging.getLogger(__name__)
-
 
 def tokenize_conversations(
     conversations: datasets.Dataset,
@@ -28,10 +24,10 @@ def tokenize_conversations(
     max_tokens: int,
     num_workers: int = 0,
 ) -> datasets.Dataset:
-    """`input_ids` and their `length` of each conversation of the column `messages`, in their order.
+    """Tokenize the conversations in the column `messages`: `input_ids`, their `length`, and whether `shortened`.
 
-    Longer ones than `max_tokens` are truncated at the end of a message; those of which nothing fits are left out, with
-    one counted warning. Raises `InputError` if none is left.
+    Conversations longer than `max_tokens` are truncated after an exchange; those of which nothing fits are dropped,
+    with one warning that counts them. Raises `InputError` if none is left.
     """
     tokens = conversations.map(
         partial(_tokenize, tokenizer=tokenizer, max_tokens=max_tokens),
@@ -41,14 +37,7 @@ def tokenize_conversations(
         features=TOKENS,
         desc="Tokenizing",
     )
-    if not len(tokens):
-        raise InputError(f"none of the {len(conversations):,} conversations fits into {max_tokens:,} tokens.")
-    truncated, dropped = sum(tokens["shortened"]), len(conversations) - len(tokens)
-    if truncated or dropped:
-        logger.warning(
-            f"truncated {truncated:,} and dropped {dropped:,} of {len(conversations):,} conversations that do not "
-            f"fit into {max_tokens:,} tokens"
-        )
+    warn_of_truncation(len(conversations), len(tokens), sum(tokens["shortened"]), max_tokens)
     return tokens
 
 
@@ -67,7 +56,7 @@ def _tokenize(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, max_to
 
 
 def rows_of_one_pass(tokens: datasets.Dataset, row_length: int, packing: str, world_size: int) -> int:
-    """Rows that every process gets of one pass over its share, as `token_stream` deals them out."""
+    """Rows that every process can make of one pass over its share of `token_stream`."""
     if len(tokens) < world_size:
         return 0
     shares = (tokens.shard(world_size, rank, contiguous=True)["length"] for rank in range(world_size))
@@ -75,5 +64,5 @@ def rows_of_one_pass(tokens: datasets.Dataset, row_length: int, packing: str, wo
 
 
 def token_stream(tokens: datasets.Dataset, world_size: int) -> datasets.IterableDataset:
-    """The documents for `PackedRows`, one shard for each process where there are enough of them."""
+    """The documents for `PackedRows`, in one shard per process if there are enough documents."""
     return tokens.select_columns("input_ids").to_iterable_dataset(num_shards=min(world_size, len(tokens)))

@@ -1,9 +1,10 @@
-"""Replies of a chat model, tools included: in batches for evaluation and checks, piece by piece for people.
+"""Generate replies of a chat model, with tool calls: in batches for evaluation, or streamed for people.
 
-One loop serves both. The model writes until its turn ends or until it calls a tool; a call gets its result appended
-as tokens, and the model goes on. What it wrote is never tokenized again, so it sees exactly what it wrote.
+One loop serves both. The model generates until its turn ends or it calls the calculator; the result of a call is
+appended as tokens, and generation continues. Generated tokens are never decoded and tokenized again, so the model sees
+exactly what it wrote.
 
-A model with another family's chat template works as well, with plain text: its tools are not run.
+Models with another chat template work too, but their tool calls are not run.
 """
 
 import queue
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCrite
 from recipes.inference.streaming import BROKEN, Call, Event, EventStreamer, Reply, Result, Text
 from recipes.utils.calculator import calculator
 from recipes.utils.errors import InputError
+from recipes.utils.model_facts import context_length
 from tokenizer.chat import (
     CALCULATOR,
     Message,
@@ -32,7 +34,7 @@ from tokenizer.chat import (
 from tokenizer.encode import check_utf8, encode_documents
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END, PYTHON_START, SPECIAL_TOKENS
 
-MAX_CALLS = 8  # of one reply; where the model calls once more, the reply ends
+MAX_CALLS = 8  # tool calls in one reply; a reply ends at the next call after these
 
 __all__ = [
     "TOOLS",
@@ -50,15 +52,15 @@ __all__ = [
 ]
 
 Tools = Mapping[str, Callable[..., str]]
-LOWEST_TEMPERATURE = 1e-3  # below it the likeliest token is as good as certain, and logits soon overflow
+LOWEST_TEMPERATURE = 1e-3  # below it sampling is greedy in effect, and dividing the logits may overflow
 TOOLS: Tools = {CALCULATOR: calculator}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn: greedily by default. Raises `InputError` for impossible values.
+    """Sampling options; greedy by default. Raises `InputError` for invalid values.
 
-    `max_new_tokens` bounds the whole reply, calls and results included. The same `seed` draws the same replies.
+    `max_new_tokens` bounds the whole reply, including calls and their results. Equal seeds give equal replies.
     """
 
     max_new_tokens: int = 256
@@ -80,13 +82,13 @@ class Sampling:
             raise InputError("top_k and top_p choose what is sampled: give a temperature above 0 with them.")
 
     def options(self) -> dict[str, Any]:
-        """The same as arguments of `generate`."""
+        """The options as arguments of `generate`."""
         if self.temperature < LOWEST_TEMPERATURE:
             return {"do_sample": False}
         return {
             "do_sample": True,
-            "temperature": float(self.temperature),  # a 2 out of JSON is an int, which transformers refuses
-            "top_k": self.top_k or 0,  # 0 switches off the default of 50
+            "temperature": float(self.temperature),  # transformers refuses an int, as JSON gives for 2
+            "top_k": self.top_k or 0,  # 0 turns off the default of 50
             "top_p": float(self.top_p),
         }
 
@@ -99,16 +101,16 @@ def generate_replies(
     tools: Tools = TOOLS,
     batch_size: int = 64,
 ) -> list[list[Message]]:
-    """The new messages of each conversation: calls and their results, and last a message without calls.
+    """Generate the reply to each conversation: messages with calls, their results, and a last message without a call.
 
-    Greedy replies are those that each conversation would get alone. A prompt that fills the model's context gets an
-    empty reply: one of thousands should not end an evaluation. Raises `InputError` for a model without chat template.
+    Greedy replies do not depend on the batch. A prompt that fills the model's context gets an empty reply, so that it
+    does not end an evaluation. Raises `InputError` for a model without a chat template.
     """
     check_chat_template(tokenizer)
-    form = ChatForm(model, tokenizer)
-    rows = [form.start(messages, sampling.max_new_tokens) for messages in conversations]
-    _write(model, form, rows, sampling, tools, batch_size)
-    return [form.messages(row) for row in rows]
+    chat_format = ChatFormat(model, tokenizer)
+    rows = [chat_format.start(messages, sampling.max_new_tokens) for messages in conversations]
+    _complete(model, chat_format, rows, sampling, tools, batch_size)
+    return [chat_format.messages(row) for row in rows]
 
 
 def stream_reply(
@@ -119,18 +121,18 @@ def stream_reply(
     tools: Tools = TOOLS,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """The reply to one conversation as it is written; the last event is the `Reply`, also after `stop` has been set.
+    """Stream the reply to one conversation as events. The last event is the `Reply`, also after `stop` was set.
 
-    Raises `InputError` at once for a model without chat template, an empty prompt, or one that fills the context.
+    Raises `InputError` at once for a model without a chat template, an empty prompt, or one that fills the context.
     """
     check_chat_template(tokenizer)
     if not messages or not messages[-1]["content"].strip():
         raise InputError("the prompt is empty: write something.")
     check_utf8([message["content"] for message in messages])
-    form = ChatForm(model, tokenizer)
-    row = form.start(messages, sampling.max_new_tokens)
-    form.check_room(row)
-    return _stream(model, form, row, sampling, tools, stop or threading.Event())
+    chat_format = ChatFormat(model, tokenizer)
+    row = chat_format.start(messages, sampling.max_new_tokens)
+    chat_format.check_room(row)
+    return _stream(model, chat_format, row, sampling, tools, stop or threading.Event())
 
 
 def stream_completion(
@@ -140,29 +142,27 @@ def stream_completion(
     sampling: Sampling,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """`text` as a base model goes on with it, `Text` by `Text`; the last event is the `Reply` that holds it all.
+    """Stream a base model's continuation of `text` as `Text` events. The last event is the `Reply` with all of it.
 
-    Any model will do: nothing is a call, and whatever special token it writes is the end. Raises `InputError` at once
-    for a text that fills the context.
+    Works with any model: no tools are called, and every special token ends the text. Raises `InputError` at once for a
+    text that fills the context.
     """
-    form = TextForm(model, tokenizer)
+    text_format = TextFormat(model, tokenizer)
     row = Row(encode_documents(tokenizer, [text])[0], sampling.max_new_tokens)
-    row.limit = min(row.limit, form.context - len(row.prompt))
-    form.check_room(row)
-    return _stream(model, form, row, sampling, {}, stop or threading.Event())
+    row.limit = min(row.limit, text_format.context - len(row.prompt))
+    text_format.check_room(row)
+    return _stream(model, text_format, row, sampling, {}, stop or threading.Event())
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
-    """Token ids up to where the assistant goes on. Raises `InputError` for what the chat template refuses."""
+    """Token ids of a conversation up to where the assistant's reply begins.
+
+    Raises `InputError` if the chat template refuses the conversation.
+    """
     try:
         return encode_prompt(tokenizer, messages)
     except TemplateError as error:
         raise InputError(f"the model's chat template refuses the conversation: {error}.") from None
-
-
-def context_length(model: PreTrainedModel) -> int:
-    """Tokens that prompt and reply may have together; a model without positions has no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
 
 
 # The loop
@@ -170,12 +170,12 @@ def context_length(model: PreTrainedModel) -> int:
 
 @dataclass
 class Row:
-    """One reply in the making."""
+    """A reply that is being generated."""
 
     prompt: list[int]
-    limit: int  # tokens that may be written
-    written: list[int] = field(default_factory=list)  # by the model, and the results of its calls
-    answered: int = 0  # tokens of `written` up to the last result
+    limit: int  # most tokens of the reply
+    written: list[int] = field(default_factory=list)  # the model's tokens, and the results of its calls
+    answered: int = 0  # tokens of `written` up to the end of the last result
     calls: int = 0
     done: bool = False
 
@@ -186,20 +186,20 @@ class Row:
 
     @property
     def left(self) -> int:
-        """Tokens that may still be written."""
+        """Number of tokens that may still be written."""
         return self.limit - len(self.written)
 
 
-class ChatForm:
-    """What the loop has to know of a model's chat format: where writing ends, what a call is, how tokens are read."""
+class ChatFormat:
+    """A model's chat format: which tokens end a reply, which are a tool call, and how tokens become messages."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
         self.context = context_length(model)
-        self.ours = has_chat_format(tokenizer)
-        if self.ours:
+        self.has_calls = has_chat_format(tokenizer)
+        if self.has_calls:
             self.call_start, self.call_end = tokenizer.convert_tokens_to_ids([PYTHON_START, PYTHON_END])
-            # Any other special token is not for the model to write: it ends the reply.
+            # The model should write no other special token: all of them end the reply.
             self.ends = set(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))) - {self.call_start}
             self.pad = tokenizer.convert_tokens_to_ids(ASSISTANT_END)
         else:
@@ -210,7 +210,7 @@ class ChatForm:
             self.pad = next((each for each in (tokenizer.pad_token_id, *self.ends) if each is not None), 0)
 
     def start(self, messages: Sequence[Message], max_new_tokens: int) -> Row:
-        """A row that holds nothing but its prompt."""
+        """A row with an empty reply to the conversation."""
         prompt = render_prompt(self.tokenizer, messages)
         return Row(prompt, limit=min(max_new_tokens, self.context - len(prompt)))
 
@@ -221,8 +221,8 @@ class ChatForm:
                 f"the prompt has {len(row.prompt):,} tokens and the model's context only {self.context:,}: shorten it."
             )
 
-    def take(self, row: Row, tokens: list[int]) -> str | None:
-        """Add what the model wrote in one round, up to its end. Returns the expression if that was a call."""
+    def append_tokens(self, row: Row, tokens: list[int]) -> str | None:
+        """Append what the model wrote in one round, up to an end token. Returns the expression if it was a call."""
         tokens = tokens[: row.left]
         end = next((index for index, token in enumerate(tokens) if token in self.ends), None)
         row.written += tokens[:end]
@@ -236,20 +236,20 @@ class ChatForm:
         row.done = end is not None or row.left < 1
         return None
 
-    def answer(self, row: Row, result: str) -> None:
-        """Add the result of the call that the row ends with."""
+    def append_result(self, row: Row, result: str) -> None:
+        """Append the result of the call at the end of the row."""
         row.written += encode_tool_result(self.tokenizer, result)
         row.answered = len(row.written)
         row.done = row.left < 1
 
     def messages(self, row: Row) -> list[Message]:
-        """The row's reply. It ends with a message without a call, empty if nothing more was said."""
-        if not self.ours:
+        """The row's reply as messages. The last one has no call, and is empty if nothing follows the last result."""
+        if not self.has_calls:
             text = self.tokenizer.decode(row.written, skip_special_tokens=True)
             return [{"role": "assistant", "content": text.rstrip(BROKEN)}]
         current = row.written[row.answered :]
-        said = current.index(self.call_start) if self.call_start in current else len(current)  # no unanswered call
-        messages = parse_conversation(self.tokenizer, [row.prompt[-1], *row.written[: row.answered], *current[:said]])
+        end = current.index(self.call_start) if self.call_start in current else len(current)  # drop an unanswered call
+        messages = parse_conversation(self.tokenizer, [row.prompt[-1], *row.written[: row.answered], *current[:end]])
         for message in messages:
             if message["role"] == "assistant":
                 message["content"] = message["content"].rstrip(BROKEN)
@@ -258,18 +258,18 @@ class ChatForm:
         return messages
 
 
-class TextForm(ChatForm):
+class TextFormat(ChatFormat):
     """Plain text instead of a conversation."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(model, tokenizer)
-        self.ours, self.call_start, self.call_end = False, None, None
+        self.has_calls, self.call_start, self.call_end = False, None, None
         self.ends |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
 
 
-def _write(
+def _complete(
     model: PreTrainedModel,
-    form: ChatForm,
+    chat_format: ChatFormat,
     rows: list[Row],
     sampling: Sampling,
     tools: Tools,
@@ -277,43 +277,44 @@ def _write(
     streamer: EventStreamer | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Let the model write until every row is done or `stop` says so. Rows of similar length share a batch."""
+    """Generate until every row is done or `stop` returns True. Rows of similar length share a batch."""
     for row in rows:
         row.done = row.left < 1
     with _for_inference(model), _seeded(model.device, sampling.seed):
         while (active := [row for row in rows if not row.done]) and not stop():
             active.sort(key=lambda row: len(row.ids))
             for batch in (active[start : start + batch_size] for start in range(0, len(active), batch_size)):
-                for row, tokens in zip(batch, _generate(model, form, batch, sampling, streamer, stop), strict=True):
-                    expression = form.take(row, tokens)
+                written = _generate(model, chat_format, batch, sampling, streamer, stop)
+                for row, tokens in zip(batch, written, strict=True):
+                    expression = chat_format.append_tokens(row, tokens)
                     if expression is not None:
                         result = tools[CALCULATOR](expression) if CALCULATOR in tools else "error: no such tool"
-                        form.answer(row, result)
+                        chat_format.append_result(row, result)
                         if streamer is not None:
                             streamer.called(expression, result)
 
 
 def _generate(
     model: PreTrainedModel,
-    form: ChatForm,
+    chat_format: ChatFormat,
     batch: list[Row],
     sampling: Sampling,
     streamer: EventStreamer | None,
     stop: Callable[[], bool],
 ) -> list[list[int]]:
-    """What the model writes next in each row of a batch; whatever stands after a row's end means nothing."""
+    """The next tokens of each row of a batch; tokens after the first end token are to be ignored."""
     width = max(len(row.ids) for row in batch)
-    ids = torch.full((len(batch), width), form.pad, device=model.device)
+    ids = torch.full((len(batch), width), chat_format.pad, device=model.device)  # (B, width)
     mask = torch.zeros_like(ids)
-    for index, row in enumerate(batch):
+    for index, row in enumerate(batch):  # padded on the left, so that all rows continue at the same position
         ids[index, width - len(row.ids) :] = torch.tensor(row.ids)
         mask[index, width - len(row.ids) :] = 1
     output = model.generate(
         ids,
         attention_mask=mask,
-        max_new_tokens=min(max(row.left for row in batch), form.context - width),
-        eos_token_id=sorted(form.ends) or None,
-        pad_token_id=form.pad,
+        max_new_tokens=min(max(row.left for row in batch), chat_format.context - width),
+        eos_token_id=sorted(chat_format.ends) or None,
+        pad_token_id=chat_format.pad,
         streamer=streamer,
         stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
         **sampling.options(),
@@ -322,7 +323,7 @@ def _generate(
 
 
 class _StopWhen(StoppingCriteria):
-    """Ends the generation of a whole batch as soon as `condition` holds."""
+    """Ends the generation of a whole batch as soon as `condition` returns True."""
 
     def __init__(self, condition: Callable[[], bool]) -> None:
         self.condition = condition
@@ -333,7 +334,7 @@ class _StopWhen(StoppingCriteria):
 
 @contextmanager
 def _for_inference(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout; the model is left in the mode it was in."""
+    """Turn off dropout, and restore the model's mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -342,12 +343,12 @@ def _for_inference(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-_RANDOM_STATE = threading.Lock()  # there is one for the whole process: replies are drawn one after the other
+_RANDOM_STATE = threading.Lock()  # torch has one state for the whole process: only one thread samples at a time
 
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Draw from `seed`, and leave the random state of torch as it was."""
+    """Seed torch's random numbers, and restore their state afterwards."""
     with _RANDOM_STATE, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -358,24 +359,24 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 def _stream(
     model: PreTrainedModel,
-    form: ChatForm,
+    chat_format: ChatFormat,
     row: Row,
     sampling: Sampling,
     tools: Tools,
     stop: threading.Event,
 ) -> Iterator[Event]:
-    """Events of one row, which a thread writes. The thread ends with this iterator, however that ends."""
+    """Events of one row, generated by a thread. The thread ends when this iterator ends or is closed."""
     events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
     abandoned = threading.Event()
 
     def write() -> None:
         try:
-            streamer = EventStreamer(form.tokenizer, form.ends, form.call_start, events.put)
+            streamer = EventStreamer(chat_format.tokenizer, chat_format.ends, chat_format.call_start, events.put)
             stopping = lambda: stop.is_set() or abandoned.is_set()  # noqa: E731
-            _write(model, form, [row], sampling, tools, streamer=streamer, stop=stopping)
+            _complete(model, chat_format, [row], sampling, tools, streamer=streamer, stop=stopping)
             streamer.flush()
-            events.put(Reply(form.messages(row), stopped=not row.done, tokens=len(row.written)))
-        except BaseException as error:  # raised where the reply is read
+            events.put(Reply(chat_format.messages(row), stopped=not row.done, tokens=len(row.written)))
+        except BaseException as error:  # raised again by the iterator
             events.put(error)
 
     thread = threading.Thread(target=write, name="reply")

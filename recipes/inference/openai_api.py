@@ -1,4 +1,4 @@
-"""What `transformers serve` lacks: requests are checked, the context is a limit, and errors have OpenAI's format.
+"""Additions to `transformers serve`: requests are validated, the context is a limit, errors have OpenAI's format.
 
     {"error": {"message": ..., "type": "invalid_request_error", "param": ..., "code": ...}}
 
@@ -28,7 +28,7 @@ from recipes.inference.generate import context_length
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
 
-# What a request may hold. Of fields that are not here transformers serve checks the names.
+# The fields of a request. Names of fields that are not here are checked by transformers serve.
 
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -37,13 +37,13 @@ Object = dict[str, Any]
 
 
 class Checked(BaseModel):
-    """Of exactly these types: nothing is converted."""
+    """Strictly typed: nothing is converted."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class Part(Checked):
-    """A piece of a message: text, as the models here read nothing else."""
+    """A part of a message. Only text: the models here read nothing else."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
@@ -63,7 +63,7 @@ class ToolCall(Checked):
 
 
 class ChatMessage(Checked):
-    """A message; which roles there are, the model's chat template says."""
+    """A message. Roles are checked by the model's chat template."""
 
     role: str
     content: str | list[Part] | None = None
@@ -95,7 +95,7 @@ class ReasoningItem(Checked):
 
 
 def kind_of_item(item: Any) -> str:
-    """Which of the classes above an item of a response's input is meant to be."""
+    """The tag of the class above that an item of a response's input belongs to."""
     if not isinstance(item, dict) or "role" in item:
         return "message"
     return "text" if item.get("type") in ("input_text", "output_text") else str(item.get("type"))
@@ -163,7 +163,7 @@ BODIES = {"/v1/chat/completions": ChatBody, "/v1/completions": CompletionBody, "
 
 
 class Refused(HTTPException):
-    """A request that cannot be answered as it stands."""
+    """A request that is refused."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
         super().__init__(status, message)
@@ -191,10 +191,10 @@ def check_body(content: bytes, kind: type[Body], model: str) -> None:
 
 
 def as_refused(error: ValidationError, body: Any) -> Refused:
-    """What is wrong first; of alternatives, as text or a list of parts, the one that the request came closest to."""
+    """The first error; among alternatives (text or a list of parts) that of the closest one."""
 
     def path(detail: ErrorDetails) -> list[str]:
-        """Names and places in the body; pydantic's own names of alternatives stand between them."""
+        """Keys and indices in the body, without pydantic's names of alternatives between them."""
         found, here = [], body
         for place, step in enumerate(detail["loc"], 1):
             is_missing = detail["type"] == "missing" and place == len(detail["loc"])
@@ -207,7 +207,7 @@ def as_refused(error: ValidationError, body: Any) -> Refused:
 
     first = max(error.errors(), key=lambda detail: (len(path(detail)), not detail["type"].endswith("_type")))
     param = ".".join(path(first))
-    said = re.sub(r" or instance of \w+| found using kind_of_item\(\)", "", first["msg"])  # names of ours
+    said = re.sub(r" or instance of \w+| found using kind_of_item\(\)", "", first["msg"])  # internal names
     return Refused(f"{param or 'the request'}: {said}.", param or None)
 
 
@@ -215,7 +215,7 @@ def as_refused(error: ValidationError, body: Any) -> Refused:
 
 
 class WithinContext(utils.GenerateManager):
-    """Generates no further than the model's context reaches. Here each request has become tokens."""
+    """Limits generation to the model's context. At this point each request has been tokenized."""
 
     def generate_streaming(
         self, model: PreTrainedModel, processor: Any, inputs: Any, gen_config: GenerationConfig, **options: Any
@@ -231,9 +231,9 @@ class WithinContext(utils.GenerateManager):
 
 
 def settle(config: GenerationConfig, model: PreTrainedModel, prompt: int) -> None:
-    """Lower `config`'s limit to the room beside a prompt of so many tokens. Raises `Refused` if there is none.
+    """Limit `config.max_new_tokens` to the context that `prompt` tokens leave. Raises `Refused` if they leave none.
 
-    Also makes floats of biases, as transformers wants them and JSON may not have written them.
+    Also turns biases into floats, which transformers requires.
     """
     context = context_length(model)
     room = context - prompt
@@ -253,13 +253,13 @@ def settle(config: GenerationConfig, model: PreTrainedModel, prompt: int) -> Non
 
 
 def error_response(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
-    """An error as OpenAI's servers tell it."""
+    """An error in OpenAI's format."""
     kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
 
 
 async def http_error(request: Request, error: Exception) -> JSONResponse:
-    """What was refused, by us or by transformers serve."""
+    """A refusal by us or by transformers serve."""
     status = HTTPStatus.BAD_REQUEST if error.status_code == HTTPStatus.UNPROCESSABLE_ENTITY else error.status_code
     param, code = getattr(error, "param", None), getattr(error, "code", None)
     if code == CONTEXT_EXCEEDED:
@@ -274,14 +274,14 @@ async def malformed(_: Request, error: Exception) -> JSONResponse:
 
 
 async def refused_by_template(request: Request, error: Exception) -> JSONResponse:
-    """A conversation that the model's chat template does not render: an unknown role, a result without a call."""
+    """A conversation that the chat template rejects, as for an unknown role or a result without a call."""
     kind = BODIES.get(request.url.path)
     message = f"The model's chat template refuses this: {error}."
     return error_response(HTTPStatus.BAD_REQUEST, message, kind.prompt_field if kind else None)
 
 
 async def our_fault(_: Request, error: Exception) -> JSONResponse:
-    """Anything else; its traceback is in the server's log."""
+    """Any other error; its traceback is in the server's log."""
     return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, f"The server failed ({type(error).__name__}).")
 
 
@@ -289,7 +289,7 @@ async def our_fault(_: Request, error: Exception) -> JSONResponse:
 
 
 def with_checks(app: FastAPI, model: str) -> FastAPI:
-    """`app` with checked requests and OpenAI's errors; `model` is the one that it serves, and lists."""
+    """Add checks of requests and OpenAI's errors to `app`, which serves `model`."""
     app.add_exception_handler(StarletteHTTPException, http_error)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TemplateError, refused_by_template)
@@ -312,9 +312,9 @@ def with_checks(app: FastAPI, model: str) -> FastAPI:
 
 
 def complete_transformers_serve(model: str) -> None:
-    """Have the next `transformers serve` of this process do all this for `model`.
+    """Make the next `transformers serve` of this process do all this for `model`.
 
-    By two names that transformers does not promise: tests/recipes/test_serve.py tells when they have gone.
+    Patches two private names of transformers; tests/recipes/test_serve.py fails when they change.
     """
     build = server.build_server
     server.build_server = lambda *args, **kwargs: with_checks(build(*args, **kwargs), model)

@@ -1,4 +1,4 @@
-"""A reply as it is written: events for whoever shows it, made from the tokens that `generate` hands out."""
+"""Streaming: turn the tokens that `generate` passes to a streamer into events of a reply."""
 
 import time
 from collections.abc import Callable, Container
@@ -10,45 +10,45 @@ from transformers.generation.streamers import BaseStreamer
 
 from tokenizer.chat import Message
 
-BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to while the rest of their character is not there yet
-PACE = 1 / 20  # seconds between two texts, at least: reads as smoothly as every token, and costs far less
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # bytes of an incomplete character are decoded to it
+PACE = 1 / 20  # least seconds between two texts: as smooth to read as one text per token, and far cheaper
 
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of what the assistant says, in whole characters."""
+    """A piece of the assistant's text, in complete characters."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """The assistant calls a tool, with this expression."""
+    """The assistant calls the calculator."""
 
     expression: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the tool answers."""
+    """The calculator's result."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The end: the messages of the whole reply, to be appended to the conversation."""
+    """The last event: the messages of the whole reply, to be appended to the conversation."""
 
     messages: list[Message]
-    stopped: bool  # from outside, before the model had ended
-    tokens: int = field(default=0, compare=False)  # written, calls and their results included; 0 if not known
+    stopped: bool  # by the caller, before the model ended its reply
+    tokens: int = field(default=0, compare=False)  # in the reply, including calls and results; 0 if unknown
 
 
 Event = Text | Call | Result | Reply
 
 
 class EventStreamer(BaseStreamer):
-    """Turns the tokens that `generate` hands out into events."""
+    """A streamer for `generate` that emits events."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class EventStreamer(BaseStreamer):
         self.ends = ends  # tokens that end a text or a call
         self.call_start = call_start
         self.emit = emit
-        self.is_prompt = True  # the first thing that `generate` hands out is the prompt
+        self.is_prompt = True  # `generate` passes the prompt first
         self.in_call = False
-        self.ids: list[int] = []  # of the text so far
-        self.known = self.shown = 0  # `ids` up to here have been shown; those between the two are decoded along
-        self.next_show = 0.0  # time.monotonic(); the first text is shown at once
+        self.ids: list[int] = []  # tokens of the current text
+        self.known = self.shown = 0  # `ids[:shown]` were emitted; `ids[known:shown]` are decoded again as context
+        self.next_show = 0.0  # by time.monotonic(); the first text is emitted at once
 
     def put(self, value: torch.Tensor) -> None:
         """Called by `generate` with the prompt, then with each token."""
@@ -81,24 +81,24 @@ class EventStreamer(BaseStreamer):
                     self._show()
 
     def end(self) -> None:
-        """Called by `generate` at its end: another call of it may follow."""
+        """Called by `generate` at its end; it may be called again with a longer prompt."""
         self.is_prompt = True
 
     def called(self, expression: str, result: str) -> None:
-        """Tell of a call and its result."""
+        """Emit a call and its result."""
         self.emit(Call(expression))
         self.emit(Result(result))
 
     def flush(self) -> None:
-        """Show what was held back, as the text ends here."""
+        """Emit the rest of a text that ends here."""
         self._show(last=True)
         self.ids, self.known, self.shown = [], 0, 0
 
     def _show(self, last: bool = False) -> None:
-        """Emit the text that is new, unless its last character is not whole yet.
+        """Emit new text, unless its last character is incomplete.
 
-        The tokens shown last are decoded together with the new ones: some tokenizers write a word's space only
-        where something stands before it.
+        New tokens are decoded together with the ones emitted last, because some tokenizers omit the space before a
+        word at the start of a text.
         """
         decode = self.tokenizer.decode
         before = decode(self.ids[self.known : self.shown], skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""Addresses of OpenAI-compatible servers, as people write them."""
+"""URLs of OpenAI-compatible servers."""
 
 import re
 from urllib.parse import urlsplit
@@ -7,14 +7,14 @@ from recipes.utils.errors import InputError
 
 
 def public_url(url: str) -> str:
-    """A URL that may be written and printed: without its user, password and query."""
+    """A URL without user, password and query, which may be written and printed."""
     return re.sub(r"://[^/?#]*@", "://", re.split(r"[?#]", url)[0])
 
 
 def api_urls(url: str, what: str) -> tuple[str, str]:
-    """Where the models are listed, and where chat completions are asked for.
+    """The URLs of the list of models and of chat completions.
 
-    Raises `InputError` for no such URL, and for one that holds a password; `what` is what it is the URL of.
+    Raises `InputError` if `url` is not a URL or holds a password; `what` is what the message calls it.
     """
     try:
         parts = urlsplit(url)
@@ -24,7 +24,7 @@ def api_urls(url: str, what: str) -> tuple[str, str]:
     if "@" in (parts.netloc if valid else url):
         raise InputError(f"the {what}'s URL holds a password, which others could see: use --api_key_env instead.")
     if not valid:
-        raise InputError(f"{what} {public_url(url)} is no URL: give one like http://localhost:8000/v1.")
+        raise InputError(f"{what} {public_url(url)} is not a URL: give one like http://localhost:8000/v1.")
     base = parts.path.rstrip("/")
     if base.endswith("/chat/completions"):
         base = base.removesuffix("/chat/completions")

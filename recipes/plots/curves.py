@@ -1,4 +1,4 @@
-"""The run as a picture. One that cannot be drawn or written is said, and costs nobody a model."""
+"""Training curves. A plot that fails prints why and goes no further: it must not lose the model."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -10,18 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from recipes.plots.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_ends, new_figure, styled
-from recipes.plots.palette import HELD_OUT, STAGES
+from recipes.plots.palette import HELD_OUT, STAGE_COLORS
 
 Records = list[dict[str, Any]]
 
 
 def draw_loss(records: Records, path: Path, title: str, stage: str) -> None:
-    """The picture of `plot_loss` as a PNG."""
+    """Write `plot_loss` to `path` as a PNG."""
     _draw(path, lambda: plot_loss(records, title, stage))
 
 
 def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
-    """The picture of `plot_pass_at_k` as a PNG."""
+    """Write `plot_pass_at_k` to `path` as a PNG."""
     _draw(path, lambda: plot_pass_at_k(records, measures))
 
 
@@ -35,13 +35,13 @@ def _draw(path: Path, plot: Callable[[], Figure]) -> None:
 
 
 def series(records: Records, key: str) -> list[tuple[float, float]]:
-    """(step, value) of every record that has a value that can be drawn."""
+    """(step, value) of each record with a finite value of `key`."""
     return finite((record.get("step"), record.get(key)) for record in records)
 
 
 @styled
 def plot_loss(records: Records, title: str, stage: str) -> Figure:
-    """Training loss over the steps, with validation loss, and below it bits per byte, where they were measured."""
+    """Training and validation loss by step, and bits per byte below them if they were measured."""
     validation = HELD_OUT[0]
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     evaluated = series(records, "val/bpb")
@@ -59,7 +59,7 @@ def plot_loss(records: Records, title: str, stage: str) -> Figure:
     loss.set_title(f"{title}, nats a token")
     loss.xaxis.set_major_formatter("{x:,.0f}")
     trained, held_out = series(records, "train/loss"), series(records, "val/loss")
-    ends = plot_smoothed(loss, trained, STAGES[stage], "training")
+    ends = plot_smoothed(loss, trained, STAGE_COLORS[stage], "training")
     if held_out:
         plot_points(loss, held_out, validation)
         ends.append((f"validation {held_out[-1][1]:.3f}", validation, held_out[-1][1]))
@@ -73,9 +73,9 @@ def plot_loss(records: Records, title: str, stage: str) -> Figure:
 
 @styled
 def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
-    """The mean reward of the rollouts and each of `measures` (key of a record: its name) over the steps."""
+    """Mean reward of the rollouts and each of `measures` (record key -> label) by step."""
     figure, axes = new_figure()
-    ends = plot_smoothed(axes, series(records, "train/reward"), STAGES["grpo"], "reward", 0.85, "{:.0%}")
+    ends = plot_smoothed(axes, series(records, "train/reward"), STAGE_COLORS["grpo"], "reward", 0.85, "{:.0%}")
     for (key, name), color in zip(measures.items(), cycle(HELD_OUT), strict=False):
         if points := series(records, key):
             plot_points(axes, points, color)
@@ -89,7 +89,7 @@ def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
 
 
 def plot_points(axes: Axes, points: list[tuple[float, float]], color: str) -> None:
-    """A few measurements, joined."""
+    """A line with a marker at each measurement."""
     axes.plot(*zip(*points, strict=True), "o-", color=color)
 
 
@@ -101,7 +101,7 @@ def plot_smoothed(
     weight: float | None = None,
     write: str = "{:.3f}",
 ) -> list[tuple[str, str, float]]:
-    """Every value in faint, their moving average on top; returns its end for `label_ends`, if there is one."""
+    """All values, faint, under their moving average. Returns its label for `label_ends`; empty without points."""
     if not points:
         return []
     axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
@@ -113,7 +113,7 @@ def plot_smoothed(
 def smooth(points: list[tuple[float, float]], weight: float | None = None) -> list[tuple[float, float]]:
     """Exponential moving average of the values, corrected for its start (as Adam's moments are).
 
-    By default it reaches back over a fortieth of the run, so that it does not trail behind a short one.
+    By default the window is a fortieth of the run, so that the curve of a short run does not lag.
     """
     if weight is None:
         weight = 1 - 1 / max(1.0, len(points) / 40)

@@ -1,6 +1,6 @@
-"""One style for every picture: quiet axes, few colours, lines named where they end instead of in a legend.
+"""One style for all figures: quiet axes, few colours, lines labelled at their end instead of in a legend.
 
-Figures are made without pyplot, so nothing is kept between them and no display is needed.
+Figures are made without pyplot, so there is no global state and no display is needed.
 """
 
 import io
@@ -52,7 +52,7 @@ STYLE: dict[str, Any] = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Make a function that returns a figure draw it in this style."""
+    """Decorator: draw the figure that a function returns in this style."""
 
     @wraps(draw)
     def wrapper(*args: Any, **kwargs: Any) -> Figure:
@@ -63,13 +63,13 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """An empty figure, in inches, with one pair of axes."""
+    """An empty figure with one pair of axes; width and height in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure on white."""
+    """The figure as a PNG on white."""
     file = io.BytesIO()
     with rc_context(STYLE):  # ticks are made while drawing
         figure.savefig(file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
@@ -77,7 +77,7 @@ def as_png(figure: Figure) -> bytes:
 
 
 def as_svg(figure: Figure, salt: str) -> str:
-    """The figure for the inside of an HTML page, whose colours of text and lines (`--muted`, `--line`) it takes.
+    """The figure as SVG to put inside an HTML page, in the page's text and line colours (`--muted`, `--line`).
 
     `salt` keeps the ids of several figures in one page apart; the same figure gives the same text.
     """
@@ -91,7 +91,7 @@ def as_svg(figure: Figure, salt: str) -> str:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
-    """Names of lines (text, colour, the y of its end) right of the axes, moved apart where they would overlap."""
+    """Label lines (text, colour, y of the last point) right of the axes, spread so that they do not overlap."""
     low, high = axes.get_ylim()
     height = axes.get_position().height * axes.figure.get_figheight() * 72
     gap = 14 / height * (high - low)
@@ -118,13 +118,13 @@ def draw_bars(
     marks: Mapping[str, Sequence[float | None]] | None = None,
     overlaid: bool = False,
 ) -> Figure:
-    """Horizontal bars, one group a label and one bar a series; None leaves a bar out. The first label is on top.
+    """Horizontal bars, one group per label and one bar per series; None leaves a bar out. The first label is on top.
 
     Args:
         colors: one for each series.
-        write: how a value stands beside its bar.
-        marks: values to be drawn as a dotted stroke across their group, by their name; None where there is none.
-        overlaid: no group has a bar of more than one series, so all bars may have the full height.
+        write: formats the value beside its bar.
+        marks: series drawn as a dotted stroke across each group, by name; None leaves a stroke out.
+        overlaid: each group has a bar of one series only, which takes the full height.
     """
     beside = 1 if overlaid else len(series)
     figure, axes = new_figure(height=0.9 + len(labels) * (0.08 + max(0.22 * beside, 0.26)))
@@ -162,10 +162,10 @@ def draw_bars(
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is one that can be drawn and written: neither infinite nor nan, and no truth value."""
+    """Whether `value` is a finite number, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def finite(points: Iterable[tuple[Any, Any]]) -> list[tuple[float, float]]:
-    """Those of the points (x, y) that can be drawn."""
+    """The points (x, y) whose coordinates are finite."""
     return [(x, y) for x, y in points if is_number(x) and is_number(y)]

@@ -1,4 +1,6 @@
-"""The colours of all that is drawn, each with one meaning: of pages, in light and dark, and of charts."""
+"""The colours of pages (light and dark) and charts, each with one meaning."""
+
+from recipes.utils.run_directory import STAGES
 
 LIGHT = {
     "ink": "#1f2430",
@@ -6,7 +8,7 @@ LIGHT = {
     "line": "#d8dce3",
     "page": "#f6f7f9",
     "card": "#ffffff",
-    "soft": "#e3ecfb",  # what the reader said
+    "soft": "#e3ecfb",  # the user's messages
     "accent": "#2f66c4",
     "button": "#2f66c4",
     "button-hover": "#285ab0",
@@ -25,13 +27,13 @@ DARK = {
     "trouble": "#f0a873",
 }
 
-# Charts, whose lines and bars stand on white paper and on either page.
-STAGES = {"base": "#4a80d8", "mid": "#dd8435", "sft": "#38a37c", "grpo": "#a96bd0"}  # what a stage was trained on
-HELD_OUT = ("#c8486b", "#e07b95", "#8d5a72")  # what a stage was not trained on: loss, bits per byte, pass@k
+# Colours of charts, legible on white, on the light page and on the dark one.
+STAGE_COLORS = dict(zip(STAGES, ("#4a80d8", "#dd8435", "#38a37c", "#a96bd0"), strict=True))  # training data
+HELD_OUT = ("#c8486b", "#e07b95", "#8d5a72")  # held-out data: loss, bits per byte, pass@k
 TOKENIZER = "#2f98a8"
 REFERENCES = ("#868e9b", "#aab1bc", "#c8ccd4")  # others' models and tokenizers
 
 
 def css_variables(colors: dict[str, str]) -> str:
-    """`colors` as custom properties of CSS."""
+    """`colors` as CSS custom properties."""
     return " ".join(f"--{name}: {color};" for name, color in colors.items())

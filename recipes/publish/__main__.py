@@ -8,17 +8,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.publish.files import find_stage, model_files
-from recipes.publish.space import space_files
-from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
-from recipes.utils.arguments import REQUIRED, Arguments, flag, parse_arguments
+from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
 
 
 @dataclass
 class PublishArguments(Arguments):
-    """Flags of `python -m recipes.publish`."""
-
     run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/", path=True)
     repo: str = flag(REQUIRED, "where the model goes on the Hub: user/name")
     space: str | None = flag(None, "where a Space goes in which the model can be talked to: user/name")
@@ -27,8 +22,15 @@ class PublishArguments(Arguments):
     yes: bool = flag(False, "upload without asking")
 
 
+if __name__ == "__main__":  # before torch is imported, which takes seconds
+    ARGS = read_command_line("publish", PublishArguments)
+
+from recipes.publish.files import find_stage, model_files
+from recipes.publish.space import space_files
+from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
+
+
 def publish_run(args: PublishArguments) -> None:
-    """Show, ask, upload."""
     stage, run = find_stage(Path(args.run), args.stage)
     files = model_files(stage, run, args.repo)
     app = space_files(args.repo) if args.space else []
@@ -54,21 +56,20 @@ def publish_run(args: PublishArguments) -> None:
 def agreed() -> bool:
     """Whether the user says yes. Raises `InputError` where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise InputError("nobody to ask (this is no terminal): give --yes to upload what is listed above.")
+        raise InputError("nobody to ask (stdin is not a terminal): give --yes to upload what is listed above.")
     try:
         return input("upload this? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
-def main() -> None:
-    args = parse_arguments(PublishArguments)
+def main(args: PublishArguments) -> None:
     try:
         publish_run(args)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
-    exit_on_input_error("publish", main)
+    exit_on_input_error("publish", lambda: main(ARGS))

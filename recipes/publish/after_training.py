@@ -1,14 +1,15 @@
-"""`--push_to_hub true --hub_model_id user/name` of the recipes: the finished stage is published as it is saved."""
+"""`--push_to_hub true --hub_model_id user/name` of the recipes: the finished stage is published as it is saved.
+
+Cheap to import: the model card and the Hub's client are loaded by those runs alone that publish.
+"""
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
-from recipes.publish.files import find_stage, model_files
-from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
 from recipes.utils.errors import InputError
 
 
@@ -20,48 +21,56 @@ class HubTarget:
     private: bool
 
 
-def hub_target(args: Any) -> HubTarget | None:
-    """Where `args` say that the model goes, if anywhere.
-
-    Raises `InputError` on the main process if it could not go there now: better before training than after.
-    """
-    if not args.push_to_hub:
+def hub_target(push_to_hub: bool, hub_model_id: str | None, hub_private_repo: bool | None) -> HubTarget | None:
+    """Where the flags say that the model goes; None if it stays here. Raises `InputError` without a repository."""
+    if not push_to_hub:
         return None
-    if not args.hub_model_id:
+    if not hub_model_id:
         raise InputError("--push_to_hub needs to know where to: give --hub_model_id user/name.")
-    target = HubTarget(args.hub_model_id, bool(args.hub_private_repo))
-    if is_main_process():
-        check_account(target.repo)
-        look_at(target.repo, "model", [], target.private)
-    return target
+    return HubTarget(hub_model_id, bool(hub_private_repo))
 
 
-def leave_finished(args: Any, output_dir: Path) -> None:
-    """What a recipe does where its work is done already: say so, and publish it if `args` ask for that.
+def check_publishing_rights(target: HubTarget | None) -> None:
+    """Raise `InputError` on the main process if the model could not go there now: before training, not after."""
+    if target is None or not is_main_process():
+        return
+    from recipes.publish.upload import check_account, look_at
 
-    So the command whose upload was interrupted completes it. Raises `InputError` where that fails.
+    check_account(target.repo)
+    look_at(target.repo, "model", [], target.private)
+
+
+def publish_already_finished(target: HubTarget | None, output_dir: Path) -> None:
+    """Say that nothing is left to train, and publish the model: an upload that was interrupted is completed.
+
+    Raises `InputError` where that fails.
     """
     if not is_main_process():
         return
     print(f"{output_dir} is finished already; to train anew, choose another --output_dir.", flush=True)
-    target = hub_target(args)
     if target is not None:
+        check_publishing_rights(target)
         publish_stage(target, output_dir)
 
 
-def publish_finished(target: HubTarget, output_dir: Path) -> None:
+def publish_finished(target: HubTarget | None, output_dir: Path) -> None:
     """Publish the stage just trained. What goes wrong is said in one line: the training has not failed by it."""
+    if target is None:
+        return
     try:
         publish_stage(target, output_dir)
     except Exception as error:
         say_unpublished(target, output_dir, " ".join(str(error).split()) or type(error).__name__)
     except KeyboardInterrupt:
         say_unpublished(target, output_dir, "interrupted.")
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(128 + signal.SIGINT) from None  # the exit code of shells for Ctrl-C
 
 
 def publish_stage(target: HubTarget, output_dir: Path) -> None:
     """Publish the stage in `output_dir`. Raises `InputError` if the Hub refuses or the connection breaks."""
+    from recipes.publish.files import find_stage, model_files
+    from recipes.publish.upload import look_at, publish
+
     stage, run = find_stage(output_dir.absolute().parent, output_dir.absolute().name)
     publication = look_at(target.repo, "model", model_files(stage, run, target.repo), target.private)
     print(f"publishing {publication.total} in {len(publication.uploads)} files to {publication.url}", flush=True)

@@ -1,7 +1,7 @@
-"""What of a stage is published: an explicit list of names, so that nothing else ever can be.
+"""The files of a stage that are published: an allow-list, so that nothing else can leak.
 
-No checkpoints, optimizer states, data, adapters, logs; no arguments.json, whose paths are nobody else's business. A
-text among the published ones that seems to hold an access token stays here.
+Not checkpoints, optimizer states, data, adapters or logs; not arguments.json, which holds local paths. A text that
+seems to hold an access token stops the upload.
 """
 
 import json
@@ -21,12 +21,12 @@ from evals.report.card import build_model_card, is_ours, sign
 from evals.report.gather import Run, Stage, gather, gather_stage
 from recipes.utils.errors import InputError
 from recipes.utils.json_lines import parse_json
-from recipes.utils.provenance import LAUNCHES_FILE, SECRET, hide_secrets
-from recipes.utils.run_directory import STAGES, is_finished
+from recipes.utils.provenance import SECRET, hide_secrets
+from recipes.utils.run_directory import CONFIG, LAUNCHES, METRICS, SCRIPTS, STAGES, is_finished
 
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 MODEL_FILES = re.compile(
-    rf"{WEIGHTS.pattern}|config\.json|generation_config\.json|metrics\.jsonl"
+    rf"{WEIGHTS.pattern}|{re.escape(CONFIG)}|generation_config\.json|{re.escape(METRICS)}"
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja"
     r"|tokenizer\.model|vocab\.json|vocab\.txt|merges\.txt"  # of others' models
 )
@@ -35,26 +35,25 @@ TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|AKIA[A-Z0-9]{16}\b)"
 )
 SECRET_VARIABLE = re.compile(r"\w*(TOKEN|API_KEY|SECRET|PASSWORD)")
-SHORTEST_SECRET = 8  # characters; what is shorter may stand anywhere by chance
-SCRIPT = re.compile(r"\brecipes[./](pretrain|midtrain|sft|grpo)\b")
-MADE_BY = {"pretrain": "base", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
+SHORTEST_SECRET = 8  # characters; shorter ones occur by chance
+STAGE_OF = {script: stage for stage, script in SCRIPTS.items()}
+SCRIPT = re.compile(rf"\brecipes[./]({'|'.join(STAGE_OF)})\b")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to publish: its path in the repository, and where it is or what it holds."""
+    """A file to publish: its path in the repository, and its local path or content."""
 
     path: str
     source: Path | bytes
 
     @property
     def size(self) -> int:
-        """In bytes."""
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
 
 
 def find_stage(run_dir: Path, name: str | None = None) -> tuple[Stage, Run]:
-    """The stage of a run called `name`, or the last that is finished. Raises `InputError` if it is not finished."""
+    """The stage `name` of a run, or the last finished one. Raises `InputError` if it is not finished."""
     if name is not None and name not in STAGES:
         return lone_stage(run_dir / name)
     run = gather(run_dir)
@@ -68,21 +67,21 @@ def find_stage(run_dir: Path, name: str | None = None) -> tuple[Stage, Run]:
 
 
 def lone_stage(directory: Path) -> tuple[Stage, Run]:
-    """A stage in a directory of another name; what it is, its launches say."""
+    """A stage in a directory of another name, identified by its launches."""
     if not is_finished(directory):
         raise InputError(f"{directory} holds no finished model.")
     stage = gather_stage(directory, notes=[])
     made_by = [SCRIPT.search(command) for command in stage.commands]
     if not any(made_by):
         raise InputError(f"{directory} does not say what made it: call it one of {', '.join(STAGES)}.")
-    stage = replace(stage, name=MADE_BY[next(match[1] for match in reversed(made_by) if match)])
+    stage = replace(stage, name=STAGE_OF[next(match[1] for match in reversed(made_by) if match)])
     return stage, Run(directory.parent, [stage], None, [], [])
 
 
 def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
     """Model, tokenizer, code, model card and how it was trained, of a finished stage.
 
-    Raises `InputError` for a model that is not whole, and for a text that seems to hold an access token.
+    Raises `InputError` for an incomplete model, and for a text that seems to hold an access token.
     """
     directory = stage.directory
     run = replace(
@@ -91,17 +90,17 @@ def model_files(stage: Stage, run: Run, repo: str) -> list[Upload]:
     names = [path.name for path in directory.iterdir() if path.is_file() and MODEL_FILES.fullmatch(path.name)]
     check_weights(directory, names)
     if "tokenizer_config.json" not in names or not any(name in names for name in VOCABULARIES):
-        raise InputError(f"{directory} holds no whole tokenizer: nobody could use the model.")
+        raise InputError(f"{directory} holds no complete tokenizer: nobody could use the model.")
     uploads = [Upload(name, directory / name) for name in sorted({*names, *code_files(directory)})]
     uploads.append(Upload("README.md", model_card(clean(stage), run, repo)))
     check_secrets(uploads)
     if stage.launches and clean(stage) == stage:
-        uploads.append(Upload(LAUNCHES_FILE, directory / LAUNCHES_FILE))
+        uploads.append(Upload(LAUNCHES, directory / LAUNCHES))
     return uploads
 
 
 def check_weights(directory: Path, names: list[str]) -> None:
-    """Raise `InputError` unless all the weights are there and whole, in one file or in those that the index names."""
+    """Raise `InputError` unless all weight files are there and complete."""
     index = read_json(directory / "model.safetensors.index.json") if "model.safetensors" not in names else {}
     wanted = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
     if missing := sorted(wanted - set(names)):
@@ -116,7 +115,7 @@ def check_weights(directory: Path, names: list[str]) -> None:
 
 def code_files(directory: Path) -> Iterator[str]:
     """Names of the modules that `trust_remote_code` loads: those in `auto_map`, and what these import beside them."""
-    for config in ("config.json", "tokenizer_config.json"):
+    for config in (CONFIG, "tokenizer_config.json"):
         for classes in read_json(directory / config).get("auto_map", {}).values():
             for reference in classes if isinstance(classes, list) else [classes]:
                 if reference is None or "--" in reference:  # none, or code in another repository
@@ -131,12 +130,12 @@ def code_files(directory: Path) -> Iterator[str]:
 
 
 def model_card(stage: Stage, run: Run, repo: str) -> bytes:
-    """The stage's README.md if somebody has written it by hand; else one of its newest figures, for `repo`."""
+    """The stage's README.md if it was written by hand; else a new model card for `repo`."""
     path = stage.directory / "README.md"
     written = path.read_bytes() if path.is_file() else None
     if written is not None and not is_ours(text := written.decode(errors="replace")):
         if text.encode() != written:
-            raise InputError(f"{path} is no text in UTF-8, as the Hub wants it.")
+            raise InputError(f"{path} is not UTF-8 text, as the Hub requires.")
         return written
     return sign(str(build_model_card(stage, run, repo))).encode()
 
@@ -145,7 +144,7 @@ def model_card(stage: Stage, run: Run, repo: str) -> bytes:
 
 
 def check_secrets(uploads: list[Upload]) -> None:
-    """Raise `InputError` if a text seems to hold an access token; vocabularies and weights hold what they hold."""
+    """Raise `InputError` if a text seems to hold an access token; vocabularies and weights are not searched."""
     for upload in uploads:
         if upload.path in (*VOCABULARIES, "merges.txt") or upload.path.endswith((".safetensors", ".png")):
             continue
@@ -167,7 +166,7 @@ def clean(stage: Stage) -> Stage:
 
 
 def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those launches that hold no secret: as recorded, flags of passwords and tokens are starred out."""
+    """The launches without secrets. (Recording a launch masks flags of passwords and tokens.)"""
 
     def is_clean(launch: dict[str, Any]) -> bool:
         text = json.dumps(launch)
@@ -181,7 +180,7 @@ def clean_ones(launches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's object; empty where there is none. Raises `InputError` if it is damaged."""
+    """The JSON object in a file; empty if there is no file. Raises `InputError` if it is damaged."""
     try:
         content = parse_json(path.read_bytes()) if path.exists() else {}
     except ValueError as error:

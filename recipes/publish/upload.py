@@ -26,7 +26,7 @@ INTERRUPTED = 130  # exit code, as of a program that ends by SIGINT
 
 @dataclass(frozen=True)
 class Publication:
-    """What is to happen to a repository."""
+    """A planned upload to one repository."""
 
     repo: str
     kind: str  # model or space
@@ -38,11 +38,10 @@ class Publication:
 
     @property
     def url(self) -> str:
-        """Its page."""
         return f"{constants.ENDPOINT}/{constants.REPO_TYPES_URL_PREFIXES.get(self.kind, '')}{self.repo}"
 
     def lines(self) -> list[str]:
-        """For somebody who is to agree to it."""
+        """What will be uploaded, for the user to confirm."""
         visibility = "private" if self.private else "public"
         there = "which exists" if self.exists else "new"
         lines = [f"to {self.url} ({visibility} {self.kind}, {there}):"]
@@ -53,12 +52,11 @@ class Publication:
 
     @property
     def total(self) -> str:
-        """Size of all files."""
         return size(sum(upload.size for upload in self.uploads))
 
 
 def size(count: float) -> str:
-    """Bytes as people read them."""
+    """Bytes with a unit: 12.3 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5 or unit == "GB":
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -67,10 +65,10 @@ def size(count: float) -> str:
 
 
 def check_account(*repos: str) -> str:
-    """The user's name on the Hub.
+    """Check the login and return the user's name on the Hub.
 
-    Raises `InputError` for an id that is none, if the Hub cannot be used, or if the user may not write to `repos`, as
-    far as the Hub tells beforehand.
+    Raises `InputError` for a malformed repository id, if the Hub cannot be used, or if the user may not write to
+    `repos`, as far as the Hub tells beforehand.
     """
     for repo in repos:
         check_repo_id(repo)
@@ -91,7 +89,7 @@ def check_account(*repos: str) -> str:
 
 
 def check_rights(user: dict[str, Any], repo: str) -> None:
-    """Raise `InputError` if what whoami says of `user` rules out that they write to `repo`."""
+    """Raise `InputError` if whoami's answer about `user` rules out writing to `repo`."""
     token = (user.get("auth") or {}).get("accessToken") or {}
     role = token.get("role")  # read, write, or fineGrained, which may be anything
     if role == "read":
@@ -106,7 +104,7 @@ def check_rights(user: dict[str, Any], repo: str) -> None:
 def look_at(
     repo: str, kind: str, uploads: list[Upload], private: bool, variables: dict[str, str] | None = None
 ) -> Publication:
-    """What publishing `uploads` would do. Raises `InputError` if a private repository is asked for and it is not."""
+    """Plan the upload. Raises `InputError` if a private repository is asked for and the existing one is public."""
     with one_line(repo, NOTHING):
         try:
             there = HfApi().repo_info(repo, repo_type=kind)
@@ -124,9 +122,9 @@ def look_at(
 
 
 def publish(publication: Publication, message: str) -> None:
-    """Do it, and say where the result is. Raises `InputError` if the Hub refuses or the connection breaks."""
+    """Upload, and print the URL. Raises `InputError` if the Hub refuses or the connection breaks."""
     repo, kind, api = publication.repo, publication.kind, HfApi()
-    logging.set_verbosity_error()  # what it warns of, we say ourselves
+    logging.set_verbosity_error()  # our own messages cover its warnings
     if not sys.stderr.isatty():
         disable_progress_bars()
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
@@ -146,7 +144,7 @@ def publish(publication: Publication, message: str) -> None:
 
 @contextmanager
 def one_line(about: str, remedy: str) -> Iterator[None]:
-    """Turn what may go wrong on the way to the Hub into an `InputError`: `about` what, and how to go on."""
+    """Turn errors of the Hub and the connection into one-line `InputError`s: about what, and the remedy."""
     try:
         yield
     except (HTTPError, OSError, RuntimeError) as error:  # hf_xet's are RuntimeErrors, and those of single files
@@ -162,14 +160,14 @@ def one_line(about: str, remedy: str) -> Iterator[None]:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What an error was raised from; the Hub's own refusals are no further explained by theirs."""
+    """The root cause of an error; a refusal by the Hub is its own cause."""
     while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
         error = error.__cause__
     return error
 
 
 def explain(error: HfHubHTTPError, about: str, remedy: str) -> str:
-    """What the Hub's refusal means for somebody who publishes."""
+    """The Hub's refusal in terms of what the user can do."""
     status = error.response.status_code
     said = " ".join((error.server_message or error.response.reason_phrase or "").split())[:200]
     if status == 401:
@@ -184,5 +182,5 @@ def explain(error: HfHubHTTPError, about: str, remedy: str) -> str:
 
 
 def tokens_page() -> str:
-    """Where access tokens are made."""
+    """URL of the page where access tokens are created."""
     return f"{constants.ENDPOINT}/settings/tokens"

@@ -14,7 +14,7 @@ PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 class LoopArguments(Arguments):
     """What pretraining and midtraining share.
 
-    A resumable flag changes nothing of what is trained on what; precision, compilation and rows at a time do change
+    Resumable flags do not change what is trained on which data; precision, compilation and device batch size change
     the last bits.
     """
 
@@ -22,7 +22,7 @@ class LoopArguments(Arguments):
     packing: str = flag(
         "auto",
         "best_fit (whole documents, what is cropped is dropped), best_fit_split (nothing is dropped) or concatenated; "
-        "auto: best_fit, or best_fit_split where a run would see the beginnings of documents again before their ends",
+        "auto: best_fit, or best_fit_split where a run would repeat documents before it has seen all of them",
         choices=PACKINGS,
     )
     num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=256)
@@ -33,14 +33,17 @@ class LoopArguments(Arguments):
     )
     # Horizon and batch
     num_iterations: int | None = flag(None, "optimizer steps", least=1)
-    device_batch_size: int = flag(
-        32, "rows that one process handles at a time; halved when memory runs out", least=1, resumable=True
+    device_batch_size: int | None = flag(
+        None,
+        "rows that one process handles at a time (default: as many as fit by estimate); halved when memory runs out",
+        least=1,
+        resumable=True,
     )
     total_batch_size: int | None = flag(
         None, "tokens an optimizer step, all processes together (default: by rule)", least=1
     )
     # Optimization
-    optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
+    optimizer: str = flag("muon", "muon, adamw, or MODULE:FUNCTION, which is imported (docs/optimizers.md)")
     matrix_lr: float = flag(0.02, "Muon's learning rate for the matrices in the blocks", least=0, most=LARGEST_RATE)
     embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE)
     unembedding_lr: float = flag(
@@ -74,7 +77,7 @@ class LoopArguments(Arguments):
     keep_checkpoints: int = flag(2, "newest checkpoints kept; 0 keeps all", least=0, resumable=True)
     resume: str = flag(
         "auto",
-        "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path",
+        "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
         path=True,
         resumable=True,
     )
@@ -166,9 +169,9 @@ class PretrainArguments(LoopArguments):
 
 @dataclass(kw_only=True)
 class MidtrainArguments(LoopArguments):
-    """Arguments of recipes/midtrain.py. What is left out is as in the run that trained the source."""
+    """Arguments of recipes/midtrain.py. Unset ones default to those of the run that trained the source."""
 
-    TAKEN_OVER = (  # from the source's run
+    INHERITED_FROM_SOURCE = (  # unless set
         "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
         "grad_clip", "warmup_ratio", "warmdown_ratio", "final_lr_frac",
     )  # fmt: skip
@@ -189,12 +192,6 @@ class MidtrainArguments(LoopArguments):
     )
     max_seq_len: int | None = flag(None, "tokens a row (default: the source's)", least=1, most=2**24)
     num_iterations: int | None = flag(None, "optimizer steps (default: one pass over the conversations)", least=1)
-    device_batch_size: int | None = flag(
-        None,
-        "rows that one process handles at a time (default: up to 32, as divide the batch)",
-        least=1,
-        resumable=True,
-    )
     total_batch_size: int | None = flag(
         None, "tokens an optimizer step, all processes (default: the source's)", least=1
     )
@@ -204,7 +201,7 @@ class MidtrainArguments(LoopArguments):
         above=0,
         most=LARGEST_RATE,
     )
-    optimizer: str | None = flag(None, "muon, adamw or a registered one (default: the source's)")
+    optimizer: str | None = flag(None, "muon, adamw, or MODULE:FUNCTION (default: the source's)")
     matrix_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
@@ -216,11 +213,3 @@ class MidtrainArguments(LoopArguments):
     output_dir: str = flag(
         "runs/base/mid", "where checkpoints, metrics and the final model go", path=True, resumable=True
     )
-
-    # What building a model and a tokenizer asks for.
-    tokenizer = model_config = None
-
-    @property
-    def model_name_or_path(self) -> str:
-        """The model to train onward."""
-        return self.source

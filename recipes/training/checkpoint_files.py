@@ -1,6 +1,6 @@
-"""Checkpoints as files, whichever loop wrote them: finding the one to go on from, and what of it is damaged.
+"""Checkpoint directories of our loop and of transformers' Trainer: find the one to resume from, and detect damage.
 
-The last file of a checkpoint is a manifest of the others, so that one which was cut off or altered afterwards is known
+The last file written to a checkpoint is a manifest of the others, so that a truncated or altered file is detected
 before anything is loaded.
 """
 
@@ -30,13 +30,13 @@ def step_of(checkpoint: Path) -> int:
 
 
 def whole_checkpoints(output_dir: Path) -> list[Path]:
-    """Checkpoints of a run that were whole when they were written, oldest first."""
+    """Checkpoints of a run that were written to the end, oldest first."""
     found = [path for path in (output_dir / "checkpoints").glob("*") if NAME.fullmatch(path.name)]
     return sorted((path for path in found if _was_finished(path)), key=step_of)
 
 
 def _was_finished(checkpoint: Path) -> bool:
-    """Whether its writer came to its end: ours gives the name last, Trainer writes in place."""
+    """Whether it was written to the end: our loop renames the directory last, Trainer writes in place."""
     if checkpoint.name.startswith(OURS) or (checkpoint / MANIFEST).exists():
         return True
     try:
@@ -46,17 +46,17 @@ def _was_finished(checkpoint: Path) -> bool:
 
 
 def find_checkpoint(output_dir: Path, resume: str, kind: str = OURS) -> Path | None:
-    """The checkpoint of this `kind` to go on from: the newest for "auto", none for "none", else the one named.
+    """The checkpoint of this `kind` to resume from: the newest for "auto", None for "none", else the one named.
 
-    One of another run is where this run begins: once it has checkpoints of its own, it goes on from those.
-    Raises `InputError` if a named one is none, or if "none" would train over what `output_dir` holds.
+    A checkpoint of another run is only the start of this one: once this run has its own, it resumes from those.
+    Raises `InputError` if the named one is not a checkpoint, or if "none" would overwrite those in `output_dir`.
     """
     own = whole_checkpoints(output_dir)
     if resume == "auto":
         return own[-1] if own else None
     if resume == "none":
         if own:
-            raise InputError(f"{output_dir} already holds {own[-1].name}: choose another, or go on by --resume auto.")
+            raise InputError(f"{output_dir} already holds {own[-1].name}: choose another, or resume by --resume auto.")
         return None
     path = Path(resume)
     named = NAME.fullmatch(path.name)
@@ -68,7 +68,7 @@ def find_checkpoint(output_dir: Path, resume: str, kind: str = OURS) -> Path | N
 
 
 def check_room(output_dir: Path, model: torch.nn.Module) -> None:
-    """Raise `InputError` if the disk has no room for one checkpoint: better before the first step than at it."""
+    """Raise `InputError` if the disk has no room for one checkpoint: before the first step, not after hours."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     # Adapters are saved without what they adapt. Of the optimizer, momentum at least: 4 bytes a parameter.
@@ -82,13 +82,13 @@ def check_room(output_dir: Path, model: torch.nn.Module) -> None:
 
 
 def unfinished_checkpoints(output_dir: Path) -> set[Path]:
-    """What a killed process, or a full disk, left half-written."""
+    """Checkpoints that a killed process or a full disk left half-written."""
     found = (output_dir / "checkpoints").glob("*")
     return {path for path in found if NAME.fullmatch(path.name) and not _was_finished(path)}
 
 
 def discard_partial(output_dir: Path) -> None:
-    """Remove what our loop has not given its name, or taken it from, when it was killed."""
+    """Remove the half-written or half-deleted checkpoints that a killed run of our loop left."""
     for path in (output_dir / "checkpoints").glob(f".{OURS}*.partial"):
         shutil.rmtree(path)
 
@@ -105,7 +105,7 @@ def set_aside_after(checkpoint: Path, step: int, output_dir: Path) -> None:
 
 
 def describe_newest(output_dir: Path) -> str:
-    """What a failure to write leaves intact."""
+    """A message on which checkpoint is intact after a failure to write."""
     found = whole_checkpoints(output_dir)
     return f"{found[-1]} is intact" if found else "no earlier checkpoint exists"
 
@@ -114,7 +114,7 @@ def describe_newest(output_dir: Path) -> str:
 
 
 def write_manifest(checkpoint: Path) -> None:
-    """Bring all files of a checkpoint to disk, then write down their sizes and checksums: now it is whole."""
+    """Sync all files of a checkpoint to disk, then record their sizes and checksums, which marks it as whole."""
     atomic.sync_tree(checkpoint)
     paths = [path for path in sorted(checkpoint.iterdir()) if path.suffix in READ_BY_RESUMING and path.is_file()]
     files = {path.name: {"size": path.stat().st_size, "crc32": _crc32(path)} for path in paths}
@@ -130,15 +130,15 @@ def check_whole(checkpoint: Path) -> None:
     before = [path for path in siblings if NAME.fullmatch(checkpoint.name) and step_of(path) < step_of(checkpoint)]
     whole = next((path for path in reversed(before) if find_damage(path) is None), None)
     if whole is None:
-        remedy = "No checkpoint before it is whole: put the file back, or begin anew in another output_dir."
+        remedy = "No checkpoint before it is whole: put the file back, or start again in another output_dir."
     else:
         whole = checkpoint.parent / whole.name
-        remedy = f"The one before it, {whole.name}, is whole: go on from there by --resume {whole}"
+        remedy = f"The one before it, {whole.name}, is whole: resume from it by --resume {whole}"
     raise InputError(f"checkpoint {checkpoint} is damaged: {damage}. {remedy}")
 
 
 def find_damage(checkpoint: Path, only: str = "") -> str | None:
-    """Which file, or whether `only` that one, is missing or not as it was written, and how; None if all is whole."""
+    """Which file (or `only` that one) is missing or differs from what was written, and how; None if all is whole."""
     try:
         if not (checkpoint / MANIFEST).exists():
             return None if only else _find_damage_without_manifest(checkpoint)
@@ -163,7 +163,7 @@ def _damage(path: Path, size: int, crc32: int) -> str | None:
 
 
 def _crc32(path: Path) -> int:
-    """Its checksum, at some 3 GB/s: three times as fast as a hash nobody could forge."""
+    """CRC-32, at about 3 GB/s: three times as fast as a cryptographic hash, and enough against accidents."""
     checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(2**20):
@@ -172,7 +172,7 @@ def _crc32(path: Path) -> int:
 
 
 def _find_damage_without_manifest(checkpoint: Path) -> str | None:
-    """Of a checkpoint from before there were manifests: what is missing, cut off, or not of its kind."""
+    """Damage of a checkpoint from before there were manifests: a file that is missing, truncated or unreadable."""
     paths = sorted(checkpoint.iterdir())
     state_file = STATE_FILES[TRAINERS if checkpoint.name.startswith(TRAINERS) else OURS]
     wanted = {

@@ -1,4 +1,4 @@
-"""Checkpoints of our own loop, which appear whole or not at all.
+"""Save and restore the training loop's checkpoints, which appear whole or not at all.
 
 A checkpoint holds all that a bit-exact continuation needs: weights, optimizer, random states and gradient scaler by
 accelerate, each process's place in the data, and the run's counters. Its directory is also one that
@@ -64,7 +64,7 @@ class Checkpointer:
         ]
 
     def save(self, state: TrainingState) -> Path:
-        """Write `checkpoints/step_NNNNNN`, every process its part, then drop what is older than the newest `keep`.
+        """Write `checkpoints/step_NNNNNN`, each process its own part, then delete all but the newest `keep`.
 
         Raises `InputError` when the disk is full or fails; earlier checkpoints stay as they are.
         """
@@ -111,7 +111,7 @@ class Checkpointer:
         return state
 
     def close(self) -> None:
-        """Let go of the accelerator, so that another attempt in this process can register anew."""
+        """Remove the hooks from the accelerator, so that another attempt in this process can register its own."""
         for hook in self.hooks:
             hook.remove()
 
@@ -123,7 +123,7 @@ class Checkpointer:
             (directory / STATE_FILE).write_text(json.dumps(asdict(state)))
 
     def _save_weights(self, models: list, weights: list, output_dir: str) -> None:
-        """In accelerate's place: `save_pretrained` also writes config and code, and names free of wrappers."""
+        """Replaces accelerate's own saving: `save_pretrained` also writes config and code, without wrappers' names."""
         weights.clear()
         if self.accelerator.is_main_process:
             unwrap(models[0]).save_pretrained(output_dir)
@@ -143,7 +143,7 @@ class Checkpointer:
     def _drop_old(self) -> None:
         if self.keep:
             for path in whole_checkpoints(self.output_dir)[: -self.keep]:
-                # Renamed first: a kill amid the removal must not leave a half that looks whole.
+                # Renamed first: a kill during the removal must not leave half a checkpoint that looks whole.
                 shutil.rmtree(path.rename(self.directory / f".{path.name}.partial"))
 
 

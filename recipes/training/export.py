@@ -1,4 +1,4 @@
-"""The finished model: a directory that `from_pretrained` loads as it is."""
+"""Save the finished model as a directory that `from_pretrained` loads as it is."""
 
 import shutil
 import tempfile
@@ -15,7 +15,7 @@ from recipes.utils.run_directory import FINISHED_BY
 
 @torch.no_grad()
 def has_finite_weights(model: nn.Module) -> bool:
-    """Whether every weight that is trained is a number, and their squares as well, which norms are made of."""
+    """Whether all trained weights are finite, and their squares too, which the norms are computed from."""
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     norms = [torch.linalg.vector_norm(parameter, dtype=torch.float32) for parameter in trained]
     return bool(torch.stack(norms).isfinite().all())

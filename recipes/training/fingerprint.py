@@ -1,9 +1,9 @@
-"""Fingerprints of what a run reads: files by size and hash, whatever their path, and rows that have no file here."""
+"""Fingerprints of what a run reads: files by size and hash, wherever they lie, and rows that have no local file."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ HASHED_WHOLE = 2**25  # bytes; of a larger file, only EDGE bytes at either end a
 EDGE = 2**20
 ROWS, DOCUMENTS = " rows", " documents"  # of a split, as the names of files end
 SAMPLE = 1000  # rows or documents at either end
-# What of a model's directory decides what is trained from it.
+# The files of a model's directory that decide what is trained from it.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
 MODEL_FILES = ("config.json", "*.safetensors", "pytorch_model*.bin", *TOKENIZER_FILES)
 
@@ -36,7 +36,7 @@ def fingerprint(files: Iterable[str | Path]) -> Fingerprint:
 
 
 def _fingerprint_file(path: Path) -> dict[str, Any]:
-    """Its size, and a hash of its bytes: of all of them, or of head and tail where there are many."""
+    """Size, and a hash of all bytes or, for large files, of head and tail."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -82,6 +82,19 @@ def fingerprint_corpus(corpus: Corpus) -> Fingerprint:
     }
 
 
+def fingerprint_inputs(corpus: Corpus, tokenizer: str, models: Mapping[str, str | None]) -> dict[str, Fingerprint]:
+    """Of all that pretraining reads, by the arguments that name it; `models` that are None are left out."""
+    named = {name: fingerprint_model(model) for name, model in models.items() if model is not None}
+    return {"dataset": fingerprint_corpus(corpus), "tokenizer": fingerprint_tokenizer(tokenizer)} | named
+
+
+def fingerprint_chat(
+    source: str, conversations: str, splits: Mapping[str, datasets.Dataset]
+) -> dict[str, Fingerprint]:
+    """Of all that midtraining and SFT read: the model they start from, and the conversations by split."""
+    return {"source": fingerprint_model(source), "conversations": fingerprint_conversations(conversations, **splits)}
+
+
 def fingerprint_conversations(spec: str, **splits: datasets.Dataset) -> Fingerprint:
     """Of the files that `spec` of conversations or problems names, and of the rows of each split that came of it."""
     rows = {f"{split}{ROWS}": _fingerprint_dataset(dataset) for split, dataset in splits.items()}
@@ -106,7 +119,7 @@ def _fingerprint_spec(spec: str) -> Fingerprint:
 
 
 def _fingerprint_dataset(dataset: datasets.Dataset) -> dict[str, Any]:
-    """Of its number of rows, and the first and last of them: drawn at random, as what is trained on is shuffled."""
+    """Of the number of rows, and the first and last of them, which are a random sample once rows are shuffled."""
     count = len(dataset)
     ends = [*range(min(SAMPLE, count)), *range(max(SAMPLE, count - SAMPLE), count)]
     return {**_fingerprint_rows(dataset.select(ends).to_list()), "count": count}

@@ -4,31 +4,29 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
-from recipes.training.checkpoint_files import describe_newest, step_of, whole_checkpoints
+from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.errors import InputError, writing
+from recipes.utils.run_directory import METRICS
 
 MAX_SKIPPED_IN_A_ROW = 10
 
 
-class Stopped(Exception):
-    """A signal asked the run to stop; its checkpoint is written."""
-
-
 @dataclass
 class StopSignal:
-    """Remembers that SIGTERM or SIGINT came, for the loop to act on between two steps."""
+    """Remembers a SIGTERM or SIGINT, for the loop to act on between two steps."""
 
     received: bool = False
     _previous: dict[int, Callable | int | None] = field(default_factory=dict)
@@ -46,65 +44,115 @@ class StopSignal:
         self.received = True
 
 
-@dataclass
-class Cadence:
-    """Steps between events; 0 means only after the last step, -1 never."""
-
-    every: int
-
-    def due(self, step: int, num_steps: int) -> bool:
-        """Whether the event is due after `step` steps."""
-        if self.every < 0:
-            return False
-        return step == num_steps or (self.every > 0 and step > 0 and step % self.every == 0)
+def is_due(every: int, step: int, num_steps: int) -> bool:
+    """Whether what happens each `every` steps is due after `step` of them; 0: only after the last one, -1: never."""
+    if every < 0:
+        return False
+    return step == num_steps or (every > 0 and step > 0 and step % every == 0)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of the bare model, by their names in metrics.jsonl, whenever they are due."""
+    """Figures of the bare model, by their names in metrics.jsonl, measured each `every` steps (see `is_due`)."""
 
     name: str
-    every: Cadence
+    every: int
     measure: Callable[[torch.nn.Module], dict[str, float]]
 
 
 @dataclass
-class Trainer:
-    """All that the loop works with. `sample` gets the bare model."""
+class TrainingLoop:
+    """The loop of pretraining and midtraining over a prepared model, its optimizer and its rows.
+
+    Attributes:
+        plan: number of steps, batch, schedule.
+        tokenizer: saved with every checkpoint.
+        evaluations: what to measure as training goes, each with its own interval.
+        sample: lines to print, given the bare model.
+        sample_every, save_every: steps between samples and between checkpoints; 0: only at the end, -1: never.
+        peak_flops: of one device, for MFU; None where it is not known.
+    """
 
     accelerator: Accelerator
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     loader: RowsLoader
     plan: Plan
-    checkpointer: Checkpointer
-    metrics: MetricsLog
+    tokenizer: PreTrainedTokenizerBase
+    output_dir: Path
     evaluations: list[Evaluation]
     sample: Callable[[torch.nn.Module], list[str]]
-    sample_every: Cadence
-    save_every: Cadence
+    sample_every: int
+    save_every: int
+    keep_checkpoints: int
     log_every: int
     grad_clip: float
     peak_flops: float | None
 
-    def train(self, checkpoint: Path | None) -> None:
-        """Run to the end of the plan, from `checkpoint` if there is one. Raises `Stopped` after a signal."""
-        state = TrainingState()
-        if checkpoint is not None:
+    def __post_init__(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # what the schedule multiplies
+        self.metrics = MetricsLog(self.output_dir / METRICS)
+        self.checkpointer = Checkpointer(
+            self.accelerator, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
+        )
+
+    def run(self, checkpoint: Path | None) -> bool:
+        """Train to the end of the plan, from `checkpoint` if there is one.
+
+        Returns False if a signal (Ctrl-C, SIGTERM) stopped the run first; its checkpoint is saved.
+        Raises `InputError` if training diverges, the disk is full, or the data cannot be read.
+        """
+        try:
+            state = self._start(checkpoint)
+            console = Console(self.accelerator, self.plan.num_steps, state.step)
+            with closing(console), StopSignal() as stop:
+                if checkpoint is not None:
+                    console.say(f"resuming from {checkpoint}, step {state.step}")
+                    self._evaluate_and_sample(state, console)  # checkpoints are written before evaluating
+                batches = iter(self.loader)
+                started, seconds_before = time.perf_counter(), state.seconds
+                while state.step < self.plan.num_steps:
+                    step_started = time.perf_counter()
+                    lrm = self._set_learning_rates(state.step)
+                    loss, epoch, stopping = self._forward_backward(batches, stop)
+                    grad_norm = self._update(loss, state)
+                    state.step += 1
+                    state.seconds = seconds_before + time.perf_counter() - started
+
+                    done = state.step == self.plan.num_steps
+                    diverged = done and self._has_diverged(loss, state)
+                    if state.step % self.log_every == 0 or done:
+                        self._log(state, console, loss, lrm, grad_norm, time.perf_counter() - step_started, epoch)
+                    if diverged or state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+                        self._give_up(state)
+                    # Between skipped steps nothing is saved: the weights may be bad, and would push good ones out.
+                    due = is_due(self.save_every, state.step, self.plan.num_steps) and not state.skipped_in_a_row
+                    if stopping or due or done:
+                        path = self.checkpointer.save(state)
+                        if stopping and not done:
+                            console.say(f"stopped by a signal; {path} is saved, the same command resumes from it")
+                            return False
+                    paused = time.perf_counter()
+                    self._evaluate_and_sample(state, console)
+                    started += time.perf_counter() - paused  # evaluation does not count as training time
+        finally:
+            self.checkpointer.close()
+        return True
+
+    def _start(self, checkpoint: Path | None) -> TrainingState:
+        """The state of a new run, or that of `checkpoint`, with which metrics.jsonl is brought into line."""
+        if checkpoint is None:
+            check_room(self.output_dir, unwrap(self.model))
+            state = TrainingState()
+        else:
             state = self._restore(checkpoint)
         if self.accelerator.is_main_process:
             self.metrics.resume(state.step)
-        console = Console(self.accelerator, self.plan.num_steps, state.step)
-        if checkpoint is not None:
-            console.say(f"resuming from {checkpoint}, step {state.step}")
-        try:
-            with StopSignal() as stop:
-                self._run(state, console, stop, evaluate_first=checkpoint is not None)
-        finally:
-            console.close()
+        return state
 
     def _restore(self, checkpoint: Path) -> TrainingState:
-        """Load a checkpoint; learning rates and weight decay stay those of this run, should it be another's."""
+        """Load a checkpoint; learning rates and weight decay stay those of this run if it is another's."""
         groups = self.optimizer.param_groups
         mine = [{name: group[name] for name in ("initial_lr", "weight_decay") if name in group} for group in groups]
         state = self.checkpointer.restore(checkpoint)
@@ -112,37 +160,8 @@ class Trainer:
             group.update(settings)
         return state
 
-    def _run(self, state: TrainingState, console: Console, stop: StopSignal, evaluate_first: bool) -> None:
-        if evaluate_first:  # the checkpoint was written before its step was evaluated
-            self._look(state, console)
-        batches = iter(self.loader)
-        started, seconds_before = time.perf_counter(), state.seconds
-        while state.step < self.plan.num_steps:
-            step_started = time.perf_counter()
-            lrm = self._set_learning_rates(state.step)
-            loss, epoch, stopping = self._forward_backward(batches, stop)
-            grad_norm = self._update(loss, state)
-            state.step += 1
-            state.seconds = seconds_before + time.perf_counter() - started
-
-            done = state.step == self.plan.num_steps
-            spoilt = done and self._is_spoilt(loss, state)
-            if state.step % self.log_every == 0 or done:
-                self._log(state, console, loss, lrm, grad_norm, time.perf_counter() - step_started, epoch)
-            if spoilt or state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-                self._give_up(state)
-            # What is saved amid skipped steps may be spoilt, and would push good checkpoints out.
-            due = self.save_every.due(state.step, self.plan.num_steps) and not state.skipped_in_a_row
-            if stopping or due or done:
-                path = self.checkpointer.save(state)
-                if stopping and not done:
-                    console.say(f"stopped by a signal; {path} is saved, the same command goes on from it")
-                    raise Stopped
-            looked_from = time.perf_counter()
-            self._look(state, console)
-            started += time.perf_counter() - looked_from  # evaluation does not count as training time
-
     def _set_learning_rates(self, step: int) -> float:
+        """Multiply every group's own rate by the schedule, a pure function of the step: nothing to save or resume."""
         multiplier = self.plan.schedule(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * multiplier
@@ -150,26 +169,33 @@ class Trainer:
 
     def _forward_backward(self, batches: Iterator[dict], stop: StopSignal) -> tuple[float, int, bool]:
         """Gradients of one optimizer step; returns the mean loss of all processes, the epoch, and whether to stop."""
-        self.model.train()  # from_pretrained gives it for inference, and so leaves it an evaluation that failed
+        # from_pretrained returns a model in eval mode, and an evaluation that failed leaves it there.
+        self.model.train()
         total = torch.zeros((), device=self.accelerator.device)
         num_micro_batches = self.plan.accumulation_steps
         tokens_of_this_process = self.plan.total_batch_size // self.plan.world_size
         for index in range(num_micro_batches):
             batch = next(batches)
             rows = batch["tokens"].to(self.accelerator.device, non_blocking=True)  # (B, T + 1)
+            # DDP averages gradients over the processes in the backward pass. Micro-batches only add to .grad, so one
+            # exchange, with the last of them, gives the same sum for a fraction of the traffic.
             last = index == num_micro_batches - 1
-            # Gradients travel between processes once an optimizer step, with its last micro-batch.
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self._loss(rows, tokens_of_this_process)
                 self.accelerator.backward(loss)
-            total += loss.detach()
-        # One small reduction a step: all processes agree on the loss and on whether a signal came to any of them.
+            total += loss.detach()  # stays on the device: reading it here would make the GPU wait
+        # One small reduction a step: all processes agree on the loss and on whether any of them got a signal.
         shared = torch.stack([total, torch.tensor(float(stop.received), device=total.device)])
         shared = self.accelerator.reduce(shared, reduction="mean").tolist()
         return shared[0], batch["epoch"], shared[1] > 0
 
     def _loss(self, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
-        inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # transformers' own loss takes views of them
+        """Cross-entropy of a micro-batch of rows, (B, T + 1): its sum, divided by the tokens of the whole step.
+
+        Each micro-batch contributes its share of the mean over `num_tokens`, so accumulated gradients equal those of
+        one large batch.
+        """
+        inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
         options = {"skip_logits": True} if hasattr(unwrap(self.model), "loss_without_logits") else {}
         return self.model(
             input_ids=inputs,
@@ -181,7 +207,7 @@ class Trainer:
         ).loss
 
     def _update(self, loss: float, state: TrainingState) -> float:
-        """Clip and step; a step whose loss or gradient is not finite is left out and counted."""
+        """Clip the gradient and step; a step whose loss or gradient is not finite is skipped and counted."""
         clip = self.grad_clip or math.inf
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), clip).item()
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
@@ -189,20 +215,20 @@ class Trainer:
         if finite or self.accelerator.scaler is not None:
             self.optimizer.step()
         # DDP keeps gradients as views of its buckets. Set to None, they would be allocated beside the buckets by the
-        # next micro-batch whose gradients do not travel: 4 bytes a parameter more. One process has no buckets.
+        # next micro-batch that is not exchanged: 4 bytes a parameter more. A single process has no buckets.
         self.optimizer.zero_grad(set_to_none=self.accelerator.num_processes == 1)
         state.skipped += not finite
         state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
         return grad_norm
 
-    def _is_spoilt(self, loss: float, state: TrainingState) -> bool:
-        """Whether a run that ends here has not come to a model: fp16 alone may leave out a step to lower its scale."""
+    def _has_diverged(self, loss: float, state: TrainingState) -> bool:
+        """Whether the last step leaves no usable model. With fp16 a skipped step alone only lowers the scale."""
         skipped = state.skipped_in_a_row and self.accelerator.scaler is None
         return bool(skipped) or not math.isfinite(loss) or not has_finite_weights(self.model)
 
     def _give_up(self, state: TrainingState) -> None:
         skipped, step = state.skipped_in_a_row, state.step
-        found = whole_checkpoints(self.checkpointer.output_dir)
+        found = whole_checkpoints(self.output_dir)
         good = [path for path in found if step_of(path) < step - skipped]  # their weights have made a finite step
         where = f"the last good checkpoint is {good[-1]}" if good else "there is no good checkpoint"
         in_a_row = f"for {skipped} steps in a row, up to step {step}" if skipped > 1 else f"at step {step}"
@@ -243,16 +269,16 @@ class Trainer:
         self._write(record)
         console.step(record)
 
-    def _look(self, state: TrainingState, console: Console) -> None:
-        """Evaluate and sample where due. A failure is reported and training goes on: the checkpoint is safe."""
+    def _evaluate_and_sample(self, state: TrainingState, console: Console) -> None:
+        """Evaluate and sample if due. A failure is reported and training continues: the checkpoint is safe."""
         for evaluation in self.evaluations:
-            if evaluation.every.due(state.step, self.plan.num_steps):
+            if is_due(evaluation.every, state.step, self.plan.num_steps):
                 self._evaluate(evaluation, state.step, console)
-        if self.sample_every.due(state.step, self.plan.num_steps) and self.accelerator.is_main_process:
+        if is_due(self.sample_every, state.step, self.plan.num_steps) and self.accelerator.is_main_process:
             try:
                 lines = self.sample(unwrap(self.model))
             except Exception as error:
-                lines = [f"step {state.step:06d} | sampling failed, training goes on: {error}"]
+                lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
             for line in lines:
                 console.say(line)
 
@@ -260,7 +286,7 @@ class Trainer:
         try:
             record = {"step": step, **evaluation.measure(unwrap(self.model))}
         except Exception as error:
-            console.say(f"step {step:06d} | {evaluation.name} failed, training goes on: {error}")
+            console.say(f"step {step:06d} | {evaluation.name} failed, training continues: {error}")
         else:
             self._write(record)
             shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items() if k != "step")
@@ -268,7 +294,7 @@ class Trainer:
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:
-            with writing(self.metrics.path, lambda: describe_newest(self.checkpointer.output_dir)):
+            with writing(self.metrics.path, lambda: describe_newest(self.output_dir)):
                 self.metrics.write(record)
         values = {key: value for key, value in record.items() if key != "step" and value is not None}
         self.accelerator.log(values, step=record["step"])

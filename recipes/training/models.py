@@ -1,12 +1,12 @@
-"""The model and the tokenizer that a script works with, from its arguments."""
+"""The model and the tokenizer that a stage trains."""
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.training.arguments import LoopArguments
 from recipes.utils import loading
 from recipes.utils.errors import InputError
+from recipes.utils.model_facts import ModelFacts, describe_config, describe_model
 from tokenizer.chat import stop_token_ids
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 
@@ -15,68 +15,94 @@ from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
 LONGEST_EAGER_ROW = 1024
 
 
-def load_tokenizer(args: LoopArguments) -> PreTrainedTokenizerFast:
-    """The tokenizer that the arguments name. Raises `InputError` if it cannot be had."""
-    name = args.tokenizer or args.model_name_or_path
-    if name is None:
+def load_tokenizer(name: str | None, max_seq_len: int, of_model: str | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer called `name`, or that `of_model`, for rows of `max_seq_len` tokens.
+
+    Raises `InputError` if it cannot be loaded.
+    """
+    if name is None and of_model is None:
         raise InputError(
             "no tokenizer: train one by `python -m tokenizer.train --dataset ... --output_dir DIR`, "
             "then give --tokenizer DIR."
         )
-    loading.check_source(name, "model" if args.tokenizer is None else "tokenizer")
-    tokenizer = loading.load_tokenizer(name)
+    loading.check_source(name or of_model, "tokenizer" if name else "model")
+    tokenizer = loading.load_tokenizer(name or of_model)
     if not tokenizer.is_fast:
-        raise InputError(f"tokenizer {name} is not a fast one (tokenizer.json): convert it first.")
-    tokenizer.model_max_length = args.max_seq_len  # saved with the model, whose context it is
+        raise InputError(f"tokenizer {name or of_model} is not a fast one (tokenizer.json): convert it first.")
+    tokenizer.model_max_length = max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 
-def build_config(args: LoopArguments, vocab_size: int) -> PretrainedConfig:
-    """Configuration of the model to train: by the dial, from `model_config`, or of `model_name_or_path`."""
-    if args.model_name_or_path or args.model_config:
-        source = args.model_name_or_path or args.model_config
-        config = loading.load_config(source)
-        loading.check_decoder(config, source)
-        if args.model_config:
-            config.vocab_size = vocab_size
-        elif config.vocab_size < vocab_size:
-            raise InputError(
-                f"the tokenizer has {vocab_size:,} tokens, the model {source} only {config.vocab_size:,}: "
-                "give the tokenizer that the model was trained with."
-            )
-        longest = getattr(config, "max_position_embeddings", None) or args.max_seq_len
-        if 0 < longest < args.max_seq_len:  # -1 where there is none
-            raise InputError(f"max_seq_len {args.max_seq_len} is beyond the model's context of {longest} tokens.")
-        return config
-    return NanochatGPTConfig.from_depth(args.depth, vocab_size=vocab_size, max_position_embeddings=args.max_seq_len)
+def build_config(
+    vocab_size: int,
+    max_seq_len: int,
+    *,
+    depth: int | None = None,
+    model_config: str | None = None,
+    model_name_or_path: str | None = None,
+) -> PretrainedConfig:
+    """Configuration of the model to train: of `model_name_or_path`, from the file `model_config`, or by `depth`."""
+    source = model_name_or_path or model_config
+    if source is None:
+        return NanochatGPTConfig.from_depth(depth, vocab_size=vocab_size, max_position_embeddings=max_seq_len)
+    config = loading.load_config(source)
+    loading.check_decoder(config, source)
+    if model_name_or_path is None:
+        config.vocab_size = vocab_size
+    elif config.vocab_size < vocab_size:
+        raise InputError(
+            f"the tokenizer has {vocab_size:,} tokens, the model {source} only {config.vocab_size:,}: "
+            "give the tokenizer that the model was trained with."
+        )
+    longest = getattr(config, "max_position_embeddings", None) or max_seq_len
+    if 0 < longest < max_seq_len:  # -1 where there is none
+        raise InputError(f"max_seq_len {max_seq_len} is beyond the model's context of {longest} tokens.")
+    return config
 
 
-def build_model(args: LoopArguments, config: PretrainedConfig, device: torch.device | str) -> PreTrainedModel:
-    """The model in fp32 on `device`, freshly initialized or loaded; "meta" gives shapes without weights.
+def model_facts(config: PretrainedConfig, max_seq_len: int, source: str | None = None) -> ModelFacts:
+    """Size and FLOPs of the model of a config; `source` is where the config comes from, for messages."""
+    if isinstance(config, NanochatGPTConfig):
+        return describe_config(config, max_seq_len)
+    with torch.device("meta"):
+        return describe_model(_from_config(config, source), max_seq_len)
 
-    Raises `InputError` if another architecture cannot be built or is not a causal LM.
+
+def build_model(
+    config: PretrainedConfig,
+    max_seq_len: int,
+    device: torch.device | str,
+    *,
+    source: str | None = None,
+    pretrained: bool = False,
+    gradient_checkpointing: bool = False,
+) -> PreTrainedModel:
+    """The model in fp32 on `device`, freshly initialized, or with the weights in `source` if `pretrained`.
+
+    Raises `InputError` if another architecture than ours cannot be built or is not a causal LM.
     """
-    source = args.model_name_or_path or args.model_config
     with torch.device(device):
-        if args.model_name_or_path and str(device) != "meta":
-            model = loading.load_weights(args.model_name_or_path, None, dtype=torch.float32)  # checked with its config
-        elif source is None:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        else:
-            try:
-                model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-            except Exception as error:  # what transformers' classes make of a config that makes no sense
-                raise InputError(f"{source} gives no causal LM: {loading.in_one_line(error)}") from None
-    model.loss_type = model.loss_type or "ForCausalLM"  # of GPT-2, whose class is not called so
-    if torch.device(device).type == "cpu" and args.max_seq_len <= LONGEST_EAGER_ROW:
+        model = loading.load_weights(source, None, dtype=torch.float32) if pretrained else _from_config(config, source)
+    model.loss_type = model.loss_type or "ForCausalLM"  # transformers finds none by the name of GPT-2's class
+    if torch.device(device).type == "cpu" and max_seq_len <= LONGEST_EAGER_ROW:
         model.set_attn_implementation("eager")
-    if source is not None and str(device) != "meta":
+    if source is not None:
         check_causal(model, source)
-    if args.gradient_checkpointing:
-        # Which the older versions of transformers that we allow call by its old name only.
+    if gradient_checkpointing:
+        # The older versions of transformers that we allow know it by its old name only.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     return model
+
+
+def _from_config(config: PretrainedConfig, source: str | None) -> PreTrainedModel:
+    """A freshly initialized model in fp32, on the device of the context."""
+    if source is None:
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    try:
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except Exception as error:  # transformers' classes raise anything for a config that makes no sense
+        raise InputError(f"{source} gives no causal LM: {loading.in_one_line(error)}") from None
 
 
 @torch.no_grad()
@@ -95,7 +121,7 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
         model.train()(input_ids=row, use_cache=False)  # dropout of more than all is not noticed before
         model.eval()
         before, after = (model(input_ids=each, use_cache=False).logits[:, :half] for each in (row, changed))
-    except Exception as error:  # whatever a model of another kind, or of sizes that do not fit, stumbles over
+    except Exception as error:  # models of other kinds, or of sizes that do not fit, raise anything
         raise InputError(f"{source} cannot be trained as a causal LM: {loading.in_one_line(error)}") from None
     model.train(was_training)
     if empty := next((name for name, parameter in model.named_parameters() if parameter.numel() == 0), None):
@@ -109,9 +135,9 @@ def check_causal(model: PreTrainedModel, source: str) -> None:
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tell the model's configs which ids begin, end and pad a text.
+    """Set the ids that begin, end and pad a text in the model's configs.
 
-    With a tokenizer of ours, generation also ends where a tool is called: its result is not the model's to write.
+    With our chat format, generation also ends where a tool is called: the tool, not the model, writes its result.
     """
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = getattr(tokenizer, name)

@@ -2,6 +2,9 @@
 
 Muon (Keller Jordan, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
 semi-orthogonal matrix, so that every direction of the update has the same size.
+
+Why not `torch.optim.Muon`: it takes matrices only, scales updates by another rule, and orthogonalizes every matrix on
+every rank; here the embedding, head and vectors belong to the same optimizer, and ranks share the work.
 """
 
 from collections.abc import Callable, Iterable
@@ -86,7 +89,7 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"a parameter group's kind must be 'muon' or 'adamw', not {group.get('kind')!r}")
             if group["kind"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("a Muon group holds a parameter that is not a matrix")
-            # Has `load_state_dict` put the count of steps on the parameter's device, where the fused kernel reads it.
+            # Makes `load_state_dict` keep the step count on the parameter's device, where the fused kernel reads it.
             group["fused"] = group["kind"] == "adamw"
 
     @torch.no_grad()
@@ -155,7 +158,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize_shared(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`orthogonalize` (K, R, C), each rank doing ceil(K / ranks) of the matrices and all ranks getting all."""
+    """`orthogonalize` for (K, R, C): each rank computes ceil(K / ranks) of the matrices, and all ranks gather all."""
     ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     if ranks == 1:
         return orthogonalize(matrices, dtype=dtype)

@@ -1,7 +1,10 @@
-"""Optimizers by name. A recipe asks for one; a user registers another with `register_optimizer`."""
+"""Optimizers by name: ours, or a function of the user's that is imported as MODULE:FUNCTION (docs/optimizers.md)."""
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,7 +18,7 @@ from recipes.utils.model_facts import split_parameters
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Learning rates after all scaling, and what else an optimizer may want to know."""
+    """Learning rates after all scaling, and the other settings of an optimizer."""
 
     matrix_lr: float = 0.02
     embedding_lr: float = 0.2
@@ -40,10 +43,52 @@ def register_optimizer(name: str) -> Callable[[OptimizerBuilder], OptimizerBuild
 
 
 def build_optimizer(name: str, model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer registered as `name` over all trainable parameters of `model`."""
+    """The optimizer called `name` over all trainable parameters of `model`.
+
+    Raises `InputError` if there is none of that name (see `find_builder`), or if its builder returns something else.
+    """
+    optimizer = find_builder(name)(model, settings)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        builder, kind = name.partition(":")[2] or "its builder", type(optimizer).__name__
+        raise InputError(f"optimizer {name}: {builder} returned a {kind}, not a torch.optim.Optimizer.")
+    return optimizer
+
+
+def find_builder(name: str) -> OptimizerBuilder:
+    """What builds the optimizer called `name`: a registered function, or MODULE:FUNCTION, which is imported.
+
+    Raises `InputError` if it is unknown, cannot be found, or cannot be called.
+    """
+    if ":" in name:
+        return _import_builder(name)
     if name not in _BUILDERS:
-        raise InputError(f"unknown optimizer {name!r}: registered are {', '.join(sorted(_BUILDERS))}.")
-    return _BUILDERS[name](model, settings)
+        raise InputError(
+            f"unknown optimizer {name!r}: registered are {', '.join(sorted(_BUILDERS))}; "
+            "another one is imported as MODULE:FUNCTION."
+        )
+    return _BUILDERS[name]
+
+
+def _import_builder(name: str) -> OptimizerBuilder:
+    module_name, _, function_name = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
+        raise InputError(f"optimizer {name!r} is not MODULE:FUNCTION, as in my_package.my_module:build.")
+    if not {"", os.getcwd()} & set(sys.path):  # a script's path begins with the script's directory, not with ours
+        sys.path.append(os.getcwd())
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(
+                f"optimizer {name}: no module {error.name} in {os.getcwd()} or among the installed packages."
+            ) from None
+        raise InputError(f"optimizer {name}: {module_name} needs {error.name}, which is not installed.") from None
+    if not hasattr(module, function_name):
+        raise InputError(f"optimizer {name}: module {module_name} has no {function_name}.")
+    builder = getattr(module, function_name)
+    if not callable(builder):
+        raise InputError(f"optimizer {name}: {function_name} is not a function but of type {type(builder).__name__}.")
+    return builder
 
 
 @register_optimizer("muon")

@@ -1,4 +1,4 @@
-"""A stage's output directory: one run holds it, and it belongs to one configuration and the data that were read."""
+"""A stage's output directory: held by one run, which has one configuration and one set of data."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -14,9 +14,8 @@ from recipes.training.fingerprint import Fingerprint, differences
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, writing
 from recipes.utils.outputs import hold
-from recipes.utils.run_directory import is_finished, read_metrics
+from recipes.utils.run_directory import ARGUMENTS, METRICS, is_finished, read_metrics
 
-ARGUMENTS_FILE = "arguments.json"
 INPUTS_FILE = "inputs.json"
 MOST_LISTED = 8  # differences in a message
 
@@ -24,9 +23,9 @@ T = TypeVar("T")
 
 
 def agree(decide: Callable[[], T], state: PartialState) -> T:
-    """What the main process decides, for all: on a network file system each might see something else.
+    """Let the main process decide for all: on a network file system, each might see something else.
 
-    Its `InputError` ends them all.
+    An `InputError` it raises ends all of them.
     """
     decision, complaint = None, None
     if state.is_main_process:
@@ -41,8 +40,8 @@ def agree(decide: Callable[[], T], state: PartialState) -> T:
 
 
 @contextmanager
-def held(output_dir: str | Path, state: PartialState) -> Iterator[None]:
-    """Make sure of `output_dir` and keep other runs out of it until the block ends; a finished one is left alone."""
+def hold_output_dir(output_dir: str | Path, state: PartialState) -> Iterator[None]:
+    """Make `output_dir` writable and keep other runs out until the block ends; a finished run's is left alone."""
     output_dir = Path(output_dir)
     with ExitStack() as stack:
 
@@ -58,7 +57,7 @@ def held(output_dir: str | Path, state: PartialState) -> Iterator[None]:
 def claim_output_dir(
     output_dir: Path, arguments: Mapping[str, Any], free_to_change: Set[str], inputs: Set[str], state: PartialState
 ) -> bool:
-    """Make `output_dir` this run's, or make sure that the run it belongs to had the same `arguments`.
+    """Claim `output_dir` for this run, or check that the run it belongs to had the same `arguments`.
 
     Those in `free_to_change` may differ, and those that name `inputs`: `claim_inputs` compares what they name. A run
     that never made a step has no claim to the directory. Returns whether the run is finished already.
@@ -67,7 +66,7 @@ def claim_output_dir(
     mine = {name: value for name, value in arguments.items() if name not in free_to_change}
 
     def claim() -> bool:
-        finished, file = is_finished(output_dir), output_dir / ARGUMENTS_FILE
+        finished, file = is_finished(output_dir), output_dir / ARGUMENTS
         if _has_begun(output_dir) and file.exists():
             _refuse_changed_arguments(output_dir, mine, mine.keys() - inputs)
         elif not finished:
@@ -83,10 +82,10 @@ def claim_inputs(
     fingerprints: Callable[[], Mapping[str, Fingerprint]],
     state: PartialState,
 ) -> None:
-    """Make sure that a run goes on with the data it began with. Raises `InputError` naming all that differs.
+    """Check that a resumed run reads the data it began with. Raises `InputError` naming all that differs.
 
-    Without a checkpoint it begins anew, as after a damaged row was mended. Of a run from before there were
-    fingerprints, the arguments that name the data are compared.
+    Without a checkpoint the run starts over, and its data may change, as when a damaged row was repaired. For a run
+    from before there were fingerprints, the arguments that name the data are compared.
     """
 
     def claim() -> None:
@@ -106,7 +105,7 @@ def claim_inputs(
         if changed:
             raise InputError(
                 f"output_dir {output_dir} belongs to a run that began with other data ({_listed(changed)}): "
-                "put back what it began with, or choose another output_dir (which may go on from a checkpoint of this "
+                "put back what it began with, or choose another output_dir (it may resume from a checkpoint of this "
                 "one, by --resume)."
             )
 
@@ -114,7 +113,7 @@ def claim_inputs(
 
 
 def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: str = OURS) -> Path | None:
-    """The checkpoint to go on from, if any (see `find_checkpoint`). Raises `InputError` if it is damaged."""
+    """The checkpoint to resume from, if any (see `find_checkpoint`). Raises `InputError` if it is damaged."""
 
     def choose() -> Path | None:
         checkpoint = find_checkpoint(output_dir, resume, kind)
@@ -127,13 +126,13 @@ def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: 
 
 def read_arguments(run: str | Path) -> dict[str, Any]:
     """Arguments of the run in a directory; none if it is not a run's. Raises `InputError` if they are damaged."""
-    path = Path(run) / ARGUMENTS_FILE
+    path = Path(run) / ARGUMENTS
     return _read(path) if path.exists() else {}
 
 
 def _has_begun(output_dir: Path) -> bool:
-    """Whether a run has made a step here."""
-    return bool(read_metrics(output_dir / "metrics.jsonl") or whole_checkpoints(output_dir))
+    """Whether a run has made a step in `output_dir`."""
+    return bool(read_metrics(output_dir / METRICS) or whole_checkpoints(output_dir))
 
 
 def _refuse_changed_arguments(output_dir: Path, mine: Mapping[str, Any], names: Set[str]) -> None:

@@ -1,34 +1,35 @@
-"""From one dial to every number of a run, each with its reason: horizon, batch, learning rates, memory, cost."""
+"""From one dial to every number of a run, each with its reason: horizon, batch, learning rates, schedule."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from recipes.training.arguments import LoopArguments, PretrainArguments
+from recipes.training.arguments import LoopArguments, MidtrainArguments, PretrainArguments
+from recipes.training.memory import choose_device_batch
 from recipes.training.optimizers import OptimizerSettings
 from recipes.training.schedule import Schedule
 from recipes.utils.errors import InputError
-from recipes.utils.hardware import GPUS, gpu_figures, this_cpu
 from recipes.utils.model_facts import ModelFacts
 
 REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embedding and the head were tuned
 REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
+ROWS_IN_STEP = 32  # more rows a process than these are a multiple of them
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
-# nanochat's settings were tuned for billions of tokens. A run of few learns more with larger steps that fall over most
-# of it, and with less momentum to lag behind: measured in the same place, "Short runs", on 0.8 million tokens in steps
-# of 8,192. Tokens decide and not steps: midtraining on GPUs takes fewer than 1,000 steps for its 400 million tokens.
-# In between nothing was measured: the settings turn from one kind to the other with the logarithm of the tokens.
+# nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during
+# most of it, and with less momentum: measured in RESULTS.md, "Short runs", on 0.8 million tokens in steps of 8,192.
+# The number of tokens decides, not of steps: midtraining on GPUs takes fewer than 1,000 steps for 400 million tokens.
+# In between, where nothing was measured, settings change gradually with the logarithm of the number of tokens.
 SHORT_RUN_TOKENS = 2_000_000  # up to here, all of the short run's: the cpu preset has 1.9 million
 LONG_RUN_TOKENS = 200_000_000  # from here, all of nanochat's
 SHORT_RUN_LEARNING_RATES = 2.0  # times the given ones
 MOMENTUM_START, MOMENTUM, SHORT_RUN_MOMENTUM = 0.85, 0.95, 0.7
 WARMDOWN, SHORT_RUN_WARMDOWN = 0.2, 0.75
-ASSUMED_MFU = 0.4  # of the peak, for the estimate of a dry run
 
 
 class LearningRates(Protocol):
-    """Arguments with learning rates as they are tuned at a width of 768."""
+    """Arguments that hold learning rates tuned at a width of 768."""
 
     matrix_lr: float
     embedding_lr: float
@@ -37,7 +38,7 @@ class LearningRates(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers; `reasons` says where each comes from."""
+    """Every number of a run; `reasons` says where each comes from."""
 
     facts: ModelFacts
     num_steps: int
@@ -45,7 +46,7 @@ class Plan:
     device_batch_size: int  # rows a process handles at a time
     max_seq_len: int
     world_size: int
-    settings: OptimizerSettings
+    optimizer: OptimizerSettings
     schedule: Schedule
     reasons: dict[str, str]
 
@@ -73,12 +74,12 @@ class Plan:
         if fraction == 1:
             return self
         rates = ("matrix_lr", "embedding_lr", "unembedding_lr")
-        settings = replace(self.settings, **{name: getattr(self.settings, name) * fraction for name in rates})
+        optimizer = replace(self.optimizer, **{name: getattr(self.optimizer, name) * fraction for name in rates})
         reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in rates}
-        return replace(self, settings=settings, reasons=self.reasons | reasons)
+        return replace(self, optimizer=optimizer, reasons=self.reasons | reasons)
 
     def lines(self) -> list[str]:
-        """The plan as a person reads it."""
+        """The plan as lines to print: each number with its reason."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.facts.parameter_counts.items())
         micro = f"{self.device_batch_size} rows x {self.max_seq_len:,} tokens x {self.world_size} processes"
         rows = [
@@ -89,25 +90,36 @@ class Plan:
             ("batch", f"{self.total_batch_size:,} tokens a step: {self.reasons['batch']}"),
             ("", f"= {micro} x {self.accumulation_steps} accumulated"),
             ("steps", f"{self.num_steps:,}"),
-            ("matrix lr", f"{self.settings.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
+            ("matrix lr", f"{self.optimizer.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
             (
                 "momentum",
-                f"{self.settings.momentum_start:.3g} to {self.settings.momentum:.3g}: {self.reasons['momentum']}",
+                f"{self.optimizer.momentum_start:.3g} to {self.optimizer.momentum:.3g}: {self.reasons['momentum']}",
             ),
-            ("embedding lr", f"{self.settings.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
-            ("head lr", f"{self.settings.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
+            ("embedding lr", f"{self.optimizer.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
+            ("head lr", f"{self.optimizer.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
             ("schedule", self.reasons["schedule"]),
         ]
         return [f"{label:<13}{text}" for label, text in rows]
 
 
-def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int, source_tokens: int | None = None) -> Plan:
-    """Derive the run from the dial. Raises `InputError` if the batch cannot be divided among the processes.
+def plan_training(
+    args: LoopArguments,
+    facts: ModelFacts,
+    world_size: int,
+    memory: float | None = None,
+    source_tokens: int | None = None,
+) -> Plan:
+    """Derive a run from the dial. Raises `InputError` if the batch cannot be divided among the processes.
 
-    A stage that goes on from a run of `source_tokens` tokens keeps that run's settings, however short it is itself.
+    Args:
+        args: what was set by hand; the rest follows by rule.
+        world_size: processes that train.
+        memory: bytes of a GPU, which decide on `device_batch_size` where none is given; None on a CPU.
+        source_tokens: of the run that trained the source, where there is one. A later stage keeps that run's settings,
+            however short it is itself.
     """
     reasons: dict[str, str] = {}
-    total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, reasons)
+    total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, memory, reasons)
     num_steps = _plan_steps(args, facts, total_batch_size, reasons)
     length = RunLength(source_tokens or num_steps * total_batch_size, of_source=source_tokens is not None)
     return Plan(
@@ -117,21 +129,47 @@ def plan_training(args: LoopArguments, facts: ModelFacts, world_size: int, sourc
         device_batch_size=device_batch_size,
         max_seq_len=args.max_seq_len,
         world_size=world_size,
-        settings=_plan_optimizer(args, facts, total_batch_size, length, reasons),
+        optimizer=_plan_optimizer(args, facts, total_batch_size, length, reasons),
         schedule=_plan_schedule(args, num_steps, length, reasons),
         reasons=reasons,
     )
 
 
+def plan_midtraining(
+    args: MidtrainArguments,
+    facts: ModelFacts,
+    world_size: int,
+    lengths: Sequence[int],
+    one_pass: int,
+    source_tokens: int | None,
+    memory: float | None = None,
+) -> Plan:
+    """A run of `one_pass` steps over conversations of `lengths` tokens, or of `num_iterations` where that is set.
+
+    Raises `InputError` if they do not fill a single step.
+    """
+    by_rule = args.num_iterations is None
+    if by_rule and one_pass == 0:
+        raise InputError(
+            f"{args.conversations}: {len(lengths):,} conversations ({sum(lengths):,} tokens) are too few for "
+            f"one step of {args.total_batch_size:,} tokens. Use more of them, or a smaller total_batch_size."
+        )
+    args = replace(args, num_iterations=args.num_iterations or one_pass)
+    plan = plan_training(args, facts, world_size, memory, source_tokens)
+    if by_rule:
+        plan = replace(plan, reasons=plan.reasons | {"horizon": f"one pass over {len(lengths):,} conversations"})
+    return plan.with_learning_rates_times(args.init_lr_frac)
+
+
 @dataclass(frozen=True)
 class RunLength:
-    """Which settings a run takes: those for few tokens, nanochat's, or some in between."""
+    """The length of a run in tokens, which decides between settings for short runs and nanochat's."""
 
     tokens: int
     of_source: bool = False
 
     def between(self, short: float, long: float) -> float:
-        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, in between by the tokens' logarithm."""
+        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, interpolated by log(tokens) in between."""
         position = math.log(self.tokens / SHORT_RUN_TOKENS) / math.log(LONG_RUN_TOKENS / SHORT_RUN_TOKENS)
         share = min(1.0, max(0.0, position))
         return short * (1 - share) + long * share
@@ -153,14 +191,30 @@ def _horizon_tokens(args: PretrainArguments, facts: ModelFacts) -> tuple[float |
     raise InputError("no horizon: set num_iterations, target_flops or target_param_data_ratio.")
 
 
-def _plan_batch(args: LoopArguments, facts: ModelFacts, world_size: int, reasons: dict[str, str]) -> tuple[int, int]:
-    """Tokens a step, and rows a process at a time."""
-    row_tokens = args.max_seq_len * world_size  # the least a step can hold: one row a process
+def _plan_batch(
+    args: LoopArguments, facts: ModelFacts, world_size: int, memory: float | None, reasons: dict[str, str]
+) -> tuple[int, int]:
+    """Tokens a step, and rows a process handles at a time."""
+    row_tokens = args.max_seq_len * world_size  # the least that a step can hold: one row a process
     if args.total_batch_size is not None:
-        check_batch(args.total_batch_size, args.device_batch_size, args.max_seq_len, world_size)
         reasons["batch"] = "total_batch_size"
-        return args.total_batch_size, args.device_batch_size
+        total = args.total_batch_size
+    else:
+        total = _batch_by_rule(args, facts, row_tokens, reasons)
 
+    if args.device_batch_size is None:
+        largest = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory)
+        check_batch(total, 1, args.max_seq_len, world_size)
+        return total, largest_divisor(total // row_tokens, largest)
+    if args.total_batch_size is not None:
+        check_batch(total, args.device_batch_size, args.max_seq_len, world_size)
+        return total, args.device_batch_size
+    rows = min(args.device_batch_size, total // row_tokens)
+    return total // (rows * row_tokens) * (rows * row_tokens), rows
+
+
+def _batch_by_rule(args: LoopArguments, facts: ModelFacts, row_tokens: int, reasons: dict[str, str]) -> int:
+    """Tokens a step that suit the horizon, in whole rows for every process."""
     tokens, _ = _horizon_tokens(args, facts)
     if tokens is None:
         # The rule with D = steps x B on its right side, solved for B.
@@ -170,13 +224,14 @@ def _plan_batch(args: LoopArguments, facts: ModelFacts, world_size: int, reasons
         by_rule = REFERENCE_BATCH * (tokens / REFERENCE_TOKENS) ** 0.383
         limit = tokens / MIN_STEPS
     wanted = 2 ** round(math.log2(by_rule))
-    reason = "2^19 x (tokens / a d12's 3.7B)^0.383, to a power of 2 (arXiv 2505.13738)"
+    reasons["batch"] = "2^19 x (tokens / a d12's 3.7B)^0.383, to a power of 2 (arXiv 2505.13738)"
     if wanted > limit:
-        wanted, reason = 2 ** math.floor(math.log2(limit)), f"so that a short run still makes {MIN_STEPS} steps"
-    rows = max(1, wanted // row_tokens)
-    device_batch_size = min(args.device_batch_size, rows)
-    reasons["batch"] = reason
-    return rows // device_batch_size * device_batch_size * row_tokens, device_batch_size
+        wanted = 2 ** math.floor(math.log2(limit))
+        reasons["batch"] = f"so that a short run still makes {MIN_STEPS} steps"
+    rows = max(1, int(wanted // row_tokens))
+    if rows > ROWS_IN_STEP:  # so that it divides well, whatever the number of processes
+        rows = rows // ROWS_IN_STEP * ROWS_IN_STEP
+    return rows * row_tokens
 
 
 def check_batch(total_batch_size: int, device_batch_size: int, max_seq_len: int, world_size: int) -> None:
@@ -227,7 +282,7 @@ def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reaso
 def _plan_optimizer(
     args: LoopArguments, facts: ModelFacts, total_batch_size: int, length: RunLength, reasons: dict[str, str]
 ) -> OptimizerSettings:
-    # A larger batch is worth a larger step. A smaller one comes with a short run, which has no steps to waste.
+    # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
     batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
     by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
     by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""
@@ -256,44 +311,3 @@ def scale_learning_rates(args: LearningRates, facts: ModelFacts, factor: float) 
         "embedding_lr": args.embedding_lr * width * factor * facts.embedding_std,
         "unembedding_lr": args.unembedding_lr * width * factor,
     }
-
-
-def estimate_memory(plan: Plan, gradient_checkpointing: bool) -> dict[str, float]:
-    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP)."""
-    facts, tokens = plan.facts, plan.device_batch_size * plan.max_seq_len
-    in_blocks = sum(
-        facts.parameter_counts.get(name, 0) for name in ("attention", "mlp", "matrices", "transposed matrices")
-    )
-    rest = facts.num_parameters - in_blocks
-    # Kept for backward, bytes a token and unit of width in a block: two fp32 residual streams (8), bf16 inputs of the
-    # four products (2 + 2 + 2 + 8), queries, keys and values before and after rotation and norm (10), fc1's (8).
-    kept = 8 if gradient_checkpointing else 40
-    return {
-        "weights": 6.0 * facts.num_parameters,  # fp32, and their bf16 copies
-        "gradients": 4.0 * facts.num_parameters,
-        "optimizer": 4.0 * in_blocks + 8.0 * rest,
-        "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
-        # Three copies of a chunk of logits, and the head's gradient before it is added to the others.
-        "loss": 3.0 * min(2**30, 4 * tokens * facts.vocab_size) + 8.0 * facts.vocab_size * facts.hidden_size,
-    }
-
-
-def dry_run_lines(args: PretrainArguments, plan: Plan) -> list[str]:
-    """What a run on `args.gpus` x `args.gpu_name` would need: memory, hours and cost. Raises for an unknown GPU."""
-    figures = this_cpu() if args.gpu_name == "cpu" else gpu_figures(args.gpu_name)
-    if figures is None:
-        raise InputError(f"unknown gpu_name {args.gpu_name!r}: known are cpu (this machine), {', '.join(GPUS)}.")
-    peak, capacity = figures
-    parts = {name: size / 1e9 for name, size in estimate_memory(plan, args.gradient_checkpointing).items()}
-    hours = plan.num_flops / (args.gpus * peak * ASSUMED_MFU) / 3600
-    total = sum(parts.values())
-    listed = ", ".join(f"{name} {size:.1f}" for name, size in parts.items())
-    fits = "fits" if total < 0.95 * capacity else "too much: lower device_batch_size or use gradient_checkpointing"
-    lines = [
-        f"{'memory':<13}about {total:.0f} GB of {capacity:.0f} a device ({fits}): {listed}",
-        f"{'time':<13}about {hours:.2f} h on {args.gpus} x {args.gpu_name}, assuming {ASSUMED_MFU:.0%} of its peak",
-    ]
-    if args.price_per_gpu_hour is not None:
-        cost = hours * args.gpus * args.price_per_gpu_hour
-        lines.append(f"{'cost':<13}about ${cost:,.2f} at ${args.price_per_gpu_hour:g} a GPU hour")
-    return lines

@@ -1,11 +1,14 @@
-"""The learning rate over a run, as a pure function of the step: nothing to save, nothing to resume."""
+"""The learning-rate schedule, warmup-stable-decay (WSD): a pure function of the step, with no state to save."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Multiplier of every learning rate: linear warmup, constant, linear warmdown to `final_fraction`."""
+    """Multiplier of every learning rate: linear warmup, constant, linear warmdown to `final_fraction` (WSD).
+
+    nanochat's has no warmup, and a warmdown to 0 over the last 20% of the steps.
+    """
 
     num_steps: int
     warmup_ratio: float = 0.0

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always, a line or a progress bar on the console, trackers when asked."""
+"""Where a run's numbers go: metrics.jsonl, the console (a line or a progress bar), and trackers on request."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from recipes.utils.errors import InputError
 from recipes.utils.plain_text import clock
 from recipes.utils.run_directory import read_metrics
 
-SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # what is known before the checkpoint of its step is written
+SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # known before the checkpoint of their step is written
 TRACKERS = ("trackio", "wandb", "tensorboard")
 
 
 def parse_trackers(log_with: str | None) -> list[str]:
-    """Names of the trackers asked for. Raises `InputError` for one we do not know or that is not installed."""
+    """Names of the requested trackers. Raises `InputError` for one that is unknown or not installed."""
     from accelerate.tracking import get_available_trackers
 
     names = [name.strip() for name in (log_with or "").split(",") if name.strip()]
@@ -64,7 +64,7 @@ def _is_kept(record: dict[str, Any], step: int) -> bool:
 
 
 class Console:
-    """One line a log, or a progress bar on a terminal; only the main process speaks."""
+    """Prints one line a log, or a progress bar on a terminal; only on the main process."""
 
     def __init__(self, accelerator: Accelerator, num_steps: int, first_step: int = 0) -> None:
         self.speaks = accelerator.is_main_process
@@ -74,14 +74,14 @@ class Console:
             self.bar = tqdm(total=num_steps, initial=first_step, unit="step", dynamic_ncols=True)
 
     def say(self, text: str) -> None:
-        """A line that stays, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         if self.speaks and self.bar is not None:
             self.bar.write(text)
         elif self.speaks:
             print(text, flush=True)
 
     def advance(self, step: int) -> None:
-        """Move the bar to `step`, also where that is not logged."""
+        """Move the bar to `step`, whether or not that step is logged."""
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
 

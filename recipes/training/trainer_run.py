@@ -23,39 +23,12 @@ from recipes.training.export import has_finite_weights
 from recipes.training.loop import StopSignal
 from recipes.utils.errors import InputError, writing
 
-# What may change between a run and its continuation: none of it changes what is trained on what. Precision, kernels
-# and what recomputes activations do change the last bits.
-FREE_TO_CHANGE = {
-    # where it goes, and what is logged
-    "output_dir", "resume", "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
-    "logging_nan_inf_filter", "log_level", "log_level_replica", "disable_tqdm", "report_to", "run_name", "project",
-    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "skip_memory_metrics", "debug",
-    "log_completions", "log_multimodal", "num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo",
-    # evaluating
-    "do_train", "do_eval", "do_predict", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_rows",
-    "eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps", "per_device_eval_batch_size",
-    "prediction_loss_only", "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval",
-    "load_best_model_at_end", "early_stopping", "early_stopping_patience",
-    "pass_every", "pass_problems", "pass_samples", "pass_batch_size",
-    # saving and publishing
-    "save_strategy", "save_steps", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint",
-    "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision",
-    # the machine
-    "use_cpu", "local_rank", "bf16", "fp16", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode",
-    "attn_implementation", "gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_checkpointing",
-    "activation_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "dataset_num_proc",
-    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "dataloader_multiprocessing_context", "dataloader_in_order", "ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb",
-    "ddp_find_unused_parameters", "ddp_broadcast_buffers", "ddp_static_graph", "vllm_server_base_url",
-    "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port", "vllm_enable_sleep_mode",
-    "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size",
-}  # fmt: skip
 
-
-def trainer_settings(args: TrainingArguments, model_args: ModelConfig, recipe: str) -> dict[str, Any]:
-    """What a run is known by: its arguments, and who trains."""
-    who = {"recipe": recipe, "num_processes": PartialState().num_processes}
-    return args.to_dict() | asdict(model_args) | who
+def run_settings(
+    config: TrainingArguments, model_args: ModelConfig, recipe: str, processes: PartialState
+) -> dict[str, Any]:
+    """What identifies a run in arguments.json: its arguments, the recipe, and how many processes train."""
+    return config.to_dict() | asdict(model_args) | {"recipe": recipe, "num_processes": processes.num_processes}
 
 
 class StopCallback(TrainerCallback):

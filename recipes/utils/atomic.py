@@ -1,4 +1,4 @@
-"""Directories and files that appear whole or not at all: written beside their final name, synced, then renamed."""
+"""Atomic writes: directories and files are written beside their final name, synced, and renamed."""
 
 import os
 import secrets
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def new_directory(final: str | Path) -> Iterator[Path]:
-    """Write into the directory this yields; it becomes `final` when the block ends without an exception.
+    """Yield a directory to write into, which replaces `final` when the block ends.
 
-    What `final` held before is replaced. After an exception nothing of the new directory is left.
+    After an exception in the block, `final` is unchanged and the new directory is removed.
     """
     final = Path(final).absolute()
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def new_directory(final: str | Path) -> Iterator[Path]:
 
 
 def move_files_into(source: Path, final: Path, last: str) -> None:
-    """Move every file of `source` into the directory `final`, the one named `last` after all others."""
+    """Move the files of `source` into the directory `final`, the file named `last` after all others."""
     sync_tree(source)
     for path in sorted(source.iterdir(), key=lambda path: path.name == last):
         path.replace(final / path.name)
@@ -41,7 +41,7 @@ def move_files_into(source: Path, final: Path, last: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write or replace the file `path` so that it is never seen half-written, whoever else writes it."""
+    """Write or replace the file `path` atomically, also if other processes write it at the same time."""
     beside = path.with_name(f".{secrets.token_hex(4)}.new")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -54,29 +54,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Make sure that all files below `directory`, and their names, are on disk, with the modes of the umask."""
+    """Flush all files below `directory`, and their names, to disk, with the file modes of the umask."""
     follow_umask(directory)
     for path in [*directory.rglob("*"), directory]:
         sync(path)
 
 
 def follow_umask(directory: Path) -> None:
-    """Give `directory` and all in it the modes that the umask says.
+    """Give `directory` and everything in it the file modes of the umask.
 
-    safetensors and tempfile make what they write readable for its owner alone, whoever is to share a run.
+    safetensors and tempfile create files that only their owner can read, even if the umask shares them with others.
     """
-    umask = os.umask(0o077)  # there is no other way to read it
+    umask = os.umask(0o077)  # reading the umask requires setting it
     os.umask(umask)
     for path in [directory, *directory.rglob("*")]:
         if not path.is_symlink():
             mode = path.stat().st_mode
             most = 0o777 if path.is_dir() else 0o666 | (mode & 0o111)
             with suppress(OSError):  # file systems without modes
-                path.chmod((mode & 0o7000) | (most & ~umask))  # what a shared directory passes on stays
+                path.chmod((mode & 0o7000) | (most & ~umask))  # keeps setgid and the like of shared directories
 
 
 def sync(path: Path) -> None:
-    """Make sure that a file's content, or a directory's list of names, is on disk."""
+    """Flush a file's content, or a directory's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""The calculator that the model calls: arithmetic and 'text'.count('t'), bounded whatever it is given.
+"""The calculator that the model calls: arithmetic and 'text'.count('t'), with bounded time and memory.
 
-An expression is parsed by Python's `ast` and walked; nothing is ever evaluated as code. Numbers are decimals of 50
-digits, so 0.1 + 0.2 is 0.3, sizes are bounded by themselves, and with them memory and time.
+Expressions are parsed by Python's `ast` and evaluated by walking the tree; nothing is run as code. Numbers are
+decimals of 50 digits, so that 0.1 + 0.2 is 0.3, and the size of every result, and so its cost, is bounded.
 """
 
 import ast
@@ -22,7 +22,7 @@ CONTEXT = Context(
     traps=[DivisionByZero, InvalidOperation, Overflow, Underflow],
 )
 
-# All that an expression may be made of. What does not match never reaches the parser.
+# The tokens of an expression. Text with anything else is rejected before parsing.
 WORDS = re.compile(
     r"""(?P<text> '[^'\\\n]*' | "[^"\\\n]*" )
       | (?P<number> (?: [0-9]{1,3} (?:,[0-9]{3})+ (?![0-9]) | [0-9]+ ) (?: \.[0-9]* )? (?: [eE][+-]?[0-9]+ )?
@@ -33,7 +33,7 @@ WORDS = re.compile(
 
 
 class CalculatorError(ValueError):
-    """What is wrong with an expression, in one short line."""
+    """Says in one short line what is wrong with an expression."""
 
 
 def calculator(expression: str) -> str:
@@ -53,7 +53,7 @@ def calculator(expression: str) -> str:
 
 
 def evaluate(expression: str) -> int | float:
-    """Value of `expression`: an int where it is whole. Raises `CalculatorError`, and nothing else."""
+    """Value of `expression`, an int if it is whole. Raises only `CalculatorError`."""
     try:
         value = _number(_parse(expression), MAX_DEPTH)
     except DivisionByZero:
@@ -68,19 +68,19 @@ def evaluate(expression: str) -> int | float:
 
 
 def format_number(value: int | float) -> str:
-    """`value` as people write it: 4, 0.3, 3.333333333; cents are kept however many digits stand before them."""
+    """`value` as people write it: 4, 0.3, 3.333333333. Keeps at least two decimals (cents) of large numbers."""
     if isinstance(value, int):
         return str(value)
     exact = Decimal(repr(value))
     if abs(value) < 10.0**-SHOWN_DIGITS:
-        return f"{value:.{SHOWN_DIGITS}g}"  # only here in powers of ten
+        return f"{value:.{SHOWN_DIGITS}g}"  # scientific notation for tiny numbers only
     places = max(2, SHOWN_DIGITS - 1 - exact.adjusted())
     text = f"{exact:.{places}f}"
     return text.rstrip("0").rstrip(".")
 
 
 def _parse(expression: str) -> ast.expr:
-    """The expression's tree, once it is known to be short and made of nothing but numbers, texts and operators."""
+    """Parse an expression, after checking that it is short and consists of numbers, texts and operators only."""
     if not isinstance(expression, str):
         raise CalculatorError("the expression must be a text")
     if len(expression) > MAX_CHARACTERS:
@@ -95,7 +95,7 @@ def _parse(expression: str) -> ast.expr:
 
 
 def _number(node: ast.expr, depth: int) -> Decimal:
-    """Value of a node that must be a number; `depth` more levels may lie below it."""
+    """Value of a node, which must be a number. At most `depth` levels are allowed below it."""
     if depth == 0:
         raise CalculatorError(f"the expression is more than {MAX_DEPTH} levels deep")
     match node:
@@ -116,7 +116,7 @@ def _number(node: ast.expr, depth: int) -> Decimal:
 
 
 def _within_range(value: int | float) -> str:
-    """A literal as text, shortest form: 0.1 is meant to be 0.1."""
+    """A literal in its shortest text form, so that 0.1 becomes exactly 0.1. Raises `Overflow` if it is too large."""
     if abs(value) >= 10**MAX_DIGITS:
         raise Overflow
     return repr(value)
@@ -127,7 +127,7 @@ def _divide(a: Decimal, b: Decimal) -> Decimal:
 
 
 def _floor_divide(a: Decimal, b: Decimal) -> Decimal:
-    """Rounded down, as in Python; decimals round towards zero."""
+    """Round down, as Python does; decimals round towards zero."""
     towards_zero = CONTEXT.divide_int(a, _divisor(b))
     inexact = CONTEXT.remainder(a, b) != 0
     return CONTEXT.subtract(towards_zero, Decimal(1)) if inexact and (a < 0) != (b < 0) else towards_zero
@@ -140,7 +140,7 @@ def _modulo(a: Decimal, b: Decimal) -> Decimal:
 
 
 def _divisor(b: Decimal) -> Decimal:
-    """`b`, if it can divide: decimals call 0 / 0 and a remainder by zero invalid operations."""
+    """`b`, or `DivisionByZero`: decimals raise InvalidOperation for 0 / 0 and for a remainder by zero."""
     if b == 0:
         raise DivisionByZero
     return b
@@ -149,7 +149,7 @@ def _divisor(b: Decimal) -> Decimal:
 def _power(a: Decimal, b: Decimal) -> Decimal:
     if b.copy_abs() > MAX_EXPONENT:
         raise CalculatorError(f"an exponent is beyond {MAX_EXPONENT:,}")
-    if b == 0:  # decimals leave 0 ** 0 undefined, and call 0 ** -1 infinite
+    if b == 0:  # for decimals 0 ** 0 is undefined, and 0 ** -1 is infinite
         return Decimal(1)
     return CONTEXT.power(a if b > 0 else _divisor(a), b)
 

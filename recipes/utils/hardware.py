@@ -1,4 +1,4 @@
-"""What the hardware can do: precision, peak speed, memory."""
+"""Hardware: supported precision, peak FLOP/s, memory."""
 
 import re
 import resource
@@ -10,8 +10,8 @@ import torch
 
 from recipes.utils.errors import InputError
 
-# Peak of dense bf16 matrix products (fp16 where there is no bf16), FLOP/s, and memory, GB: the vendors' data sheets.
-# The first name found in the device's name as whole words counts, so longer names stand before their prefixes.
+# Peak FLOP/s of dense bf16 matrix products (fp16 for GPUs without bf16), and memory in GB, by the data sheets. The
+# first name that is contained in the device's name as whole words counts, so longer names precede their prefixes.
 GPUS = {
     "GB200": (2500e12, 186),
     "B300": (2500e12, 288),
@@ -44,7 +44,7 @@ GPUS = {
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bf16 run on the hardware's own units, not by emulation."""
+    """Whether the hardware computes matrix products in bf16 natively, without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -54,7 +54,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _cpu_flags() -> dict[str, bool]:
-    """Instruction sets by Linux's own account, for a torch that cannot tell (before 2.12)."""
+    """CPU features by /proc/cpuinfo, for torch before 2.12, which does not report them."""
     try:
         with open("/proc/cpuinfo") as lines:
             return {flag: True for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
@@ -63,7 +63,7 @@ def _cpu_flags() -> dict[str, bool]:
 
 
 def choose_precision(requested: str, device: torch.device) -> str:
-    """`mixed_precision` for accelerate: "auto" is bf16 where the hardware has it, else fp16 on CUDA, else no."""
+    """`mixed_precision` for accelerate: "auto" is bf16 if the hardware supports it, else fp16 on CUDA, else "no"."""
     if requested == "fp16" and device.type == "cpu":
         raise InputError("mixed_precision fp16 needs a GPU: on a CPU choose bf16, or no.")
     if requested != "auto":
@@ -74,18 +74,18 @@ def choose_precision(requested: str, device: torch.device) -> str:
 
 
 def precision_name(mixed_precision: str) -> str:
-    """What people call it: without mixed precision, which accelerate calls "no", all is in fp32."""
+    """Name of the precision for people: accelerate's "no" (no mixed precision) is fp32."""
     return "fp32" if mixed_precision == "no" else mixed_precision
 
 
 def gpu_figures(name: str) -> tuple[float, float] | None:
-    """Peak FLOP/s and memory in GB of the GPU whose name contains a known one; None if it is unknown."""
-    # In whole words: an RTX A1000 is no A100, a T400 no T4.
+    """Peak FLOP/s and memory in GB of a GPU by its name; None if it is not in the table."""
+    # As whole words: an RTX A1000 is not an A100, and a T400 is not a T4.
     return next((figures for known, figures in GPUS.items() if re.search(rf"\b{known}\b", name, re.IGNORECASE)), None)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Peak FLOP/s of one device: from the table for GPUs, from a short matrix product for CPUs, None if unknown."""
+    """Peak FLOP/s of one device: of a GPU by the table, of a CPU by a short measurement; None if unknown."""
     if device.type == "cuda":
         figures = gpu_figures(torch.cuda.get_device_name(device))
         return figures[0] if figures else None
@@ -93,10 +93,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def measure_matmul(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """Best FLOP/s of a square matrix product on this CPU, in well under a second."""
+    """Measure the best FLOP/s of a square matrix product on this CPU; takes well under a second."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     fastest = float("inf")
-    for _ in range(repeats + 1):  # the first one warms up
+    for _ in range(repeats + 1):  # the first run warms up
         started = time.perf_counter()
         a @ b
         fastest = min(fastest, time.perf_counter() - started)
@@ -104,14 +104,14 @@ def measure_matmul(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> fl
 
 
 def this_cpu() -> tuple[float, float]:
-    """The same two figures for the CPU of this machine, by measurement."""
+    """Measured FLOP/s and memory in GB of this machine's CPU."""
     dtype = torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
     return measure_matmul(dtype), psutil.virtual_memory().total / 1e9
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes this process has held so far: of the GPU's memory, or resident on a CPU."""
+    """Peak memory of this process in bytes: allocated on the GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in kilobytes except on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""The Hub before anything is asked of it: whether it can be reached, answered within seconds, and names there."""
+"""Check repository ids, and whether the Hub can be reached, within seconds and before anything is requested."""
 
 import http.client
 import re
@@ -15,17 +15,17 @@ PROBE_SECONDS = 5
 
 
 def check_repo_id(repo: str) -> None:
-    """Raise `InputError` unless `repo` can be the full name of a repository on the Hub."""
+    """Raise `InputError` unless `repo` is a valid repository id (user/name)."""
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo):
-        raise InputError(f"{repo!r} is no repository on the Hub: give user/name.")
+        raise InputError(f"{repo!r} is not a repository id: give user/name.")
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise InputError(f"{repo!r} is no repository on the Hub: {' '.join(str(error).split())}") from None
+        raise InputError(f"{repo!r} is not a repository id: {' '.join(str(error).split())}") from None
 
 
 def check_hub_reachable(remedy: str) -> None:
-    """Raise `InputError` within seconds if the Hub does not answer: left alone, the libraries retry for minutes.
+    """Raise `InputError` within seconds if the Hub does not answer; the libraries would retry for minutes.
 
     `remedy` ends the message: what needs the Hub, and what to do instead.
     """
@@ -35,11 +35,11 @@ def check_hub_reachable(remedy: str) -> None:
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
-        pass  # an answer, whichever it is
+        pass  # any answer will do
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        if not isinstance(reason, ssl.SSLError):  # it answered; whom to trust, huggingface_hub judges for itself
+        if not isinstance(reason, ssl.SSLError):  # it did answer; huggingface_hub has its own certificates
             why = str(reason).strip()
             raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({why}), and {remedy}") from None
     except ValueError:
-        raise InputError(f"HF_ENDPOINT is no address of a Hub: {constants.ENDPOINT!r}, and {remedy}") from None
+        raise InputError(f"HF_ENDPOINT is not the URL of a Hub: {constants.ENDPOINT!r}, and {remedy}") from None

@@ -1,7 +1,7 @@
-"""JSON out of files: one reader of rows, and one list of what can be wrong with a row.
+"""Read JSON files: the one reader of rows, and the one list of what can be wrong with a row.
 
-A row is a line of JSON lines, or an entry of a list; either file may be compressed. Files come from anywhere, so a row
-that cannot be read is told by its place, and whoever reads decides whether to stop there or to leave it out.
+A row is a line of a JSON lines file, or an entry of a JSON list; both may be compressed. Rows that cannot be read are
+reported with their place, and the caller decides whether to stop or to skip them.
 """
 
 import gzip
@@ -16,38 +16,38 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 
-UNREADABLE = (EOFError, OSError, zlib.error)  # raised in the middle of a file; the first and the last by gzip
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a character, if it is not beside the other half
+UNREADABLE = (EOFError, OSError, zlib.error)  # raised in the middle of a file; gzip raises the first and the last
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a surrogate pair, perhaps without the other half
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """Stands where a row should be: the place in the file (`line 12`), and what is wrong there."""
+    """A row that cannot be read: its place in the file (`line 12`), and what is wrong there."""
 
     place: str
     reason: str
 
 
 class JsonError(InputError):
-    """Why a text cannot be read as JSON: a phrase to follow its place."""
+    """Why a text is not valid JSON, as a phrase to follow its place."""
 
     def __init__(self, reason: str, line: int = 1) -> None:
         super().__init__(reason)
-        self.line = line  # of the text, from 1
+        self.line = line  # line of the error within the text, from 1
 
 
 def parse_json(text: bytes) -> Any:
-    """The value that a text in UTF-8 stands for. Raises `JsonError` if it cannot be read or has a lone surrogate."""
+    """Parse UTF-8 text as JSON. Raises `JsonError` if it is invalid or contains a lone surrogate."""
     value = _load(text)
-    if SURROGATE.search(text):  # UTF-8 has none: it can only come of an escape
+    if SURROGATE.search(text):  # UTF-8 cannot encode surrogates, so they can only come from escapes
         _check_unicode(value)
     return value
 
 
 def read_json_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield each row's place (`PATH, line 12`) and value. Raises `InputError` at the first one that is damaged."""
+    """Yield each row's place (`PATH, line 12`) and value. Raises `InputError` at the first damaged row."""
     for place, row in scan_json_rows(path):
         if isinstance(row, Damaged):
             raise InputError(f"{path}, {place}: {row.reason}.")
@@ -55,10 +55,10 @@ def read_json_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 def scan_json_rows(path: str | Path) -> Iterator[tuple[str, Any | Damaged]]:
-    """Yield each row's place (`line 12` from 1, `row 11` of a list from 0) and value, or `Damaged` in its stead.
+    """Yield each row's place (`line 12` from 1, `row 11` of a list from 0), and its value or `Damaged`.
 
-    A .jsonl file is read line by line, blank ones left out. Any other may hold a list, one object, or lines. A file is
-    read once, from its beginning: it may be a pipe. Raises `InputError` if it cannot be opened.
+    A .jsonl file is read line by line, without blank lines. Other files may hold a list, one object, or lines. The
+    file is read only once, so it may be a pipe. Raises `InputError` if it cannot be opened.
     """
     with _open(path) as file:
         try:
@@ -68,24 +68,19 @@ def scan_json_rows(path: str | Path) -> Iterator[tuple[str, Any | Damaged]]:
             else:
                 yield from _rows_of_value(head + file.read())
         except UNREADABLE as error:
-            yield "start", Damaged("start", f"cannot be read ({one_line(error)})")
+            yield "start", Damaged("start", f"cannot be read ({in_one_line(error)})")
 
 
 def is_json_lines(path: str | Path) -> bool:
-    """Whether a file is one of JSON lines by its name: .jsonl or .jsonl.gz, in capitals or not."""
+    """Whether a file is named as JSON lines: .jsonl or .jsonl.gz, in upper or lower case."""
     return str(path).lower().endswith((".jsonl", ".jsonl.gz"))
 
 
 def names_of(keys: Iterable[Any], most: int = 20) -> str:
-    """Keys, columns or files as they fit into a line, whatever is written in them."""
+    """A list of keys, columns or files for a message: escaped, shortened, and at most `most` of them."""
     names = [repr(str(key))[1:-1][:60] for key in keys]
     more = f", ... ({len(names):,} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + more or "none"
-
-
-def one_line(error: Exception) -> str:
-    """What an exception says, to stand in a line of ours."""
-    return " ".join(str(error).split())[:200]
 
 
 def _open(path: str | Path) -> IO[bytes]:
@@ -96,7 +91,7 @@ def _open(path: str | Path) -> IO[bytes]:
 
 
 def _first_line(file: IO[bytes]) -> bytes:
-    """The first line that is not blank, and all before it."""
+    """Everything up to the end of the first line that is not blank."""
     head = line = file.readline()
     while line.isspace():
         line = file.readline()
@@ -105,7 +100,7 @@ def _first_line(file: IO[bytes]) -> bytes:
 
 
 def _is_row(head: bytes) -> bool:
-    """Whether a first line is a row of its own, and does not begin a list or an object that ends further below."""
+    """Whether a first line is a complete row, and not the beginning of a list or object over several lines."""
     try:
         return not isinstance(_load(head), list)
     except JsonError:
@@ -124,13 +119,13 @@ def _rows_of_lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any | Damaged]
             except JsonError as error:
                 row = Damaged(place, str(error))
             yield place, row
-    except UNREADABLE as error:  # what follows is lost; what came before was yielded
+    except UNREADABLE as error:  # the rest of the file is lost; earlier rows were yielded
         place = f"after line {number}"
-        yield place, Damaged(place, f"cannot be read ({one_line(error)})")
+        yield place, Damaged(place, f"cannot be read ({in_one_line(error)})")
 
 
 def _rows_of_value(text: bytes) -> Iterator[tuple[str, Any | Damaged]]:
-    """The entries of the list, or the object, that the whole text is; its lines if it is neither."""
+    """The rows of a whole text: the entries of a list, or one object, or else its lines."""
     try:
         value = _load(text)
     except JsonError as error:
@@ -152,9 +147,9 @@ def _rows_of_value(text: bytes) -> Iterator[tuple[str, Any | Damaged]]:
 
 
 def _load(text: bytes) -> Any:
-    """All that Python raises for text that is not JSON, or more than it can hold, as `JsonError`.
+    """Parse JSON, turning everything that Python raises into `JsonError`.
 
-    NaN and Infinity are let through, although JSON has neither: pandas writes them into columns that nobody reads.
+    Accepts NaN and Infinity, which JSON does not have: pandas writes them, often in columns that are not read.
     """
     try:
         return json.loads(text.decode("utf-8-sig"))

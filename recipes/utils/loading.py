@@ -1,10 +1,10 @@
-"""Models and tokenizers from a directory or the Hub: the one place that loads them.
+"""Load models and tokenizers from a directory or the Hub: the one place that does.
 
-What cannot be loaded is an `InputError` of one line: a path that holds something else, and which one was meant; a
-damaged file; weights that are not those of the config; a tokenizer that belongs to another model. Code that a
-checkpoint brings along is not run: NanochatGPT's is here, other models need none.
+What cannot be loaded raises an `InputError` of one line: for a wrong path, with the path that was probably meant; for
+a damaged file, for weights that do not match the config, for a tokenizer of another model. Code in a checkpoint is not
+run: NanochatGPT's is imported from here, and other models need none.
 
-`called` is what messages call the source, where that is not its path.
+`called` is the name of the source in messages, if that is not its path.
 """
 
 import json
@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
@@ -21,68 +21,72 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
-from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, beside, meant, offer, parent
+from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, explain_path, parent, siblings, suggest_path
 
-# A warning of transformers, counted as said already: what does not fit into the context is seen to where it matters.
+if TYPE_CHECKING:  # importing it takes 2 s, which loading a tokenizer or a configuration does not need
+    from transformers import PreTrainedModel
+
+# Key of a transformers warning, which we suppress: our callers handle texts that do not fit into the context.
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
-LARGEST_SIZES = {  # that were not mistyped, of a configuration
+LARGEST_SIZES = {  # plausible sizes in a configuration; larger ones are typing errors
     "vocab_size": 2**24, "hidden_size": 2**20, "num_hidden_layers": 1000, "num_attention_heads": 2**20,
     "max_position_embeddings": 2**30, "n_embd": 2**20, "n_layer": 1000, "n_head": 2**20, "n_positions": 2**30,
 }  # fmt: skip
-# What transformers notes in a tokenizer of how it was loaded, and would save with it.
+# How a tokenizer was loaded: transformers notes it in the tokenizer, and would save it with it.
 ABOUT_THIS_MACHINE = ("is_local", "local_files_only")
-PICKLED = {".bin", ".pt", ".pth", ".pkl"}  # by torch, as zip archives
-VOCABULARIES = {TOKENIZER, "vocab.json", "vocab.txt"}  # a tokenizer of transformers has one of these,
-VOCABULARY_SUFFIXES = {".model", ".tiktoken"}  # or a file that ends so
+PICKLED = {".bin", ".pt", ".pth", ".pkl"}  # written by torch, as zip archives
+VOCABULARIES = {TOKENIZER, "vocab.json", "vocab.txt"}  # a tokenizer of transformers has one of these files,
+VOCABULARY_SUFFIXES = {".model", ".tiktoken"}  # or a file with one of these suffixes
 
 
 def check_source(name: str, what: str = "model", called: str | None = None) -> None:
-    """Raise `InputError` early if `name` is a path to no `what`, or a Hub id while the Hub cannot be reached."""
+    """Raise `InputError` early if `name` is a path without a `what`, or a Hub id while the Hub cannot be reached."""
     path, called = Path(name), called or name
     if path.is_dir():
         if not (path / FILES[what]).is_file():
-            raise InputError(f"{what} directory {called} holds no {FILES[what]}{meant(path, what)}.")
+            raise InputError(f"{what} directory {called} holds no {FILES[what]}{explain_path(path, what)}.")
         for weights in sorted(path.glob("*.safetensors")) if what == "model" else []:
             if damage := unreadable(weights):
                 raise InputError(f"{what} {called} is damaged: {weights.name} is not whole ({damage}).")
         return
     if path.exists():
         above = [parent(path)] if (parent(path) / FILES[what]).is_file() else []
-        raise InputError(f"{what} {called} is a file{offer('its directory', above)}.")
+        raise InputError(f"{what} {called} is a file{suggest_path('its directory', above)}.")
     if names_a_path(name):
-        raise InputError(f"{what} {called}: no such directory{offer('one that is there', beside(path, what))}.")
-    if not constants.HF_HUB_OFFLINE:  # offline, what the cache holds is found at once
+        raise InputError(
+            f"{what} {called}: no such directory{suggest_path('one that is there', siblings(path, what))}."
+        )
+    if not constants.HF_HUB_OFFLINE:  # offline, the libraries look into the cache only, which is fast
         check_hub_reachable(
-            f"{what} {called} is no directory here. Give a local one, or set HF_HUB_OFFLINE=1 to use the cache."
+            f"{what} {called} is not a local directory. Give one, or set HF_HUB_OFFLINE=1 to use the cache."
         )
 
 
 def names_a_path(name: str) -> bool:
-    """Whether `name` is a path here, perhaps to nothing, and no user/name on the Hub, where a model may be as well."""
+    """Whether `name` is meant as a local path, even if nothing is there, and not as a user/name on the Hub."""
     path = Path(name)
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.endswith(".json"):
         return True
-    user_is_a_run = "/" in name and bool(beside(path, "model"))  # or a directory of runs
+    user_is_a_run = "/" in name and bool(siblings(path, "model"))  # the part before / is a run or a directory of runs
     return name.count("/") > 1 or user_is_a_run
 
 
 def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Configuration of a model, or in a file of any name."""
+    """Load the configuration of a model, or from a file of any name."""
     if not Path(name).is_file():
         check_source(name)
     try:
         values, _ = PretrainedConfig.get_config_dict(name)
         if not isinstance(values, dict):
             raise ValueError("its JSON is not an object.")
-        check_sizes(values, name)  # first: what a class makes of a wrong type tells nobody what is wrong
+        check_sizes(values, name)  # first, because the errors of config classes about wrong types are hard to read
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except InputError:
         raise
@@ -112,11 +116,11 @@ def check_decoder(config: PretrainedConfig, source: str) -> None:
 
 
 def load_tokenizer(name: str, called: str | None = None, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer in a tokenizer's directory or a model's; `options` are those of `AutoTokenizer`."""
+    """Load a tokenizer from its own directory or a model's; `options` are passed to `AutoTokenizer`."""
     path = Path(name)
     if not (path.is_dir() and has_vocabulary(path)):
         check_source(name, "tokenizer", called)
-    with told_in_one_line(f"tokenizer {called or name}"):
+    with as_input_error(f"tokenizer {called or name}"):
         tokenizer = AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
     tokenizer.deprecation_warnings[TOO_LONG] = True
     for key in ABOUT_THIS_MACHINE:
@@ -130,19 +134,20 @@ def load_weights(
     called: str | None = None,
     whole: bool = False,
     **options: Any,
-) -> PreTrainedModel:
-    """The causal LM in `name`; `options` are those of `AutoModelForCausalLM`.
+) -> "PreTrainedModel":
+    """Load the causal LM in `name`; `options` are passed to `AutoModelForCausalLM`.
 
-    A `tokenizer` must be one that the model has embeddings for. With `whole`, nothing in the file may be left over.
+    Checks that the model has an embedding for every token of `tokenizer`, unless it is None. With `whole`, weights
+    that the model does not use are an error.
     """
     check_source(name, called=called)
     disable_progress_bar()
-    with told_in_one_line(f"model {called or name}"):
+    with as_input_error(f"model {called or name}"):
         options = {"trust_remote_code": False, **options}
         model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     lacking, beyond = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if lacking or (beyond and whole):
-        wrong = f"{lacking[0]} is missing" if lacking else f"{beyond[0]} is too much"
+        wrong = f"{lacking[0]} is missing" if lacking else f"{beyond[0]} is not part of the model"
         raise InputError(f"the weights in {called or name} are not those of its {CONFIG}: {wrong}.")
     if tokenizer is not None:
         check_vocabulary(tokenizer, model.get_input_embeddings().weight.size(0), called or name)
@@ -150,7 +155,7 @@ def load_weights(
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, called: str) -> None:
-    """Raise `InputError` if the tokenizer has ids beyond an embedding of so many rows."""
+    """Raise `InputError` if the tokenizer has ids beyond the `rows` of the embedding."""
     size = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if size > rows:
         raise InputError(
@@ -159,16 +164,16 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, called: str)
 
 
 def has_vocabulary(directory: Path) -> bool:
-    """Whether there is a file that a tokenizer can be made from."""
+    """Whether `directory` holds a file that a tokenizer can be loaded from."""
     return any(path.name in VOCABULARIES or path.suffix in VOCABULARY_SUFFIXES for path in directory.iterdir())
 
 
 def unreadable(path: Path) -> str | None:
-    """Why a file cannot be what its name says, as far as a glance shows: cut off, empty, something else."""
+    """Why a file is not valid by a quick check (truncated, empty, another format); None if it passes."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt"):
-                pass  # reads the header, and compares it with the length of the file
+                pass  # opening reads the header, and compares it with the length of the file
         elif path.suffix == ".json":
             json.loads(path.read_bytes())
         elif path.suffix in PICKLED and not zipfile.is_zipfile(path):
@@ -179,14 +184,9 @@ def unreadable(path: Path) -> str | None:
 
 
 @contextmanager
-def told_in_one_line(what: str) -> Iterator[None]:
-    """Whatever a library raises on loading `what`, as an `InputError`."""
+def as_input_error(what: str) -> Iterator[None]:
+    """Turn whatever a library raises while loading `what` into an `InputError`."""
     try:
         yield
-    except Exception as error:  # a damaged file raises anything, in `tokenizers` no more than a bare Exception
+    except Exception as error:  # damaged files raise anything; `tokenizers` raises a bare Exception
         raise InputError(f"{what} cannot be loaded: {in_one_line(error)}") from None
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says, at most 200 characters of it."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

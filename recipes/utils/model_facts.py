@@ -1,16 +1,17 @@
-"""What planning, optimizers and reports need to know of a causal LM, whatever its architecture."""
+"""Facts about a causal LM of any architecture: sizes, FLOPs, context length, and its parameters by role."""
 
 from dataclasses import dataclass
 
 from torch import nn
+from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from modeling_nanochat import NanochatGPTConfig
+from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know of a model, whatever its architecture."""
+    """What planning needs to know about a model of any architecture."""
 
     name: str
     parameter_counts: dict[str, int]
@@ -22,32 +23,49 @@ class ModelFacts:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters."""
         return sum(self.parameter_counts.values())
 
 
 def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
-    """Facts of a causal LM; its weights are not looked at, so it may be on the meta device."""
+    """Facts about a causal LM. Reads no weights, so the model may be on the meta device."""
     config = model.config
-    roles = {role: sum(p.numel() for p in parameters) for role, parameters in split_parameters(model).items()}
     if isinstance(config, NanochatGPTConfig):
-        counts = {name: count for name, count in config.parameter_counts().items() if name != "total"}
-        flops, embedding_std = config.flops_per_token(sequence_length), 1.0
-    else:
-        counts = {role.replace("_", " "): count for role, count in roles.items() if count}
-        head = roles["head"] or model.get_output_embeddings().weight.numel()
-        in_matmuls = roles["matrices"] + roles["transposed_matrices"] + head
-        attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
-        flops, embedding_std = 6 * in_matmuls + attention, getattr(config, "initializer_range", 0.02)
+        return describe_config(config, sequence_length)
+    roles = {role: sum(p.numel() for p in parameters) for role, parameters in split_parameters(model).items()}
+    head = roles["head"] or model.get_output_embeddings().weight.numel()
+    in_matmuls = roles["matrices"] + roles["transposed_matrices"] + head
+    attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
     return ModelFacts(
-        name=f"{type(model).__name__}, {config.num_hidden_layers} layers, {config.hidden_size} wide",
-        parameter_counts=counts,
-        flops_per_token=flops,
+        name=_name(type(model).__name__, config),
+        parameter_counts={role.replace("_", " "): count for role, count in roles.items() if count},
+        flops_per_token=6 * in_matmuls + attention,
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
-        embedding_std=embedding_std,
+        embedding_std=getattr(config, "initializer_range", 0.02),
     )
+
+
+def describe_config(config: NanochatGPTConfig, sequence_length: int) -> ModelFacts:
+    """Facts of our own model, which its configuration knows without building it."""
+    return ModelFacts(
+        name=_name("NanochatGPTForCausalLM", config),
+        parameter_counts={name: count for name, count in config.parameter_counts().items() if name != "total"},
+        flops_per_token=config.flops_per_token(sequence_length),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        embedding_std=1.0,
+    )
+
+
+def _name(class_name: str, config: PretrainedConfig) -> str:
+    return f"{class_name}, {config.num_hidden_layers} layers, {config.hidden_size} wide"
+
+
+def context_length(model: nn.Module, default: int = 2**31) -> int:
+    """Most tokens that prompt and reply may have together; `default` for models without a limit on positions."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or default
 
 
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -65,7 +83,7 @@ def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     }
     head = model.get_output_embeddings()
     seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first: it owns a tied weight
+    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first, since it owns a tied weight
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue

@@ -1,4 +1,4 @@
-"""Output directories: made sure of before the work begins, and written by one process at a time."""
+"""Output directories: checked before the work begins, and locked against other processes."""
 
 import errno
 import fcntl
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from recipes.utils.errors import InputError
 
-PROBE = bytes(2**16)  # has to fit: a file system that is full still makes empty files
+PROBE = bytes(2**16)  # not empty, because a full file system can still create empty files
 LOCK = ".lock"
 
 
 def ensure_writable(directory: str | Path, about: str | None = None) -> None:
-    """Create `directory`, and write a file there that nobody sees. Raises `InputError` `about` it if that fails."""
+    """Create `directory`, and test it with a temporary file. Raises `InputError` if that fails; `about` names it."""
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def ensure_writable(directory: str | Path, about: str | None = None) -> None:
 
 @contextmanager
 def hold(directory: str | Path, name: str = "output_dir", replaced: bool = False) -> Iterator[None]:
-    """Make sure of `directory`, and keep other processes that hold it out until the block ends.
+    """Check that `directory` is writable, and lock it against other processes until the block ends.
 
-    `replaced`: the directory is written beside its final name and renamed, so that it is its parent which has to be
-    writable, and where the lock lies. Raises `InputError` if it cannot be written, or naming who holds it.
+    With `replaced` the directory is written beside its final name and renamed: then its parent must be writable and
+    holds the lock. Raises `InputError` if it is not writable, or if another process holds the lock, naming it.
 
-    The lock is one of POSIX (`fcntl.lockf`): it ends with its process, however that ends; loader workers forked from
-    it do not inherit it; network file systems know it.
+    The lock is a POSIX lock (`fcntl.lockf`): it ends with its process, even if that is killed; forked loader workers
+    do not inherit it; network file systems support it.
     """
     directory = Path(directory)
     place = directory.parent if replaced else directory
@@ -59,13 +59,13 @@ def hold(directory: str | Path, name: str = "output_dir", replaced: bool = False
         yield
     finally:
         with suppress(OSError):
-            lock.unlink()  # while it is held: who opened it before sees that it is gone, and makes another
+            lock.unlink()  # while holding it: a process that opened it before notices, and creates a new one
         if descriptor is not None:
             os.close(descriptor)
 
 
 def _acquire(lock: Path) -> int:
-    """A descriptor of the file `lock`, locked, with who we are in it. Raises `BlockingIOError` if it is taken."""
+    """Lock the file `lock`, write who holds it, and return its descriptor. Raises `BlockingIOError` if it is taken."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -75,7 +75,7 @@ def _acquire(lock: Path) -> int:
                 since = datetime.now().astimezone().isoformat(" ", "seconds")
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
                 return descriptor
-        except PermissionError as error:  # POSIX allows it where Linux raises the other
+        except PermissionError as error:  # what other systems raise instead of BlockingIOError, as POSIX allows
             os.close(descriptor)
             raise BlockingIOError(*error.args) from None
         except BaseException:
@@ -85,7 +85,7 @@ def _acquire(lock: Path) -> int:
 
 
 def _is_file(path: Path, descriptor: int) -> bool:
-    """Whether `path` is still the file that `descriptor` was opened as."""
+    """Whether `path` is still the file that `descriptor` refers to."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _is_file(path: Path, descriptor: int) -> bool:
 
 
 def _holder(lock: Path) -> str:
-    """Who holds the lock, by its own account."""
+    """Description of the process that holds the lock, as it wrote into the lock file."""
     try:
         return lock.read_text(encoding="utf-8") or "another process"
     except OSError:

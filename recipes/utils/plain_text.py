@@ -1,18 +1,18 @@
-"""Text made harmless: what a model, a server or a visitor has written shows as text, and does nothing."""
+"""Plain text: text of models, servers and visitors without characters that control a terminal or page."""
 
 import re
 
-# Characters that a terminal or a page would obey instead of showing them.
-OBEYED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and new line; every escape sequence begins with one
-    "\u202a-\u202e\u2066-\u2069"  # reverse the order of what follows, so that it reads as something else
-    "\ud800-\udfff]"  # halves of characters (lone surrogates), which no file can hold
+# Characters that a terminal or a page would interpret instead of showing them.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and new line; escape sequences begin with one
+    "\u202a-\u202e\u2066-\u2069"  # change the direction of text, so that it reads as something else
+    "\ud800-\udfff]"  # lone surrogates, which UTF-8 files cannot hold
 )
 
 
 def plain_text(text: str) -> str:
-    """`text` without the characters that would be obeyed. New lines and tabs stay; `\\r\\n` becomes `\\n`."""
-    return OBEYED.sub("", text)
+    """`text` without control characters. New lines and tabs are kept; `\\r\\n` becomes `\\n`."""
+    return CONTROL.sub("", text)
 
 
 def clock(seconds: float) -> str:

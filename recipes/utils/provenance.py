@@ -1,7 +1,7 @@
-"""How a stage was started: the command, the machine and the versions, kept beside its results.
+"""Provenance of a stage: the command, the machine and the versions, saved beside its results.
 
-What is written may be published with the model: nothing of the environment, no names of people or machines, no
-secrets.
+The records may be published with the model, so they hold no environment variables, no names of people or machines, and
+no secrets.
 """
 
 import importlib.metadata
@@ -21,8 +21,8 @@ import psutil
 import torch
 
 from recipes.utils import atomic
+from recipes.utils.run_directory import LAUNCHES
 
-LAUNCHES_FILE = "launches.json"
 LIBRARIES = ("torch", "transformers", "accelerate", "trl", "datasets")
 ROOT = Path(__file__).parents[2]
 SECRET_FLAG = re.compile(r"--(?!(eos|pad|bos)_)\w*(token|key|password|secret)")
@@ -32,11 +32,11 @@ SECRET = re.compile(r"\b(hf|sk|wandb|gh[a-z]|github_pat)[_-][\w-]{16,}|(?<=://)[
 def record_launch(output_dir: str | Path, **facts: Any) -> None:
     """Append this launch to `output_dir`/launches.json, with `facts` (precision, data, ...); main process only.
 
-    Nothing that goes wrong here ends a training: it is said, and that is all.
+    A failure is printed and does not end the training.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return
-    path = Path(output_dir, LAUNCHES_FILE)
+    path = Path(output_dir, LAUNCHES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         launches = [*read_launches(path), describe_launch(**facts)]
@@ -46,7 +46,7 @@ def record_launch(output_dir: str | Path, **facts: Any) -> None:
 
 
 def read_launches(path: Path) -> list[dict[str, Any]]:
-    """Launches recorded so far; none where the file is missing or damaged."""
+    """The recorded launches; none if the file is missing or damaged."""
     try:
         launches = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -55,13 +55,13 @@ def read_launches(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_launch(launch: Any) -> bool:
-    """Whether an entry has the shape of those that we write."""
+    """Whether an entry has the structure that `describe_launch` writes."""
     parts = ("hardware", "versions", "git")
     return isinstance(launch, dict) and all(isinstance(launch.get(part) or {}, dict) for part in parts)
 
 
 def describe_launch(**facts: Any) -> dict[str, Any]:
-    """This process's command, machine and software; `facts` that are text are made portable as the command is."""
+    """This process's command, machine and software, and `facts`; text is made `portable`."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
@@ -74,8 +74,8 @@ def describe_launch(**facts: Any) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command as one could type it in the project's directory: its launcher, its script, its flags."""
-    # `python -m` leaves the module's name in its spec, and the file in argv; a script has no spec.
+    """The command as typed in the project's directory: launcher, script and flags, without secrets."""
+    # With `python -m` the module's name is in its spec, and argv has the file; a script has no spec.
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     module = spec.name.removesuffix(".__main__") if spec is not None else None
     words = [portable(word) for word in hide_secrets(sys.argv[1:])]
@@ -92,7 +92,7 @@ def command_line() -> str:
 
 
 def hide_secrets(words: Sequence[str]) -> list[str]:
-    """Flags with the values of passwords and access tokens (`--hub_token`) starred out."""
+    """Flags with the values of passwords and access tokens (`--hub_token`) replaced by ***."""
     hidden, secret_follows = [], False
     for word in words:
         name, equals, _ = word.partition("=")
@@ -107,7 +107,7 @@ def hide_secrets(words: Sequence[str]) -> list[str]:
 
 
 def portable(text: str) -> str:
-    """`text` with paths relative to the working directory, the project or the home directory, where they are below."""
+    """`text` with paths below the working directory, the project or the home directory made relative to it."""
     for directory, short in ((Path.cwd(), ""), (ROOT, ""), (Path.home(), "~/")):
         if text == str(directory):
             return short.rstrip("/") or "."
@@ -117,12 +117,12 @@ def portable(text: str) -> str:
 
 
 def join(words: Sequence[str]) -> str:
-    """As `shlex.join`; a home directory's ~ stays outside the quotes, or no shell would see it."""
+    """As `shlex.join`, but ~ stays outside of quotes, so that shells expand it."""
     return " ".join(f"~/{shlex.quote(word[2:])}" if word.startswith("~/") else shlex.quote(word) for word in words)
 
 
 def describe_hardware() -> dict[str, Any]:
-    """CPU, cores that this process may use, memory in GB, names of the GPUs it sees."""
+    """CPU, cores that this process may use, memory in GB, names of its GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     memory = round(psutil.virtual_memory().total / 1e9)
@@ -130,7 +130,7 @@ def describe_hardware() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Model of the CPU by Linux's account, elsewhere its family."""
+    """Model of the CPU on Linux, its family elsewhere."""
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -139,15 +139,15 @@ def cpu_name() -> str:
 
 
 def describe_versions() -> dict[str, str]:
-    """Python's and the main libraries'."""
+    """Versions of Python and the main libraries."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def describe_checkout() -> dict[str, Any] | None:
-    """The project's commit, and whether files differ from it; None if it is no checkout of its own."""
+    """The project's commit, and whether files differ from it; None if the project is not a git checkout."""
     try:
         top = git("rev-parse", "--show-toplevel")
-        if Path(top).resolve() != ROOT.resolve():  # installed somewhere below a repository of the user's
+        if Path(top).resolve() != ROOT.resolve():  # installed within another repository
             return None
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
@@ -155,6 +155,6 @@ def describe_checkout() -> dict[str, Any] | None:
 
 
 def git(*words: str) -> str:
-    """What git says of the project."""
+    """Output of a git command in the project's directory."""
     command = ["git", "-C", str(ROOT), *words]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""YAML files, read in one place: every mistake in one is a line that names the file, and the place in it."""
+"""Read YAML files. Every mistake in a file raises an `InputError` of one line that names the file and the place."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,16 @@ import yaml
 
 from recipes.utils.errors import InputError
 
-MOST_VALUES = 100_000  # of one file, each use of an alias counted: a few lines of aliases can stand for billions
+MOST_VALUES = 100_000  # in one file, with aliases expanded: a few lines of aliases can expand to billions of values
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a file. Raises `InputError` if it cannot be read, is not YAML, or gives a key twice."""
+    """Read the content of a file. Raises `InputError` if it cannot be read, is not YAML, or repeats a key."""
     return construct(read_nodes(path), path)
 
 
 def read_nodes(path: str | Path) -> yaml.Node:
-    """The content of a file, in which each value knows its line and how it is spelled."""
+    """Read a file as YAML nodes, which have the line and the spelling of each value."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -41,16 +41,16 @@ def read_nodes(path: str | Path) -> yaml.Node:
 
 
 def place(path: str | Path, node: yaml.Node) -> str:
-    """Where a value stands, for messages."""
+    """File and line of a value, for messages."""
     return f"{path}, line {node.start_mark.line + 1}"
 
 
 def construct(node: yaml.Node, path: str | Path) -> Any:
-    """The Python value of a node: text, number, truth value, date, None, list or dict."""
+    """The Python value of a node: str, number, bool, date, None, list or dict."""
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
-    except Exception as error:  # a value that is not of its tag raises anything: `!!bool maybe` a KeyError
+    except Exception as error:  # values that do not match their tag raise anything: `!!bool maybe` raises KeyError
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else path
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
@@ -60,7 +60,7 @@ def construct(node: yaml.Node, path: str | Path) -> Any:
 
 
 def _check(root: yaml.Node, path: str | Path) -> None:
-    """Raise `InputError` for a key that is given twice, and for aliases that stand for more than anyone wrote."""
+    """Raise `InputError` for a key that is given twice, and for aliases that expand to too many values."""
     waiting, count = [root], 0
     while waiting:
         node = waiting.pop()

@@ -10,6 +10,7 @@ from transformers.utils.import_utils import is_torchao_available
 from benchmarks import formats
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.corpora import open_corpus
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_ids, randomized
 from tokenizer.bpe import train_tokenizer
@@ -31,13 +32,12 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def run(model_dir, monkeypatch, capsys):
+def run(model_dir, capsys):
     """The benchmark; returns megabytes and bits per byte of each format."""
 
     def start(*flags: str) -> dict[str, tuple[float, float]]:
-        argv = ["formats", "--model", str(model_dir), "--eval_tokens", "512", "--lora_steps", "2", *flags]
-        monkeypatch.setattr("sys.argv", argv)
-        formats.main()
+        argv = ["--model", str(model_dir), "--eval_tokens", "512", "--lora_steps", "2", *flags]
+        formats.main(parse_arguments(formats.BenchmarkArguments, argv=argv))
         lines = re.findall(r"^(\S.*?) +([\d.]+) MB +([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
         return {name: (float(size), float(bpb)) for name, size, bpb in lines}
 

@@ -9,12 +9,13 @@ from benchmarks.generate import (
     PROMPT_TOKENS,
     THEIRS,
     BenchmarkArguments,
-    build_twins,
     left_padded,
     measure,
     questions,
 )
 from benchmarks.generate import main as run_benchmark
+from benchmarks.twins import build_twins
+from recipes.utils.arguments import parse_arguments
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
 
@@ -30,7 +31,7 @@ def test_both_models_write_the_same_tokens_and_none_ends_early(tokenizer):
     prompts = [encode_prompt(tokenizer, messages) for messages in questions(tokenizer, 4)]
     inputs = left_padded(prompts, torch.device("cpu"))
     ours, theirs = (
-        model.generate(**inputs, max_new_tokens=12, do_sample=False) for model in build_twins(ARGS, tokenizer)
+        model.generate(**inputs, max_new_tokens=12, do_sample=False) for model in build_twins(tokenizer, depth=1)
     )
     assert torch.equal(ours, theirs)
     written = ours[:, inputs["input_ids"].size(1) :]
@@ -47,17 +48,16 @@ def test_prompts_are_of_mixed_lengths_within_the_bounds(tokenizer, number):
 
 
 def test_every_side_has_a_speed(tokenizer):
-    ours, theirs = build_twins(ARGS, tokenizer)
+    ours, theirs = build_twins(tokenizer, depth=1)
     speeds = measure(ARGS, tokenizer, ours, theirs, batch_size=2)
     assert next(iter(speeds)) == THEIRS and len(speeds) == 3
     assert all(speed > 0 for speed in speeds.values())
 
 
 @pytest.mark.slow  # trains a tokenizer
-def test_the_command_prints_a_ratio_for_each_batch_size(monkeypatch, capsys):
+def test_the_command_prints_a_ratio_for_each_batch_size(capsys):
     setting = "--depth 1 --vocab_size 600 --batch_sizes 1 3 --new_tokens 4 --repeats 1"
-    monkeypatch.setattr("sys.argv", ["benchmarks.generate", *setting.split()])
-    run_benchmark()
+    run_benchmark(parse_arguments(BenchmarkArguments, argv=setting.split()))
     assert (
         len(re.findall(r"^batch [13], .+: [\d,]+ tokens/s = \d+\.\d\d x plain$", capsys.readouterr().out, re.M)) == 6
     )

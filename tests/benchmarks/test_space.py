@@ -55,7 +55,6 @@ def test_a_chat_sees_its_conversation_and_faults_are_counted(babbler, monkeypatc
     assert "mixed: 0 was shown" in capsys.readouterr().out
 
 
-def test_a_directory_without_a_model_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["benchmarks.space", "--model", str(tmp_path)])
+def test_a_directory_without_a_model_is_named(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path} holds no model"):
-        run_benchmark()
+        run_benchmark(BenchmarkArguments(model=str(tmp_path)))

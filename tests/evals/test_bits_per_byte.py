@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
 from evals.tokenizer.samples import DOMAINS
-from tests.evals.test_bits_per_byte_metric import METRIC
+from tests.evals.metrics.test_bits_per_byte import METRIC
 from tests.modeling_nanochat.tiny import random_model
 from tokenizer.bpe import train_tokenizer
 from tokenizer.encode import encode_documents, token_byte_lengths

@@ -162,7 +162,7 @@ def test_the_command_prints_a_table_and_writes_json(chat_model, files, capsys):
     assert "rows" in gsm8k and "rows" not in flexible
     assert any(line.split()[:4] == ["gsm8k_flexible", "generate", "7", "14.3"] for line in lines)
     assert len(results["notes"]) == 2 and set(results["notes"]) <= set(lines)
-    assert "others than nanochat's" in results["notes"][0] and "enters ChatCORE" in results["notes"][1]
+    assert "differs from nanochat's" in results["notes"][0] and "enters ChatCORE" in results["notes"][1]
     assert results["chat_core_partial"] == pytest.approx((mmlu["centered"] + gsm8k["centered"]) / 2)
     assert mmlu["outcomes"] == {"wrong": 4, "right": 1}
     row = next(row for row in mmlu["rows"] if row["messages"][0]["content"].startswith("1?"))
@@ -198,7 +198,7 @@ def test_a_converted_checkpoint_of_nanochats_is_asked_as_it_was_trained(to, file
     results = json.loads((tmp_path / "model/evals/chat.json").read_text())
     asked = {row["messages"][0]["content"] for row in results["tasks"]["mmlu"]["rows"]}
     assert asked == {NANOCHAT_ASKS.format(*"ABCD", question=f"{n}?") for n in range(5)}
-    assert "in nanochat's words" in results["notes"][0] and results["notes"][0] in capsys.readouterr().out
+    assert "in nanochat's wording" in results["notes"][0] and results["notes"][0] in capsys.readouterr().out
     numbered = next(row for row in results["tasks"]["arc_easy"]["rows"] if row["answer"] == "2")
     assert numbered["replies"][0][0]["content"] in "1234"
     other = {"ours": "nanochat", "nanochat": "ours"}[to]
@@ -242,7 +242,7 @@ def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
     [
         (["--tasks", "gsm8"], "unknown task 'gsm8': did you mean gsm8k?"),
         (["--tasks", "poetry"], f"unknown task 'poetry': known are {', '.join(PRIMER_TASKS)}"),
-        (["--tasks", f"{PRIMER_TASKS[0]}:somewhere"], "read from no file"),
+        (["--tasks", f"{PRIMER_TASKS[0]}:somewhere"], "not read from a file"),
         (["--tasks", "mmlu:nowhere"], "nowhere"),
         (["--tasks", "mmlu"], "the Hub is switched off"),
         (["--num_samples", "4"], "num_samples 4 at temperature 0"),

@@ -89,7 +89,7 @@ def test_all_22_tasks_are_core_and_a_second_run_gives_the_same(model, tmp_path, 
     [
         ("[]", "not an object"),
         ('{"query": "?"}', "choices must be a list of at least two texts, not None"),
-        ('{"query": "?", "choices": ["a", "b"], "gold": true}', "gold must be the place of one of the 2 choices"),
+        ('{"query": "?", "choices": ["a", "b"], "gold": true}', "gold must be the index of one of the 2 choices"),
     ],
 )
 def test_what_is_no_example_is_told_by_file_and_line(line, expected, tmp_path):
@@ -141,7 +141,7 @@ def test_a_damaged_line_costs_its_task_and_no_other(model, tmp_path, capsys):
         (["--tasks", "arc_eazy"], "unknown task 'arc_eazy': did you mean arc_easy?"),
         (["--tasks", "poetry"], "unknown task 'poetry': known are arc_easy"),
         (["--bundle", "nowhere"], "no CORE bundle in nowhere: no such directory; python -m evals.core.fetch"),
-        (["--max_problems", "10"], "10 examples of arc_easy are too few: 10 others stand before each question."),
+        (["--max_problems", "10"], "10 examples of arc_easy are too few: each question needs 10 others before it."),
         (["--max_problems", "0"], "max_problems must be at least 1, not 0: leave it out for the default."),
         (["--batch_tokens", "0"], "batch_tokens must be at least 1, not 0: leave it out for the default."),
         (["--model", "no/such/model"], "no/such/model: no such directory"),
@@ -231,7 +231,7 @@ def test_what_cannot_be_fetched_is_told_in_one_line(archives, address, tmp_path)
     sources = {
         f"{address}/none.zip": "404",
         "http://127.0.0.1:9/bundle.zip": "cannot be fetched",
-        archives / "text.zip": "is no readable archive",
+        archives / "text.zip": "is not a readable archive",
         tmp_path / "source/eval_bundle/none": "the Hub is switched off",
         "someone/dataset": "the Hub is switched off",
     }

@@ -6,18 +6,19 @@ from importlib import import_module
 from recipes.utils.arguments import REQUIRED, Flag, Limits, find_flags
 from recipes.utils.provenance import ROOT
 
+POSTTRAINING = "recipes.training.posttraining_arguments"
 PROGRAMS = {
     "recipes.pretrain": ("recipes.training.arguments.PretrainArguments",),
     "recipes.midtrain": ("recipes.training.arguments.MidtrainArguments",),
-    "recipes.sft": ("recipes.sft.SFTArguments", "trl.ModelConfig"),
-    "recipes.grpo": ("recipes.grpo.GRPOArguments", "trl.ModelConfig"),
+    "recipes.sft": (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"),
+    "recipes.grpo": (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
     "recipes.chat": ("recipes.chat.ChatArguments",),
     "recipes.serve": ("recipes.serve.ServeArguments",),
     "recipes.publish": ("recipes.publish.__main__.PublishArguments",),
     "recipes.convert": ("recipes.convert.__main__.ConvertArguments",),
     "tokenizer.train": ("tokenizer.train.TokenizerArguments",),
-    "tokenizer.evaluate": ("evals.tokenizer.evaluate.EvaluateArguments",),
+    "tokenizer.evaluate": ("evals.tokenizer.arguments.EvaluateArguments",),
     "evals.core": ("evals.core.__main__.CoreArguments",),
     "evals.core.fetch": ("evals.core.fetch.FetchArguments",),
     "evals.chat": ("evals.chat.__main__.ChatEvalArguments",),

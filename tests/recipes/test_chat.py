@@ -271,7 +271,7 @@ def test_what_breaks_an_answer_off_is_said_and_the_conversation_goes_on(talker, 
             raise RuntimeError("out of luck")
 
     conversation = Breaking(*talker, Sampling(), None)
-    conversation.answer_or_say_why_not("Hello?")
+    conversation.answer_or_report("Hello?")
     printed = capsys.readouterr()
     said = "(the answer broke off by RuntimeError; the conversation before it is kept)\n"
     assert printed.out == f"The answer is[31m\n{said}"
@@ -345,10 +345,10 @@ def test_a_question_that_cannot_be_answered_is_not_kept(conversation):
 
 
 def test_system_instructions_come_first_and_survive_clear(conversation, capsys):
-    conversation.obey("/system Be brief.")
+    conversation.run_command("/system Be brief.")
     answered(conversation, "I am Bo.")
-    conversation.obey("/clear")
+    conversation.run_command("/clear")
     assert conversation.messages() == [{"role": "system", "content": "Be brief."}]
-    conversation.obey("/system")
+    conversation.run_command("/system")
     assert conversation.messages() == []
-    assert conversation.obey("/help") and not conversation.obey("/quit")
+    assert conversation.run_command("/help") and not conversation.run_command("/quit")

@@ -203,6 +203,14 @@ def test_events_without_choices_and_comments_are_passed_over(serve):
     assert events(server) == [Text("Hi"), Reply([assistant("Hi")], stopped=False)]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_the_ends_of_lines_end_an_event(serve, end):
+    """JSON may hold U+2028 and U+0085 unescaped; Python's splitlines takes them for ends of lines."""
+    event = json.dumps({"choices": [{"delta": {"content": "a\u2028b\u0085c"}}]}, ensure_ascii=False)
+    server = serve(lambda number: (200, f"data: {event}{end}{end}data:{end}{end}data: [DONE]{end}{end}"))
+    assert events(server)[0] == Text("a\u2028b\u0085c")
+
+
 # The key
 
 
@@ -322,8 +330,8 @@ def test_no_server_is_one_clear_line():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({}, "nobody to talk to"),
-        ({"endpoint": "localhost:8000"}, "is no URL: give one like http://localhost:8000/v1"),
+        ({}, "no model to chat with"),
+        ({"endpoint": "localhost:8000"}, "is not a URL: give one like http://localhost:8000/v1"),
         ({"endpoint": "http://localhost:1", "top_k": 5, "temperature": 1.0}, "top_k is not part of the OpenAI API"),
         ({"model": "somewhere", "api_key_env": "KEY"}, "api_key_env is for an endpoint"),
         ({"endpoint": "http://localhost:1", "max_new_tokens": 0}, "max_new_tokens must be at least 1"),

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from evals.tokenizer.samples import DOMAINS
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes import midtrain, sft
+from recipes.convert.__main__ import ConvertArguments
 from recipes.convert.__main__ import main as convert_main
 from recipes.data.corpora import open_corpus
 from recipes.data.sources import SOURCES
@@ -32,10 +33,7 @@ def convert(monkeypatch):
     """`python -m recipes.convert`, with flags as keywords; returns the new directory."""
 
     def run(source: Path, output_dir: Path, to: str, **flags) -> Path:
-        flags = {"source": source, "output_dir": output_dir, "to": to} | flags
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        monkeypatch.setattr(sys, "argv", ["convert", *words])
-        convert_main()
+        convert_main(ConvertArguments(source=source, output_dir=output_dir, to=to, **flags))
         return output_dir
 
     return run
@@ -247,7 +245,7 @@ def refused(convert, source, tmp_path, match: str, to: str = "nanochat", **flags
 def test_a_malicious_tokenizer_is_refused_and_nothing_run(convert, encoding, tmp_path):
     write_original(tmp_path / "original", encoding)
     (tmp_path / "original" / "tokenizer.pkl").write_bytes(pickle.dumps(Malicious()))
-    refused(convert, tmp_path / "original", tmp_path, r"tokenizer.pkl is no tokenizer of nanochat's: it asks for ")
+    refused(convert, tmp_path / "original", tmp_path, r"tokenizer.pkl is not a tokenizer of nanochat's: it asks for ")
     assert EXECUTED == []
 
 
@@ -279,10 +277,10 @@ def test_another_vocabulary_is_refused_on_either_way(convert, original, ours, en
 
 def test_the_architecture_of_2026_is_refused(convert, encoding, tmp_path):
     write_original(tmp_path / "a", encoding, window_pattern="SSSL")
-    refused(convert, tmp_path / "a", tmp_path, "has window_pattern: only the architecture of 2025 converts")
+    refused(convert, tmp_path / "a", tmp_path, "has window_pattern: only the architecture of 2025 can be converted")
     weights = random_weights(encoding.n_vocab) | {"resid_lambdas": torch.ones(2)}
     write_original(tmp_path / "b", encoding, weights)
-    refused(convert, tmp_path / "b", tmp_path, "holds 'resid_lambdas', which the architecture of 2025 has not")
+    refused(convert, tmp_path / "b", tmp_path, "holds 'resid_lambdas', which the architecture of 2025 lacks")
 
 
 def test_weights_of_other_sizes_are_refused(convert, encoding, tmp_path):
@@ -291,7 +289,7 @@ def test_weights_of_other_sizes_are_refused(convert, encoding, tmp_path):
     write_original(tmp_path / "wider", encoding, n_embd=128)
     refused(convert, tmp_path / "wider", tmp_path, r"are not those of its meta file: .* \(\d+, 64\) and not")
     write_original(tmp_path / "odd", encoding, n_head=0)
-    refused(convert, tmp_path / "odd", tmp_path, "does not describe a model of nanochat's: a size is 0")
+    refused(convert, tmp_path / "odd", tmp_path, "does not describe a model of nanochat: a size is 0")
     write_original(tmp_path / "huge", encoding, n_layer=10**7)
     refused(convert, tmp_path / "huge", tmp_path, "10000000 layers have 60000002 matrices, and there are 14")
 
@@ -302,8 +300,8 @@ HEAD = "lm_head.weight"
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda head: {HEAD: head.long()}, "holds something else than a model's weights"),
-        (lambda head: {HEAD: head.to_sparse()}, "holds something else than a model's weights"),
+        (lambda head: {HEAD: head.long()}, "holds something other than a model's weights"),
+        (lambda head: {HEAD: head.to_sparse()}, "holds something other than a model's weights"),
         (lambda head: {HEAD: torch.tensor(1.0)}, r"lm_head.weight is \(\) and not \(609, 64\)"),
         (lambda head: {HEAD: torch.zeros(1).expand(2**22, 2**16)}, r"is \(4194304, 65536\) and not \(609, 64\)"),
         (lambda head: {f"_orig_mod.{HEAD}": head}, "2 layers have 14 matrices, and there are 15"),
@@ -341,7 +339,10 @@ def test_what_nanochat_lacks_is_refused_by_name(convert, ours, tmp_path):
     [
         ({"attention_bias": True}, "attention_bias = True, which NanochatGPT lacks|are not those of its config.json"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu', which NanochatGPT lacks"),
-        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "linear.* NanochatGPT lacks"),
+        (
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+            "linear.* NanochatGPT does not support",
+        ),
     ],
     ids=["bias", "activation", "rotary"],
 )
@@ -360,8 +361,8 @@ def test_a_wrong_source_is_one_clear_line(convert, ours, original, tmp_path):
     gpt2.save_pretrained(tmp_path / "gpt2")
     refused(convert, tmp_path / "gpt2", tmp_path, "holds no tokenizer.json")
     AutoTokenizer.from_pretrained(ours).save_pretrained(tmp_path / "gpt2")
-    refused(convert, tmp_path / "gpt2", tmp_path, "is of the architecture gpt2")
-    refused(convert, ours, tmp_path, "is that already", to="ours")
+    refused(convert, tmp_path / "gpt2", tmp_path, "has the architecture gpt2")
+    refused(convert, ours, tmp_path, "has that format already", to="ours")
     refused(convert, ours, tmp_path, "are for original files .* has none", step=3)
     refused(convert, original, tmp_path, "holds no weights of step 7: there are 300", step=7)
     refused(convert, original, tmp_path, "no tokenizer at .*elsewhere", tokenizer=tmp_path / "elsewhere")
@@ -384,7 +385,7 @@ def test_missing_and_truncated_weights_are_refused(convert, ours, tmp_path):
 def test_nothing_is_overwritten(convert, ours, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there already and not empty: choose another"):
+    with pytest.raises(InputError, match="exists and is not empty: choose another"):
         convert(ours, tmp_path / "there", "nanochat")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["thesis.txt"]
 

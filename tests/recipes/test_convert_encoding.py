@@ -55,7 +55,7 @@ def path(tmp_path) -> Path:
 def test_a_pickle_that_wants_more_is_refused_and_nothing_run(path, content):
     pickle.loads(pickle.dumps(Malicious()))
     assert EXECUTED.pop() == "run"  # it is malicious
-    refused(path, content, r"is no tokenizer of nanochat's: it asks for .* Nothing of it was run\.$")
+    refused(path, content, r"is not a tokenizer of nanochat's: it asks for .* Nothing of it was run\.$")
     assert EXECUTED == []
 
 
@@ -99,7 +99,7 @@ def test_another_tokenizer_is_refused(path, content, match):
 
 @pytest.mark.parametrize("size", [0, 1, 100, -1])
 def test_half_a_tokenizer_is_refused(path, size):
-    refused(path, pickle.dumps(encoding_of(BYTES))[:size], "is no tokenizer of nanochat's: ")
+    refused(path, pickle.dumps(encoding_of(BYTES))[:size], "is not a tokenizer of nanochat's: ")
 
 
 def test_what_follows_the_tokenizer_is_not_looked_at(path):

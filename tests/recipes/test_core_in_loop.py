@@ -42,7 +42,7 @@ def test_a_damaged_task_is_named_and_one_that_fails_altogether_ends_nothing(tiny
         path.write_text("no JSON\n" * 20)
     end = run(flags(tiny | core | {"output_dir": tmp_path / "other"}))
     assert end.code == 0, end.stderr
-    assert re.search(r"step 000006 \| CORE failed, training goes on: no task of .* could be measured", end.stdout)
+    assert re.search(r"step 000006 \| CORE failed, training continues: no task of .* could be measured", end.stdout)
     assert (tmp_path / "other/model.safetensors").exists()
 
 
@@ -63,7 +63,7 @@ def test_out_of_memory_in_core_neither_ends_nor_changes_the_training(tiny, tmp_p
     quiet = tiny | {"eval_every": -1}
     end = run(flags(quiet | core | {"output_dir": tmp_path / "run"}), before=partial(exhaust_memory, 1))
     assert end.code == 0, end.stderr
-    assert end.stdout.count("CORE failed, training goes on") == 2 and "out of memory" in end.stdout
+    assert end.stdout.count("CORE failed, training continues") == 2 and "out of memory" in end.stdout
     assert "going on with device_batch_size" not in end.stdout
     assert run(flags(quiet | {"output_dir": tmp_path / "without"})).code == 0
     assert records(tmp_path / "run", "train/loss") == records(tmp_path / "without", "train/loss")

@@ -70,7 +70,7 @@ def test_the_damaged_file_is_named_and_the_remedy_gives_the_undisturbed_run(
 
     line = complaint(run(argv, script=stage))
     assert line.startswith(f"{stage}: checkpoint {newest} is damaged: {damage}")
-    assert line.endswith(f"The one before it, {before.name}, is whole: go on from there by --resume {before}")
+    assert line.endswith(f"The one before it, {before.name}, is whole: resume from it by --resume {before}")
     end = run([*argv, *line.split()[-2:]], script=stage)
     assert end.code == 0, end.stderr
     assert_same_run(tmp_path, finished[stage])

@@ -16,7 +16,7 @@ import torch
 from accelerate.utils.other import load as load_safely
 from safetensors.torch import load_file, save_file
 
-from recipes.training import setup
+from recipes.training import loop
 from recipes.training.checkpoints import unwrap, whole_checkpoints
 from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import REPOSITORY, Running, flags, run
@@ -186,12 +186,13 @@ def test_both_processes_end_with_the_same_weights(tiny, tmp_path):
 def keep_weights_in(directory: Path) -> None:
     """In a training process: have it write down the weights that it holds in the end."""
 
-    class Keeping(setup.Trainer):
-        def train(self, checkpoint: Path | None) -> None:
-            super().train(checkpoint)
+    class Keeping(loop.TrainingLoop):
+        def run(self, checkpoint: Path | None) -> bool:
+            finished = super().run(checkpoint)
             save_file(unwrap(self.model).state_dict(), directory / f"rank_{os.environ['RANK']}.safetensors")
+            return finished
 
-    setup.Trainer = Keeping
+    loop.TrainingLoop = Keeping
 
 
 def assert_whole(checkpoint: Path, processes: int) -> None:

@@ -17,11 +17,6 @@ from tests.recipes.programs import PROGRAMS, classes_of, flags_of, needed
 IMPOSSIBLE = ["nan", "inf", "-inf", "1e400", str(2**70), "", " ", "-1e30", "x", "1,5"]
 
 
-@pytest.fixture(autouse=True)
-def cpu(fresh_accelerate):
-    """TRL's configurations look at the hardware as they are made."""
-
-
 def parse(program: str, *argv: str):
     return parse_arguments(*classes_of(program), argv=[*needed(program), *argv])
 

@@ -1,7 +1,7 @@
 """Every program makes sure of its output before it works, and a disk that fills up in the middle is one line."""
 
-import importlib
 import resource
+import runpy
 import shutil
 import sys
 from functools import partial
@@ -11,7 +11,7 @@ import pytest
 
 from recipes.training.checkpoint_files import whole_checkpoints
 from recipes.training.tracking import MetricsLog
-from recipes.utils.errors import InputError, exit_on_input_error, writing
+from recipes.utils.errors import InputError, writing
 from tests.recipes.processes import flags, run
 from tests.recipes.test_exactness import assert_same_run
 from tests.recipes.test_pretrain import limit
@@ -30,9 +30,9 @@ NOWHERE = "./nowhere"  # what a program would complain of if it looked at its in
         ("recipes.midtrain", ["--source", NOWHERE, "--conversations", NOWHERE, "--output_dir"]),
         ("recipes.sft", ["--source", NOWHERE, "--output_dir"]),
         ("recipes.grpo", ["--source", NOWHERE, "--output_dir"]),
-        ("recipes.convert.__main__", ["--source", NOWHERE, "--to", "ours", "--output_dir"]),
+        ("recipes.convert", ["--source", NOWHERE, "--to", "ours", "--output_dir"]),
         ("recipes.speedrun", ["--preset", "cpu", "--run_dir"]),
-        ("evals.chat.__main__", ["--model", NOWHERE, "--output"]),
+        ("evals.chat", ["--model", NOWHERE, "--output"]),
         ("evals.samples", ["--model", NOWHERE, "--output"]),
         ("evals.core.fetch", ["--source", NOWHERE, "--bundle"]),
     ],
@@ -44,18 +44,19 @@ def test_a_program_looks_at_its_output_first(
     argv = [str(tokenizer_dir) if word == "TOKENIZER" else word for word in argv]
     monkeypatch.setattr(sys, "argv", [module, *argv, str(tmp_path / "file" / "below" / "it")])
     with pytest.raises(SystemExit) as end:
-        exit_on_input_error(module, importlib.import_module(module).main)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert end.value.code == 2
     complaint = capsys.readouterr().err
-    assert complaint.startswith(f"{module}: cannot write to ") and "Not a directory" in complaint
+    program = module.removeprefix("recipes.")
+    assert complaint.startswith(f"{program}: cannot write to ") and "Not a directory" in complaint
     assert complaint.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["evals.chat.__main__", "evals.samples"])
+@pytest.mark.parametrize("module", ["evals.chat", "evals.samples"])
 def test_results_do_not_take_the_place_of_a_device(module, tmp_path, monkeypatch, capsys, fresh_accelerate):
     monkeypatch.setattr(sys, "argv", [module, "--model", NOWHERE, "--output", "/dev/null"])
     with pytest.raises(SystemExit):
-        exit_on_input_error(module, importlib.import_module(module).main)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert "cannot write to /dev/null, which is not a file: choose another --output." in capsys.readouterr().err
 
 

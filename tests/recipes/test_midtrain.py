@@ -112,7 +112,7 @@ def test_what_is_given_counts_and_another_optimizer_starts_afresh(mid, base, tmp
     given = {"optimizer": "adamw", "total_batch_size": 512, "matrix_lr": 0.001, "num_iterations": 1}
     end = run(flags(mid | given | {"output_dir": tmp_path}))
     assert end.code == 0, end.stderr
-    assert f"adamw, starting afresh: {base} was trained by muon" in end.stdout
+    assert f"adamw, starting without state: {base} was trained by muon" in end.stdout
     assert json.loads((tmp_path / "arguments.json").read_text()).items() >= given.items()
 
 
@@ -127,7 +127,7 @@ def test_a_bare_model_of_another_hand_is_midtrained_once_the_batch_is_given(mid,
 
     end = run(flags(bare | {"total_batch_size": 512}))
     assert end.code == 0, end.stderr
-    assert f"muon, starting afresh: {source} holds no checkpoint with its state" in end.stdout
+    assert f"muon, starting without state: {source} holds no checkpoint with its state" in end.stdout
     assert "= 8 rows x 64 tokens x 1 processes x 1 accumulated" in end.stdout
     assert AutoTokenizer.from_pretrained(tmp_path / "mid").chat_template
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import datasets
 import pytest
 from accelerate import PartialState
-from trl import ModelConfig
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.mixtures import read_mixture
-from recipes.grpo import GRPOArguments
 from recipes.midtrain import plan_midtraining, take_over
 from recipes.pretrain import dry_run
-from recipes.sft import SFTArguments
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
 from recipes.training.setup import make_plan
 from recipes.utils.arguments import parse_arguments
 
@@ -131,8 +129,8 @@ def test_what_a_later_stages_preset_says_of_its_batch_is_so(stage, kind, process
 
 STAGES = {
     "mid": (MidtrainArguments,),
-    "sft": (SFTArguments, ModelConfig),
-    "grpo": (GRPOArguments, ModelConfig),
+    "sft": (SFTArguments, ModelArguments),
+    "grpo": (GRPOArguments, ModelArguments),
 }
 
 

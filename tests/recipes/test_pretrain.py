@@ -302,7 +302,7 @@ def test_a_failing_evaluation_neither_ends_the_training_nor_changes_it(tiny, gpt
     assert run(flags(dropout | {"output_dir": tmp_path / "never", "eval_every": -1})).code == 0
     end = run(flags(dropout | {"output_dir": tmp_path / "run"}), before=fail_without_gradients)
     assert end.code == 0, end.stderr
-    assert "step 000006 | evaluation failed, training goes on: CUDA out of memory." in end.stdout
+    assert "step 000006 | evaluation failed, training continues: CUDA out of memory." in end.stdout
     assert losses(tmp_path / "run") == losses(tmp_path / "never")
 
 
@@ -340,7 +340,7 @@ def test_out_of_memory_halves_the_device_batch_and_goes_on_as_if_begun_so(tiny, 
         before=partial(limit, resource.RLIMIT_AS, 400 * 2**20),
     )
     assert end.code == 0, end.stderr
-    said = re.findall(r"out of memory: going on with device_batch_size (\d+)", end.stdout)
+    said = re.findall(r"out of memory: continuing with device_batch_size (\d+)", end.stdout)
     assert [int(rows) for rows in said] == [512, 256, 128, 64, 32, 16][: len(said)]
     assert said
 

@@ -125,7 +125,7 @@ def test_where_it_cannot_go_is_told_before_training(hub, pushing, script, tiny, 
     end = pushing(script, tmp_path / script, arguments, "ada/model", token=None)
     assert end.code == 2 and end.stderr.startswith(f"{script}: publishing needs an access token")
     end = pushing(script, tmp_path / script, arguments, "model")
-    assert end.code == 2 and "is no repository on the Hub" in end.stderr
+    assert end.code == 2 and "is not a repository id" in end.stderr
     end = pushing(script, tmp_path / script, arguments, "bob/model")
     assert end.code == 2 and end.stderr.startswith(f"{script}: you may not write to bob/model: ")
     assert not os.path.exists(tmp_path / script / "metrics.jsonl")

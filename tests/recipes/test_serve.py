@@ -15,6 +15,7 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
+from recipes.convert.__main__ import ConvertArguments
 from recipes.convert.__main__ import main as convert
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import Call, Reply, Result, Sampling, Text
@@ -82,10 +83,7 @@ def ours(talker_dir):
 def converted(talker_dir, tmp_path_factory):
     """URL of `transformers serve` with the talker, converted."""
     directory = tmp_path_factory.mktemp("converted")
-    flags = ["--source", str(talker_dir), "--output_dir", str(directory), "--to", "nanochat"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["convert", *flags])
-        convert()
+    convert(ConvertArguments(source=talker_dir, output_dir=directory, to="nanochat"))
     with running([*TRANSFORMERS, str(directory)]) as url:
         yield url
 

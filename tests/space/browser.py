@@ -13,7 +13,7 @@ SIZES = {
     "phone": {"width": 390, "height": 844},
     "landscape": {"width": 844, "height": 390},  # the phone, held the other way
 }
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 60_000  # milliseconds: on a busy machine, a page of a million characters takes long
 
 
 def find_chromium() -> str | None:

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from recipes.utils.errors import InputError
-from tokenizer.encode import document_start_id, encode_documents, token_byte_lengths, token_bytes
+from tokenizer.encode import CHARACTER_OF_BYTE, document_start_id, encode_documents, token_byte_lengths, token_bytes
 from tokenizer.special_tokens import SPECIAL_TOKENS
 
 # What could go wrong: special tokens whole and in pieces, joined emoji, combining marks, control characters.
@@ -29,6 +29,15 @@ PIECES = [
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=20), max_size=8).map("".join)
 
 KINDS = pytest.mark.parametrize("kind", ["tokenizer", "gpt2_like"])
+
+
+def test_the_alphabet_is_gpt2s():
+    """transformers does not document it. Printable Latin-1 is itself, the other 68 bytes are U+0100 onward."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    expected = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    assert expected == CHARACTER_OF_BYTE
+    assert set(CHARACTER_OF_BYTE.values()) == set(pre_tokenizers.ByteLevel.alphabet())
 
 
 @KINDS

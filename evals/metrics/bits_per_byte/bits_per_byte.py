@@ -1,10 +1,10 @@
 """Bits per byte as a module of `evaluate`: `evaluate.load("evals/metrics/bits_per_byte")`, no network needed."""
 
-import math
-
 import datasets
 import evaluate
 import numpy as np
+
+from .formula import bits_per_byte
 
 _DESCRIPTION = """\
 How many bits a language model needs for one UTF-8 byte of text. Unlike perplexity it does not depend on the
@@ -54,4 +54,4 @@ class BitsPerByte(evaluate.Metric):
         if num_bytes.sum() == 0:
             raise ValueError("bits_per_byte: no token stands for any byte (references are all 0): nothing to measure.")
         counted = num_bytes > 0
-        return {"bits_per_byte": float(nats[counted].sum() / (math.log(2) * num_bytes.sum()))}
+        return {"bits_per_byte": bits_per_byte(float(nats[counted].sum()), int(num_bytes.sum()))}

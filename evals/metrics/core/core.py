@@ -6,6 +6,8 @@ import math
 import datasets
 import evaluate
 
+from .formula import BASELINES, center
+
 _DESCRIPTION = """\
 DCLM's CORE: the mean over 22 tasks of the accuracy above guessing, on a scale from 0, as good as guessing, to 1. With
 fewer tasks the mean of those is reported as partial, since it compares only with means over the same tasks.
@@ -14,7 +16,7 @@ fewer tasks the mean of those is reported as partial, since it compares only wit
 _KWARGS_DESCRIPTION = """
 Args:
     predictions: accuracy on each task, 0 to 1.
-    references: label of each task, as in the keys of `BASELINES`; any order, none twice.
+    references: label of each task, as in the keys of `BASELINES` (formula.py); any order, none twice.
 Returns:
     core: mean centered accuracy of all 22 tasks; None where one is missing.
     core_partial: mean centered accuracy of the tasks given, where not all are; else None.
@@ -36,31 +38,6 @@ _CITATION = """\
 }
 """
 
-BASELINES = {  # accuracy of guessing, percent
-    "hellaswag_zeroshot": 25,
-    "jeopardy": 0,
-    "bigbench_qa_wikidata": 0,
-    "arc_easy": 25,
-    "arc_challenge": 25,
-    "copa": 50,
-    "commonsense_qa": 40.3,
-    "piqa": 50,
-    "openbook_qa": 25,
-    "lambada_openai": 0,
-    "hellaswag": 25,
-    "winograd": 50,
-    "winogrande": 50,
-    "bigbench_dyck_languages": 0,
-    "agi_eval_lsat_ar": 25,
-    "bigbench_cs_algorithms": 0,
-    "bigbench_operators": 0,
-    "bigbench_repeat_copy_logic": 0,
-    "squad": 0,
-    "coqa": 0,
-    "boolq": 62,
-    "bigbench_language_identification": 25,
-}
-
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class Core(evaluate.Metric):
@@ -78,7 +55,10 @@ class Core(evaluate.Metric):
         self, predictions: list[float], references: list[str]
     ) -> dict[str, float | dict[str, float] | list[str] | None]:
         _check(predictions, references)
-        centered = {label: _center(accuracy, label) for accuracy, label in zip(predictions, references, strict=True)}
+        centered = {
+            label: center(accuracy, BASELINES[label] / 100)
+            for accuracy, label in zip(predictions, references, strict=True)
+        }
         missing = [label for label in BASELINES if label not in centered]
         mean = math.fsum(centered.values()) / len(centered)
         return {
@@ -89,14 +69,8 @@ class Core(evaluate.Metric):
         }
 
 
-def _center(accuracy: float, label: str) -> float:
-    """Accuracy on a scale from 0, guessing, to 1."""
-    baseline = BASELINES[label] / 100
-    return (accuracy - baseline) / (1 - baseline)
-
-
 def _check(accuracies: list[float], labels: list[str]) -> None:
-    """Raise ValueError for what are no accuracies of different tasks of CORE."""
+    """Raise ValueError unless these are accuracies of different tasks of CORE."""
     if not labels:
         raise ValueError("core: no accuracies were given.")
     for accuracy, label in zip(accuracies, labels, strict=True):
@@ -105,6 +79,6 @@ def _check(accuracies: list[float], labels: list[str]) -> None:
             remedy = f"did you mean {closest[0]!r}?" if closest else f"known are {', '.join(BASELINES)}."
             raise ValueError(f"core: no task of CORE is called {label!r}: {remedy}")
         if accuracy is None or not 0 <= accuracy <= 1:
-            raise ValueError(f"core: {accuracy} for {label} is no accuracy from 0 to 1. Divide percent by 100.")
+            raise ValueError(f"core: {accuracy} for {label} is not an accuracy from 0 to 1. Divide percent by 100.")
         if labels.count(label) > 1:
             raise ValueError(f"core: {label} is given more than once. Give one accuracy for each task.")

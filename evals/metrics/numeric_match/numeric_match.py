@@ -1,6 +1,8 @@
 """Whether generated texts end in the right number, as a module of `evaluate`; no network needed.
 
 `evaluate.load("evals/metrics/numeric_match")`
+
+Numbers are read by recipes.utils.numerals, as rewards and exams read them: this project has to be importable.
 """
 
 from decimal import Decimal
@@ -56,18 +58,18 @@ class NumericMatch(evaluate.Metric):
             raise ValueError("numeric_match: no texts were given.")
         for name, texts in (("prediction", predictions), ("reference", references)):
             if None in texts:
-                raise ValueError(f"numeric_match: {name} {texts.index(None)} is None and no text.")
+                raise ValueError(f"numeric_match: {name} {texts.index(None)} is None, not text.")
         answers = [_read_reference(text, number) for number, text in enumerate(references)]
         matches = [final_number(text) == answer for text, answer in zip(predictions, answers, strict=True)]
         return {"accuracy": sum(matches) / len(matches), "matches": matches}
 
 
 def _read_reference(text: str, index: int) -> Decimal:
-    """The number of a right answer. Raises ValueError if it is none: every text would be wrong."""
+    """The number of a right answer. Raises ValueError for anything else, which no text could match."""
     number = marked_number(text) if "####" in text else read_number(text)
     if number is None:
         raise ValueError(
-            f"numeric_match: reference {index} is {text!r:.60}, which is no number. Give one, or an answer that ends "
-            "with #### and a number."
+            f"numeric_match: reference {index} is {text!r:.60}, which is not a number. Give one, or an answer that "
+            "ends with #### and a number."
         )
     return number

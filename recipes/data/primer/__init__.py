@@ -1,4 +1,4 @@
-"""The primer: our embedded corpus of common knowledge, generated from small tables in a few seconds."""
+"""The primer: an embedded corpus of common knowledge, generated from small tables in a few seconds."""
 
 from recipes.data.primer.documents import primer_documents
 

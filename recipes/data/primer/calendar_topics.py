@@ -1,4 +1,4 @@
-"""How the days, months and seasons are told and asked."""
+"""Topics of the calendar: days, months and seasons."""
 
 from recipes.data.primer.topics import Aspect, Topic
 from recipes.data.primer.world_tables import DAY_NAMES, MONTHS, SEASONS, Row
@@ -11,7 +11,7 @@ def _day(index: int) -> Row:
 
 
 def _ring(rows: tuple[Row, ...], column: str) -> tuple[Row, ...]:
-    """The rows, each with the `next` and `previous` of a column; the last is followed by the first."""
+    """Add the `next` and `previous` values of a column to each row; the first row follows the last."""
     names = [row[column] for row in rows]
     return tuple(
         row | {"next": names[(index + 1) % len(names)], "previous": names[index - 1]} for index, row in enumerate(rows)
@@ -24,7 +24,7 @@ DAY_TOPIC = Topic(
     (
         Aspect(
             weight=4,
-            tellings=(
+            phrasings=(
                 "If yesterday was {previous}, then tomorrow will be {next}.",
                 "If yesterday was {previous}, tomorrow will be {next}.",
                 "Yesterday was {previous}, so tomorrow will be {next}.",
@@ -42,7 +42,7 @@ DAY_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "If today is {day}, then tomorrow will be {next}.",
                 "Today is {day}, so tomorrow will be {next}.",
                 "The day after {day} is {next}.",
@@ -60,7 +60,7 @@ DAY_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "If today is {day}, then yesterday was {previous}.",
                 "Today is {day}, so yesterday was {previous}.",
                 "The day before {day} is {previous}.",
@@ -78,7 +78,7 @@ DAY_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "If today is {day}, then in two days it will be {second_next}.",
                 "Two days after {day} comes {second_next}.",
                 "If today is {day}, then the day after tomorrow will be {second_next}.",
@@ -92,7 +92,7 @@ DAY_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "If today is {day}, then two days ago it was {second_previous}.",
                 "Two days before {day} comes {second_previous}.",
                 "If today is {day}, then the day before yesterday was {second_previous}.",
@@ -105,7 +105,7 @@ DAY_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "If today is {day}, then in three days it will be {third_next}.",
                 "Three days after {day} comes {third_next}.",
             ),
@@ -125,7 +125,7 @@ MONTH_TOPIC = Topic(
     _ring(MONTHS, "month"),
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{month} is the {ordinal} month of the year.",
                 "The {ordinal} month of the year is {month}.",
                 "In the year, {month} is the {ordinal} month.",
@@ -136,7 +136,7 @@ MONTH_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "After {month} comes {next}.",
                 "The month after {month} is {next}.",
                 "{month} is followed by {next}.",
@@ -145,7 +145,7 @@ MONTH_TOPIC = Topic(
             questions={"next": ("Which month comes after {month}?", "What is the month after {month}?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "Before {month} comes {previous}.",
                 "The month before {month} is {previous}.",
                 "If this month is {month}, then last month was {previous}.",
@@ -153,7 +153,7 @@ MONTH_TOPIC = Topic(
             questions={"previous": ("Which month comes before {month}?", "What is the month before {month}?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{month} has {length} days.",
                 "There are {length} days in {month}.",
                 "The month of {month} has {length} days.",
@@ -161,7 +161,7 @@ MONTH_TOPIC = Topic(
             questions={"length": ("How many days does {month} have?", "How many days are there in {month}?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "In the north, {month} is in {season}.",
                 "In the northern half of the world, {month} is a month of {season}.",
                 "North of the equator, {month} belongs to {season}.",
@@ -187,7 +187,7 @@ SEASON_TOPIC = Topic(
     SEASONS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "After {season} comes {next}.",
                 "The season after {season} is {next}.",
                 "{season} is followed by {next}.",
@@ -195,11 +195,11 @@ SEASON_TOPIC = Topic(
             questions={"next": ("Which season comes after {season}?", "What season follows {season}?")},
         ),
         Aspect(
-            tellings=("Before {season} comes {previous}.", "The season before {season} is {previous}."),
+            phrasings=("Before {season} comes {previous}.", "The season before {season} is {previous}."),
             questions={"previous": ("Which season comes before {season}?",)},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "In {season}, {weather}.",
                 "It is {season} when {weather}.",
                 "{season} is the time when {weather}.",

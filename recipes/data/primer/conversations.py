@@ -1,4 +1,4 @@
-"""The primer as conversations: which kinds there are, how many of each, and the split into train and validation."""
+"""Conversations of the primer: their kinds, the share of each kind, and the split into train and validation."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from recipes.data.primer.documents import TOPICS
 from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.problems import OPERATIONS, compute, draw_problem, has_reserved_numbers, problem_conversation
 from recipes.data.primer.reading import talk_of_reading, talk_of_repetition
-from recipes.data.primer.reckoning import TOLD_EQUATIONS
+from recipes.data.primer.reckoning import TRAINING_EQUATIONS
 from recipes.data.primer.small_talk import (
     FAREWELL_ANSWER,
     FAREWELLS,
@@ -21,25 +21,25 @@ from recipes.data.primer.small_talk import (
     THANKS,
     THANKS_ANSWER,
 )
+from recipes.data.primer.spelling import spelling_conversations
 from recipes.data.primer.topics import fields, say
-from recipes.data.sources.spelling import spelling_conversations
 from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
 Writer = Callable[[Random], list[Message]]
 
-CONVERSATIONS = {"mid": 16_000, "sft": 6_500}  # of both splits
+CONVERSATIONS = {"mid": 16_000, "sft": 6_500}  # number for each stage, both splits together
 VALIDATION_SHARE = 1 / 40
 SYSTEM_SHARE = 0.04
-# Few, so that reinforcement finds problems that are sometimes solved and sometimes not.
+# Small, so that GRPO finds problems that the model solves sometimes but not always.
 TWO_STEP_SHARE, THREE_STEP_SHARE = 5.0, 2.5
 
 
 def primer_conversations(split: str = "train", seed: int = 0, stage: str = "mid") -> list[list[Message]]:
     """The conversations of the primer for a stage, in random order; equal seeds give equal conversations.
 
-    mid: 16,000 for midtraining; sft: 6,500 others of the same kinds. A conversation that is in train for one
-    stage or seed is in validation for none. Raises InputError for an unknown split or stage.
+    mid: 16,000 for midtraining; sft: 6,500 others of the same kinds. A training conversation of one stage or seed is
+    never a validation conversation of another. Raises `InputError` for an unknown split or stage.
     """
     if split not in ("train", "validation"):
         raise InputError(f"primer: no split {split!r}. Use 'train' or 'validation'.")
@@ -52,7 +52,7 @@ def primer_conversations(split: str = "train", seed: int = 0, stage: str = "mid"
 
 
 def _write(writer: Writer, rng: Random) -> list[Message]:
-    """A conversation, now and then with a system message in front."""
+    """Write a conversation, in 4% of cases with a system message in front."""
     messages = writer(rng)
     if rng.random() < SYSTEM_SHARE:
         messages = [{"role": "system", "content": rng.choice(SYSTEM_MESSAGES)}, *messages]
@@ -60,7 +60,7 @@ def _write(writer: Writer, rng: Random) -> list[Message]:
 
 
 def _is_validation(messages: Sequence[Message]) -> bool:
-    """Decided by the conversation itself, so that the same one never stands in both splits."""
+    """Whether to hold out a conversation: by a hash of its text, so that no conversation is in both splits."""
     text = "\n".join(message["content"] for message in messages)
     return crc32(text.encode()) < VALIDATION_SHARE * 2**32
 
@@ -69,14 +69,14 @@ def _is_validation(messages: Sequence[Message]) -> bool:
 
 
 def write_fact(rng: Random) -> list[Message]:
-    """A question and its answer, a whole sentence."""
+    """A question, answered by a full sentence."""
     inquiry = draw_inquiry(rng)
     question = inquiry.ask_in_talk(rng.choice(inquiry.rows), rng)
     return [user(question.text), assistant(question.sentence)]
 
 
 def write_choice(rng: Random) -> list[Message]:
-    """A question with three or four answers to choose from; the answer is the sentence that it would be without."""
+    """A question with three or four choices, answered by the same sentence as without choices."""
     while True:
         inquiry = draw_inquiry(rng)
         question = inquiry.ask_in_talk(rng.choice(inquiry.rows), rng)
@@ -87,19 +87,19 @@ def write_choice(rng: Random) -> list[Message]:
 
 
 def write_check(rng: Random) -> list[Message]:
-    """A question to be answered with yes or no, and the fact."""
+    """A yes-or-no question, answered by yes or no and the fact."""
     topic, aspect = rng.choice([(topic, aspect) for topic in TOPICS for aspect in topic.aspects if aspect.checks])
     rows = topic.aspect_rows(aspect)
     row = rng.choice(rows)
     right = rng.random() < 0.5
     others = sorted({other[aspect.checked] for other in rows} - {row[aspect.checked]})
     asked = row if right else row | {aspect.checked: rng.choice(others)}
-    answer = f"{'Yes' if right else 'No'}. {say(aspect.tellings[0], row)}"
+    answer = f"{'Yes' if right else 'No'}. {say(aspect.phrasings[0], row)}"
     return [user(say(rng.choice(aspect.checks), asked)), assistant(answer)]
 
 
 def write_talk(rng: Random) -> list[Message]:
-    """Two or three questions, perhaps the same one of another thing, between a greeting and a word of thanks."""
+    """Two or three questions, some with a follow-up, sometimes after a greeting and before thanks."""
     messages = _exchange(GREETINGS, GREETING_ANSWER, rng) if rng.random() < 0.3 else []
     for _ in range(rng.choice((2, 2, 3))):
         writer = rng.choices((write_fact, _ask_and_follow_up, write_sum), weights=(4, 4, 1))[0]
@@ -110,7 +110,7 @@ def write_talk(rng: Random) -> list[Message]:
 
 
 def _ask_and_follow_up(rng: Random) -> list[Message]:
-    """A question, then `And Italy?`: the same question about another row."""
+    """A question, then a follow-up such as `And Italy?`: the same question about another row."""
     while True:
         inquiry = draw_inquiry(rng)
         names = fields(inquiry.templates[0])
@@ -134,7 +134,7 @@ def _exchange(questions: Sequence[str], answer: str, rng: Random) -> list[Messag
 
 
 def write_small_talk(rng: Random) -> list[Message]:
-    """A greeting, a farewell, or who the assistant is."""
+    """A greeting, a farewell, or a question about who the assistant is."""
     kind = rng.random()
     if kind < 0.15:
         return _exchange(GREETINGS, GREETING_ANSWER, rng)
@@ -149,7 +149,7 @@ def write_small_talk(rng: Random) -> list[Message]:
 
 
 def write_problem(steps: int) -> Writer:
-    """A writer of word problems of so many steps, solved with the calculator."""
+    """A writer of word problems with `steps` steps, solved with the calculator."""
     return lambda rng: problem_conversation(draw_problem(rng, steps))
 
 
@@ -167,7 +167,7 @@ SPOKEN_SIGNS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
 def write_sum(rng: Random) -> list[Message]:
-    """A bare sum."""
+    """A calculation without a story, such as `What is 12 times 7?`."""
     while True:
         sign = rng.choice(list(OPERATIONS))
         a, b = rng.randint(2, rng.choice((20, 99, 300))), rng.randint(2, rng.choice((12, 99)))
@@ -190,9 +190,9 @@ EQUATION_WORDINGS = (
 
 
 def write_equation(rng: Random) -> list[Message]:
-    """An equation, solved by taking b away and dividing by a."""
+    """An equation a*x + b = c, solved by subtracting b and dividing by a."""
     while True:
-        equation = rng.choice(TOLD_EQUATIONS)
+        equation = rng.choice(TRAINING_EQUATIONS)
         values = equation.values
         expressions = ["{c}-{b}".format_map(values), "{product}/{a}".format_map(values)]
         if not any(map(has_reserved_numbers, expressions)):
@@ -205,11 +205,11 @@ def _spelling() -> list[list[Message]]:
 
 
 def write_spelling(rng: Random) -> list[Message]:
-    """A word letter by letter, or how often a letter is in it."""
+    """The spelling of a word, or how often a letter occurs in it."""
     return rng.choice(_spelling())
 
 
-# Shares are parts of their sum, by the number of conversations.
+# Relative shares, by number of conversations.
 KINDS: dict[str, tuple[Writer, float]] = {
     "facts": (write_fact, 24),
     "choices": (write_choice, 16),

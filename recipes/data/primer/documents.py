@@ -1,4 +1,4 @@
-"""The primer as documents: which kinds there are, how much of each, and the split into train and validation."""
+"""Documents of the primer: their kinds, the share of each kind, and the split into train and validation."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -13,7 +13,7 @@ from recipes.data.primer.reckoning import (
     DIVISION,
     MULTIPLICATION,
     SUBTRACTION,
-    TOLD_EQUATIONS,
+    TRAINING_EQUATIONS,
     tell_alphabet,
     tell_comparison,
     tell_equation,
@@ -38,7 +38,7 @@ TOPICS = (*WORLD_TOPICS, *CALENDAR_TOPICS, *EVERYDAY_TOPICS)
 def primer_documents(split: str = "train", seed: int = 0) -> list[str]:
     """The documents of the primer, about 6 MB of plain text, in random order; equal seeds give equal documents.
 
-    No validation document is also a train document. Raises InputError for a split other than train and validation.
+    Train and validation share no document. Raises `InputError` for another split.
     """
     if split not in ("train", "validation"):
         raise InputError(f"primer: no split {split!r}. Use 'train' or 'validation'.")
@@ -49,7 +49,7 @@ def primer_documents(split: str = "train", seed: int = 0) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _all_documents(seed: int) -> list[str]:
-    """Every document of both splits, once each, in random order."""
+    """The documents of both splits without duplicates, in random order."""
     texts = (text for name, (write, share) in KINDS.items() for text in _fill(write, share, Random(f"{seed} {name}")))
     documents = list(dict.fromkeys(texts))
     Random(seed).shuffle(documents)
@@ -57,7 +57,7 @@ def _all_documents(seed: int) -> list[str]:
 
 
 def _fill(write: Writer, share: float, rng: Random) -> Iterable[str]:
-    """Documents of one kind until they fill their share of the corpus."""
+    """Write documents of one kind until they fill its share of the corpus."""
     room = share / sum(share for _, share in KINDS.values()) * CORPUS_CHARACTERS
     while room > 0:
         text = write(rng)
@@ -66,17 +66,17 @@ def _fill(write: Writer, share: float, rng: Random) -> Iterable[str]:
 
 
 def _join(sentences: Iterable[str], rng: Random) -> str:
-    """Sentences as one paragraph or, less often, one a line."""
+    """Join sentences into one paragraph or, less often, one per line."""
     return rng.choice((" ", " ", "\n")).join(sentences)
 
 
 def _draw_aspect(topic: Topic, rng: Random) -> Aspect:
-    """An aspect of the topic, the weightier the more often."""
+    """A random aspect of the topic, drawn by weight."""
     return rng.choices(topic.aspects, weights=[aspect.weight for aspect in topic.aspects])[0]
 
 
 def _draw_asked_aspect(topic: Topic, rng: Random) -> Aspect:
-    """As `_draw_aspect`, among those that have questions."""
+    """A random aspect that has questions: the topic's first one if the aspect drawn has none."""
     aspect = _draw_aspect(topic, rng)
     return aspect if aspect.questions else topic.aspects[0]
 
@@ -89,7 +89,7 @@ def _draw_questions(topic: Topic, count: int, rng: Random) -> list[Question]:
 
 
 def write_sheet(topic: Topic, rng: Random) -> str:
-    """One aspect of several rows, each told in its own way."""
+    """One aspect of several rows, each in a phrasing of its own."""
     aspect = _draw_aspect(topic, rng)
     rows = topic.aspect_rows(aspect)
     sentences = [aspect.tell(row, rng) for row in rng.sample(rows, min(rng.randint(3, 16), len(rows)))]
@@ -98,15 +98,15 @@ def write_sheet(topic: Topic, rng: Random) -> str:
 
 
 def write_drill(topic: Topic, rng: Random) -> str:
-    """One aspect of several rows, all told in the same words."""
+    """One aspect of several rows, all in the same phrasing."""
     aspect = _draw_aspect(topic, rng)
-    template = aspect.tellings[0] if rng.random() < 0.5 else rng.choice(aspect.tellings)
+    template = aspect.phrasings[0] if rng.random() < 0.5 else rng.choice(aspect.phrasings)
     rows = topic.aspect_rows(aspect)
     return _join((say(template, row) for row in rng.sample(rows, min(rng.randint(3, 18), len(rows)))), rng)
 
 
 def write_portrait(topic: Topic, rng: Random) -> str:
-    """Nearly all that is known about one row, or about two."""
+    """Nearly everything about one to three rows."""
     sentences = []
     for row in rng.sample(topic.rows, rng.choice((1, 2, 3))):
         known = [aspect for aspect in topic.aspects if aspect.knows(row)]
@@ -118,7 +118,7 @@ def write_portrait(topic: Topic, rng: Random) -> str:
 
 
 def write_quiz(topic: Topic, rng: Random) -> str:
-    """Questions with their answers, in one of several layouts."""
+    """Questions and answers in one of several layouts."""
     layout = rng.choice(
         (
             "Question: {text}\nAnswer: {answer}",
@@ -133,7 +133,7 @@ def write_quiz(topic: Topic, rng: Random) -> str:
 
 
 def write_choices(topic: Topic, rng: Random) -> str:
-    """Questions with three or four answers to choose from, and the right one."""
+    """Questions with three or four choices, and the right answer."""
     answer_style = rng.choice(("It is {answer}.", "The right answer is {answer}.", "Answer: {answer}.", "{sentence}"))
     lines = []
     for question in _draw_questions(topic, rng.randint(1, 5), rng):
@@ -145,7 +145,7 @@ def write_choices(topic: Topic, rng: Random) -> str:
 
 
 def write_checks(topic: Topic, rng: Random) -> str:
-    """Questions to be answered with yes or no, each followed by the fact."""
+    """Yes-or-no questions, each followed by the answer and the fact."""
     aspect = rng.choice([aspect for aspect in topic.aspects if aspect.checks])
     lines = []
     rows = topic.aspect_rows(aspect)
@@ -158,7 +158,7 @@ def write_checks(topic: Topic, rng: Random) -> str:
 
 
 def write_topic(topic: Topic) -> Writer:
-    """A writer of every kind of document that the topic allows."""
+    """A writer of documents about the topic, of every kind that the topic allows."""
     kinds = {write_sheet: 30, write_drill: 22, write_quiz: 18, write_choices: 8}
     if len(topic.aspects) > 1:
         kinds[write_portrait] = 14
@@ -168,7 +168,7 @@ def write_topic(topic: Topic) -> Writer:
 
 
 def write_planet_list(rng: Random) -> str:
-    """The planets in order, and something about them before or after."""
+    """The planets in order, with a few facts about them before or after."""
     facts = [
         rng.choice(PLANET_TOPIC.aspects[:4]).tell(row, rng) for row in rng.sample(PLANET_TOPIC.rows, rng.randint(2, 5))
     ]
@@ -184,36 +184,36 @@ def write_sums(rng: Random) -> str:
 
 
 def write_equations(rng: Random) -> str:
-    """Equations with their solutions: mostly told at once, some worked step by step."""
+    """Equations with their solutions: most in one sentence, some step by step."""
     work = rng.choice((0.0, 0.0, 0.2, 1.0))
-    equations = rng.sample(TOLD_EQUATIONS, rng.randint(2, 8 if work == 1.0 else 20))
+    equations = rng.sample(TRAINING_EQUATIONS, rng.randint(2, 8 if work == 1.0 else 20))
     return _join(((work_equation if rng.random() < work else tell_equation)(each, rng) for each in equations), rng)
 
 
 def write_word_problems(rng: Random) -> str:
-    """A few word problems, worked."""
+    """A few word problems with their solutions."""
     return "\n".join(tell_word_problem(rng.choice(PEOPLE)["name"], rng) for _ in range(rng.randint(1, 6)))
 
 
 def write_list_of(tell: Callable[[Random], str]) -> Writer:
-    """A writer of some sentences, all from the same teller."""
+    """A writer of several sentences, each written by `tell`."""
     return lambda rng: _join((tell(rng) for _ in range(rng.randint(3, 14))), rng)
 
 
 def write_story(rng: Random) -> str:
-    """Two people talk about one topic."""
+    """A story in which two people talk about one topic."""
     return tell_story(_draw_questions(rng.choice(TOPICS), rng.randint(1, 5), rng), rng)
 
 
 def write_miscellany(rng: Random) -> str:
-    """A page of a notebook: facts from a few topics, or a quiz through them."""
+    """Facts, or questions with answers, from several topics."""
     questions = [_draw_questions(topic, 1, rng)[0] for topic in rng.sample(TOPICS, rng.randint(3, 9))]
     if rng.random() < 0.5:
         return "\n".join(f"{question.text} {question.sentence}" for question in questions)
     return _join((question.sentence for question in questions), rng)
 
 
-# Shares are parts of their sum, roughly in proportion to how much there is to learn.
+# Relative shares of the corpus, roughly in proportion to how much there is to learn.
 TOPIC_SHARES = {
     "countries": 18,
     "rivers": 1.5,

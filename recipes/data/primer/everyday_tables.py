@@ -1,4 +1,4 @@
-"""More facts of the primer: living things, everyday objects, words and names. Written as in `world_tables`."""
+"""Tables of everyday facts: animals, objects, words and names. Written as in `world_tables`."""
 
 from recipes.data.primer.world_tables import table
 

@@ -1,4 +1,4 @@
-"""How the facts of `everyday_tables` are told and asked: opposites, animals, colors, things, words."""
+"""Topics of everyday life, on `everyday_tables`: opposites, animals, colors, things, words."""
 
 from recipes.data.primer.everyday_tables import (
     ANIMALS,
@@ -17,7 +17,7 @@ from recipes.data.primer.world_tables import OPPOSITES
 
 
 def with_article(noun: str) -> str:
-    """The noun with a or an in front."""
+    """The noun with the article a or an."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
@@ -26,7 +26,7 @@ OPPOSITE_TOPIC = Topic(
     OPPOSITES + tuple({"word": row["opposite"], "opposite": row["word"]} for row in OPPOSITES),
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "The opposite of {word} is {opposite}.",
                 "{word} is the opposite of {opposite}.",
                 "{word} and {opposite} are opposites.",
@@ -69,7 +69,7 @@ ANIMAL_TOPIC = Topic(
     ),
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{plural} {sound}.",
                 "The sound of {an_animal}: it can {sound}.",
                 "You can hear {plural} {sound}.",
@@ -79,7 +79,7 @@ ANIMAL_TOPIC = Topic(
             questions={"sound": ("What sound do {plural} make?", "What do {plural} do to make themselves heard?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "A young {animal} is called {a_young}.",
                 "A baby {animal} is called {a_young}.",
                 "The young of {an_animal} is called {a_young}.",
@@ -95,7 +95,7 @@ ANIMAL_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{an_animal} is {a_kind}.",
                 "The {animal} is {a_kind}.",
                 "{plural} belong to the {kind} group.",
@@ -106,11 +106,11 @@ ANIMAL_TOPIC = Topic(
             checked="a_kind",
         ),
         Aspect(
-            tellings=("{an_animal} has {legs} legs.", "{plural} have {legs} legs.", "The {animal} has {legs} legs."),
+            phrasings=("{an_animal} has {legs} legs.", "{plural} have {legs} legs.", "The {animal} has {legs} legs."),
             questions={"legs": ("How many legs does {an_animal} have?", "How many legs do {plural} have?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{plural} eat {food}.",
                 "The food of {an_animal} is {food}.",
                 "A hungry {animal} looks for {food}.",
@@ -118,7 +118,7 @@ ANIMAL_TOPIC = Topic(
             questions={"food": ("What do {plural} eat?", "What does a hungry {animal} look for?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "The home of {an_animal} is {home}.",
                 "{an_animal} feels at home in {home}.",
             ),
@@ -138,7 +138,7 @@ THING_TOPIC = Topic(
     THINGS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "The color of {thing} is {color}.",
                 "The usual color of {thing} is {color}.",
                 "{color} is the color of {thing}.",
@@ -160,7 +160,7 @@ MIXTURE_TOPIC = Topic(
     MIXTURES,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{first} paint mixed with {second} paint makes {color} paint.",
                 "If you mix {first} and {second} paint, you get {color}.",
                 "{second} and {first} paint together make {color}.",
@@ -182,7 +182,7 @@ SHAPE_TOPIC = Topic(
     tuple(row | {"a_shape": with_article(row["shape"])} for row in SHAPES),
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{a_shape} has {sides} sides.",
                 "The {shape} has {sides} sides.",
                 "A shape with {sides} equal sides can be {a_shape}.",
@@ -190,7 +190,7 @@ SHAPE_TOPIC = Topic(
             questions={"sides": ("How many sides does {a_shape} have?", "How many sides are there in {a_shape}?")},
         ),
         Aspect(
-            tellings=("{a_shape} has {sides} corners.", "The {shape} has {sides} corners."),
+            phrasings=("{a_shape} has {sides} corners.", "The {shape} has {sides} corners."),
             questions={"sides": ("How many corners does {a_shape} have?",)},
         ),
     ),
@@ -202,7 +202,7 @@ MEASURE_TOPIC = Topic(
     MEASURES,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "There are {count} {part} in {whole}.",
                 "{whole} has {count} {part}.",
                 "{whole} is made of {count} {part}.",
@@ -223,7 +223,7 @@ JOB_TOPIC = Topic(
     JOBS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{job} {task}.",
                 "{job} is a person who {task}.",
                 "Somebody who {task} is {job}.",
@@ -243,7 +243,7 @@ PRODUCT_TOPIC = Topic(
     PRODUCTS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{product} can be made from {source}.",
                 "People make {product} from {source}.",
                 "To make {product}, you need {source}.",
@@ -263,7 +263,7 @@ ORGAN_TOPIC = Topic(
     ORGANS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "We use {organ} to {task}.",
                 "{organ}: with this part of the body we {task}.",
                 "To {task}, the body needs {organ}.",
@@ -283,7 +283,7 @@ PLURAL_TOPIC = Topic(
     PLURALS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "The plural of {singular} is {plural}.",
                 "One {singular}, two {plural}.",
                 "{plural} is the plural of {singular}.",
@@ -306,7 +306,7 @@ VERB_TOPIC = Topic(
     (
         Aspect(
             weight=2,
-            tellings=(
+            phrasings=(
                 "The past tense of {verb} is {past}.",
                 "Today I {verb}. Yesterday I {past}.",
                 "{past} is the past tense of {verb}.",
@@ -320,7 +320,7 @@ VERB_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "Now I {verb}, and before now I have {done}.",
                 "The forms of {verb} are {verb}, {past}, {done}.",
                 "I {verb}, I {past}, I have {done}.",

@@ -1,4 +1,7 @@
-"""Held-out questions with checkable answers: facts in unseen words, problems in unseen words and unseen numbers."""
+"""Exams of the primer: held-out questions with checkable answers.
+
+Facts are asked in phrasings that training never uses; word problems have unseen phrasings and unseen numbers.
+"""
 
 import re
 from collections.abc import Callable
@@ -13,16 +16,18 @@ from recipes.utils.errors import InputError
 from recipes.utils.numerals import ends_in_number
 from tokenizer.chat import Message
 
-SYMBOLS_AND_WORDS = {"I", "He", "As"}  # "I think it is Na." speaks of no iodine
+SYMBOLS_AND_WORDS = {"I", "He", "As"}  # also words: "I think it is Na." does not mention iodine
 
 
 @dataclass(frozen=True)
 class ExamItem:
-    """A question to the model, and what its reply is checked by.
+    """A question, and what the model's reply is checked against.
 
-    kind: the exam that the item belongs to.
-    answer: the right number, or the words of a fact.
-    others: answers that are wrong for sure; for a choice, the other choices.
+    Args:
+        kind: name of the exam.
+        messages: the conversation up to the question.
+        answer: the right number, or the words of a fact.
+        others: wrong answers; for a choice, the other choices.
     """
 
     kind: str
@@ -34,11 +39,11 @@ class ExamItem:
 def exam(name: str, count: int = 200, seed: int = 0) -> list[ExamItem]:
     """`count` different items of one of `EXAMS`; equal seeds give equal items.
 
-    Raises InputError for an unknown name.
+    Raises `InputError` for an unknown name.
     """
     if name not in EXAMS:
         raise InputError(f"primer exams: no exam {name!r}. Use one of {', '.join(EXAMS)}.")
-    rng = Random(f"{seed} exam {name}")
+    rng = Random(f"{seed} exam {SEED_NAMES.get(name, name)}")
     items: dict[str, ExamItem] = {}
     while len(items) < count:
         item = EXAMS[name](rng)
@@ -47,20 +52,20 @@ def exam(name: str, count: int = 200, seed: int = 0) -> list[ExamItem]:
 
 
 def grade(item: ExamItem, reply: str) -> bool:
-    """Whether the text of the reply (of its last message, where a tool was called) is right."""
+    """Whether the reply is right: the text of its last message, if tools were called."""
     if item.kind in ("facts", "choice"):
         return mentions(reply, item.answer) and not any(mentions(reply, other) for other in item.others)
     return ends_in_number(item.answer, reply)
 
 
 def mentions(text: str, words: str) -> bool:
-    """Whether the words stand in the text as whole words; capitals matter only in chemical symbols and the like."""
+    """Whether `text` contains `words` as whole words. Case matters for one or two letters (chemical symbols)."""
     flags = re.IGNORECASE if len(words) > 2 else re.NOFLAG
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, flags) is not None
 
 
 def _draw_question(rng: Random) -> Question:
-    """A fact of the documents, asked in words that no conversation uses."""
+    """A question about a fact of the documents, in a phrasing that no conversation uses."""
     while True:
         inquiry = draw_inquiry(rng)
         if inquiry.has_one_answer:
@@ -71,7 +76,7 @@ def _draw_question(rng: Random) -> Question:
 
 def _ask_fact(rng: Random) -> ExamItem:
     question = _draw_question(rng)
-    # What the right sentence itself mentions is no sign of a wrong reply: Panama in Panama City.
+    # Wrong answers that the right sentence mentions do not show that a reply is wrong: Panama in Panama City.
     others = tuple(
         other for other in question.others if other not in SYMBOLS_AND_WORDS and not mentions(question.sentence, other)
     )
@@ -96,8 +101,15 @@ def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
 EXAMS: dict[str, Callable[[Random], ExamItem]] = {
     "facts": _ask_fact,
     "choice": _ask_choice,
-    "problems1": _ask_problem("problems1", 1),
-    "problems2": _ask_problem("problems2", 2),
-    "problems3": _ask_problem("problems3", 3),
-    "harder": _ask_problem("harder", 2, 3),
+    "one_step": _ask_problem("one_step", 1),
+    "two_step": _ask_problem("two_step", 2),
+    "three_step": _ask_problem("three_step", 3),
+    "multi_step": _ask_problem("multi_step", 2, 3),
+}
+# Seeds use the former names of the exams, so that they still draw the items that published scores were measured on.
+SEED_NAMES = {
+    "one_step": "problems1",
+    "two_step": "problems2",
+    "three_step": "problems3",
+    "multi_step": "harder",
 }

@@ -1,4 +1,4 @@
-"""How people ask for the facts of the topics in a conversation, and the one sentence that answers."""
+"""Inquiries: how conversations and exams ask for a fact, and the sentence that answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from recipes.data.primer.documents import TOPIC_SHARES, TOPICS
 from recipes.data.primer.topics import Aspect, Question, Topic, fields, say
 from recipes.data.primer.world_tables import Row
 
-# What is asked for, in place of a whole question; found by the first question that asks for the same.
+# Noun phrases for what a question asks, by the first of the questions that ask for it.
 PHRASES = {
     "What is the capital of {country}?": ("the capital of {country}", "the capital city of {country}"),
     "{capital} is the capital of which country?": ("the country whose capital is {capital}",),
@@ -61,7 +61,7 @@ PHRASES = {
     "Which form of {verb} comes after the word have?": ("the form of {verb} after the word have",),
 }
 
-# How a conversation puts a question, or asks for what a phrase names. Those held out are used by the exams only.
+# Wrappers around a question or a noun phrase. Only exams use the held-out ones.
 QUESTION_WRAPPERS = (
     "Please tell me: {}",
     "Hello! {}",
@@ -102,12 +102,12 @@ HELD_OUT_PHRASE_WRAPPERS = (
     "Would you tell me {}?",
     "Let me know {}, please.",
 )
-MANY_RIGHT_ANSWERS = {"food", "home", "use", "weather", "landmark", "product", "source", "task"}  # columns
+MANY_RIGHT_ANSWERS = {"food", "home", "use", "weather", "landmark", "product", "source", "task"}  # columns of tables
 
 
 @dataclass(frozen=True)
 class Inquiry:
-    """A column of one aspect of a topic, as something to ask for."""
+    """A column of one aspect of a topic, as the thing to ask for."""
 
     topic: Topic
     aspect: Aspect
@@ -120,56 +120,56 @@ class Inquiry:
 
     @property
     def held_out_template(self) -> str | None:
-        """The last of three or more questions: documents ask it, conversations never do."""
+        """The last of three or more questions. Documents use it, conversations never do, exams do."""
         return self.templates[-1] if len(self.templates) > 2 else None
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """What is asked for, in place of a question."""
+        """Noun phrases for what is asked, to be put into a wrapper."""
         return PHRASES.get(self.templates[0], ())
 
     @property
     def has_one_answer(self) -> bool:
-        """Whether nothing else could be said to be right, so that an exam can ask for it."""
+        """Whether no other answer is right too, so that an exam can ask for it."""
         return self.column not in MANY_RIGHT_ANSWERS
 
     @cached_property
     def sentence(self) -> str:
-        """The telling that answers: the first of those in which most of what the question names stands before it.
+        """The phrasing that answers: the first one in which most names of the question precede the answer.
 
-        So an answer repeats the question's words, which can be copied, and then says what has to be known.
+        Such an answer first repeats the question's words, which the model can copy, and then states the fact.
         """
         named = fields(self.templates[0])
 
-        def named_before_answer(telling: str) -> int:
-            place = telling.find(f"{{{self.column}}}")
-            return sum(0 <= telling.find(f"{{{name}}}") < place for name in named)
+        def named_before_answer(phrasing: str) -> int:
+            place = phrasing.find(f"{{{self.column}}}")
+            return sum(0 <= phrasing.find(f"{{{name}}}") < place for name in named)
 
-        return max(self.aspect.tellings, key=named_before_answer)
+        return max(self.aspect.phrasings, key=named_before_answer)
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows for which there is an answer."""
+        """The rows that have an answer."""
         return self.topic.aspect_rows(self.aspect)
 
     def ask(self, template: str, row: Row) -> Question:
-        """The question or phrase filled from the row, with its answer and those that are wrong."""
+        """Fill a question or phrase from the row, and add its answer and wrong answers."""
         wrong = self.topic.wrong_answers(self.aspect, self.column, template, row)
         return Question(say(template, row), row[self.column], say(self.sentence, row), wrong)
 
     def ask_plainly(self, row: Row, rng: Random) -> Question:
-        """One of the topic's questions that conversations may use, as it is."""
+        """One of the topic's questions that conversations may use, without a wrapper."""
         return self.ask(rng.choice([each for each in self.templates if each != self.held_out_template]), row)
 
     def ask_in_talk(self, row: Row, rng: Random) -> Question:
-        """In one of the wordings of conversations: half of the questions as they are, the others wrapped."""
+        """A question as in conversations: 40% noun phrases if there are any; half of the rest wrapped."""
         if self.phrases and rng.random() < 0.4:
             return self.ask(rng.choice(PHRASE_WRAPPERS).format(rng.choice(self.phrases)), row)
         plain = self.ask_plainly(row, rng)
         return plain if rng.random() < 0.5 else _wrap(plain, rng.choice(QUESTION_WRAPPERS))
 
     def ask_in_exam(self, row: Row, rng: Random) -> Question:
-        """In a wording that no conversation uses."""
+        """A question in a phrasing that no conversation uses."""
         if self.phrases and rng.random() < 0.5:
             return self.ask(rng.choice(HELD_OUT_PHRASE_WRAPPERS).format(rng.choice(self.phrases)), row)
         template = self.held_out_template or rng.choice(self.templates)
@@ -183,14 +183,14 @@ INQUIRIES = {
 
 
 def draw_inquiry(rng: Random) -> Inquiry:
-    """An inquiry, topics and aspects weighed as in the documents."""
+    """A random inquiry; topics and aspects have the same weights as in the documents."""
     name = rng.choices(list(TOPIC_SHARES), weights=TOPIC_SHARES.values())[0]
     inquiries = INQUIRIES[name]
     return rng.choices(inquiries, weights=[each.aspect.weight for each in inquiries])[0]
 
 
 def draw_choices(question: Question, count: int, rng: Random) -> list[str]:
-    """The right answer among wrong ones, `count` in all or as many as there are, in random order."""
+    """The right answer and wrong ones in random order: `count` choices in all, or fewer if there are not as many."""
     wrong = rng.sample(question.others, min(count - 1, len(question.others)))
     return rng.sample([question.answer, *wrong], len(wrong) + 1)
 
@@ -200,8 +200,8 @@ def _wrap(question: Question, wrapper: str) -> Question:
 
 
 def offer_choices(question: str, choices: Sequence[str]) -> str:
-    """The question with its choices, to be answered by one of them.
+    """The question with its choices, to be answered by the text of one of them.
 
-    Not by a letter: to bind letters to choices takes a larger model than the primer is for.
+    Not by a letter: binding letters to choices takes a larger model than the primer is made for.
     """
     return f"{question} Choose from: {', '.join(choices[:-1])} or {choices[-1]}."

@@ -1,6 +1,6 @@
-"""Stories behind the word problems of two and three steps, written as those in `one_step_stories`.
+"""Stories of the word problems with two and three steps, written as in `one_step_stories`.
 
-One way to tell each is held out: only the exams tell it. Another one no conversation tells, only GRPO's problems do.
+One phrasing of each story is held out for exams. Another one is used by GRPO's problems, but by no conversation.
 """
 
 TWO_STEP_STORIES = """

@@ -1,7 +1,7 @@
-"""Stories behind the word problems of one step. Written as `problems.read_stories` reads them.
+"""Stories of the word problems with one step, in the format that `problems.read_stories` parses.
 
-First the steps, a to d the numbers given, x, y and z the results of the first, second and third step; then the ways
-to tell the story, one a line.
+The first line of a block has the steps: a to d are given numbers; x, y and z the results of the first, second and
+third step. The other lines are phrasings of the story.
 """
 
 ADDITION_STORIES = """

@@ -1,7 +1,7 @@
-"""Word problems with a checkable answer, solved by one call of the calculator for each step.
+"""Word problems with a checkable answer, solved by one calculator call per step.
 
-One pair of numbers in ten is held out from all training, and of the stories of two and three steps one way to tell
-each, so a model can be asked about numbers, and in words, that it has never seen.
+One pair of numbers in ten is held out from all training, and so is one phrasing of each story of two or three steps.
+So a model can be tested with numbers and in phrasings that it has never seen.
 """
 
 import re
@@ -41,7 +41,7 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A word problem, its answer, and the expressions to compute one after the other, results put in as numbers."""
+    """A word problem, its answer, and the expressions to compute in order, with earlier results filled in."""
 
     question: str
     answer: str
@@ -51,42 +51,42 @@ class Problem:
 
 @dataclass(frozen=True)
 class Story:
-    """A kind of word problem: its steps, such as ("a+b", "x-c"), and the ways to tell it.
+    """A kind of word problem: its steps, such as ("a+b", "x-c"), and its phrasings.
 
-    a to d are the numbers given; x, y and z are the results of the first, second and third step.
+    a to d are the given numbers; x, y and z are the results of the first, second and third step.
     """
 
     steps: tuple[str, ...]
-    tellings: tuple[str, ...]
+    phrasings: tuple[str, ...]
 
     @cached_property
     def given(self) -> tuple[str, ...]:
-        """Letters of the numbers given."""
+        """Letters of the given numbers."""
         return tuple(sorted({letter for step in self.steps for letter in step if letter in "abcd"}))
 
-    def draw_telling(self, rng: Random, split: str) -> str:
-        """A way to tell the story in this split; see `problems`."""
+    def draw_phrasing(self, rng: Random, split: str) -> str:
+        """A random phrasing that this split may use (see `problems`)."""
         if len(self.steps) == 1:
-            return rng.choice(self.tellings)
-        told = {"shown": self.tellings[:-2], "train": self.tellings[:-1], "validation": self.tellings[-1:]}
-        return rng.choice(told[split])
+            return rng.choice(self.phrasings)
+        used = {"shown": self.phrasings[:-2], "train": self.phrasings[:-1], "validation": self.phrasings[-1:]}
+        return rng.choice(used[split])
 
 
 def read_stories(text: str) -> tuple[Story, ...]:
-    """Stories written as text: an empty line between them, the steps in the first line, then a telling a line.
+    """Parse stories: blocks separated by an empty line, with the steps in the first line and one phrasing per line.
 
-    The tellings of each story are turned one further than those of the story before: which of them come last, and so
-    are held out, goes round, and no style of telling is unknown for being always the last.
+    Each story's phrasings are rotated by one more than the story's before, so that a different style of phrasing comes
+    last, and so is held out, from story to story.
     """
     stories = []
     for number, block in enumerate(text.strip().split("\n\n")):
-        steps, *tellings = block.splitlines()
-        turn = number % len(tellings)
-        stories.append(Story(tuple(steps.split()), (*tellings[turn:], *tellings[:turn])))
+        steps, *phrasings = block.splitlines()
+        turn = number % len(phrasings)
+        stories.append(Story(tuple(steps.split()), (*phrasings[turn:], *phrasings[:turn])))
     return tuple(stories)
 
 
-# For each number of steps, groups that are drawn equally often, however many stories they have.
+# Groups of stories for each number of steps. Groups are drawn equally often, whatever their size.
 STORIES: dict[int, tuple[tuple[Story, ...], ...]] = {
     1: tuple(map(read_stories, (ADDITION_STORIES, SUBTRACTION_STORIES, MULTIPLICATION_STORIES, DIVISION_STORIES))),
     2: (read_stories(TWO_STEP_STORIES),),
@@ -101,11 +101,11 @@ SPLITS = ("shown", "train", "validation")
 
 
 def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]:
-    """`count` different problems of so many steps (1 to 3); equal seeds give equal problems.
+    """`count` different problems of `steps` steps (1 to 3); equal seeds give equal problems.
 
-    shown: as conversations tell and solve them. train: told in more ways, for training by reward alone. validation:
-    with numbers that neither of them uses and, where there is more than one step, told in words that neither uses.
-    Raises InputError for another split or number of steps.
+    shown: in the phrasings that conversations use. train: in one more phrasing, for GRPO, which needs no solutions.
+    validation: with numbers that neither of them uses and, for two or three steps, in a phrasing that neither uses.
+    Raises `InputError` for another split or number of steps.
     """
     if split not in SPLITS:
         raise InputError(f"primer problems: no split {split!r}. Use one of {', '.join(SPLITS)}.")
@@ -120,38 +120,38 @@ def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]
 
 
 def draw_problem(rng: Random, steps: int, split: str = "shown") -> Problem:
-    """A problem of so many steps out of one of the splits of `problems`."""
+    """A random problem of `steps` steps from one of the splits of `problems`."""
     story = rng.choice(rng.choice(STORIES[steps]))
-    telling = story.draw_telling(rng, split)
+    phrasing = story.draw_phrasing(rng, split)
     while True:
         numbers = {letter: _draw_number(rng) for letter in story.given}
         if story.steps[0] == "a/b":
             numbers["a"] = numbers["b"] * _draw_number(rng)
-        worked = _work(story, telling, numbers)
+        worked = _work(story, phrasing, numbers)
         if worked and any(map(has_reserved_numbers, worked[0])) == (split == "validation"):
             expressions, answer = worked
-            return Problem(_tell(telling, numbers, rng), str(answer), steps, expressions)
+            return Problem(_tell(phrasing, numbers, rng), str(answer), steps, expressions)
 
 
 def has_reserved_numbers(expression: str) -> bool:
-    """Whether an expression such as `27+45` stands on a pair of numbers, in either order, that is held out."""
+    """Whether the two numbers of an expression such as `27+45` are a held-out pair, in either order."""
     a, sign, b = _parts(expression)
     return is_reserved(f"{a} {sign} {b}") or is_reserved(f"{b} {sign} {a}")
 
 
 def _draw_number(rng: Random) -> int:
-    """A number from 2 to 99, half of them up to 20."""
+    """A number from 2 to 99; half of the draws are from 2 to 20."""
     return rng.randint(2, rng.choice((20, 99)))
 
 
-def _work(story: Story, telling: str, numbers: dict[str, int]) -> tuple[tuple[str, ...], int] | None:
-    """The expressions with their numbers, and the last result; None where a result is not a sensible number."""
+def _work(story: Story, phrasing: str, numbers: dict[str, int]) -> tuple[tuple[str, ...], int] | None:
+    """The expressions with numbers filled in, and the last result; None if a result is not a sensible number."""
     known, expressions, result = dict(numbers), [], 0
     for step, name in zip(story.steps, "xyz", strict=False):
         left, sign, right = _parts(step)
         if sign in "+*" and left in numbers and right in numbers:
-            # Written in the order in which they are told: nothing to learn but to copy them.
-            left, right = sorted((left, right), key=lambda letter: telling.index(f"{{{letter}}}"))
+            # In the order of the text, so that the model only has to copy them.
+            left, right = sorted((left, right), key=lambda letter: phrasing.index(f"{{{letter}}}"))
         a, b = known[left], known[right]
         if sign == "/" and (a % b or a == b or a > LARGEST_DIVIDEND):
             return None
@@ -163,16 +163,16 @@ def _work(story: Story, telling: str, numbers: dict[str, int]) -> tuple[tuple[st
 
 
 def _parts(expression: str) -> tuple[str, str, str]:
-    """Left side, sign and right side of an expression of one operation."""
+    """Left side, sign and right side of an expression with one operation."""
     left, sign, right = re.split(r"([-+*/])", expression)
     return left, sign, right
 
 
-def _tell(telling: str, numbers: dict[str, int], rng: Random) -> str:
-    """The story with its people, things and numbers; every sentence begins with a capital letter."""
+def _tell(phrasing: str, numbers: dict[str, int], rng: Random) -> str:
+    """Fill a phrasing with people, things and numbers, and capitalize every sentence."""
     thing = rng.choice(THINGS)
     cast: Row = draw_cast(rng) | {"thing": thing, "things": f"{thing}s"}
-    text = telling.format_map(cast | {letter: str(number) for letter, number in numbers.items()})
+    text = phrasing.format_map(cast | {letter: str(number) for letter, number in numbers.items()})
     return re.sub(r"(?:^|[.?] )[a-z]", lambda start: start[0].upper(), text)
 
 
@@ -180,16 +180,14 @@ def _tell(telling: str, numbers: dict[str, int], rng: Random) -> str:
 
 
 def compute(expressions: Sequence[str]) -> list[Message]:
-    """What the assistant does: one call of the calculator a step, at once and without words, then the last result."""
+    """The assistant's messages: one calculator call per expression, without text, then the last result."""
     calls = [message for each in expressions for message in calculator_call("", each, calculator(each))]
     return [*calls, assistant(f"The answer is {calls[-1]['content']}.")]
 
 
 def solution_messages(problem: Problem) -> list[Message]:
-    """What the assistant does to solve the problem."""
     return compute(problem.expressions)
 
 
 def problem_conversation(problem: Problem) -> list[Message]:
-    """The question and its solution."""
     return [user(problem.question), *solution_messages(problem)]

@@ -1,7 +1,7 @@
-"""Texts answered out of themselves: dictations and small questions of who has what, as documents and conversations.
+"""Texts that contain their own answers: dictations, and questions about who has what; documents and conversations.
 
-What they teach is to copy from the context, which facts learnt by heart never need, and on which word problems rest. A
-small model learns it from many tokens to copy in a row far sooner than from the two or three of a word problem.
+They teach the model to copy from its context, which memorized facts never need and word problems rely on. A small
+model learns copying far sooner from long runs of tokens than from the two or three numbers of a word problem.
 """
 
 from random import Random
@@ -21,7 +21,7 @@ WISHES = ("Repeat: {}", "Say this again: {}", "Repeat after me: {}")
 
 
 def draw_items(rng: Random, longest: int) -> str:
-    """Words and numbers in a row, 3 to `longest` of them."""
+    """A list of 3 to `longest` words and numbers."""
     items = [
         str(rng.randint(2, 99)) if rng.random() < 0.4 else rng.choice(SPELLING_WORDS)
         for _ in range(rng.randint(3, longest))
@@ -30,7 +30,7 @@ def draw_items(rng: Random, longest: int) -> str:
 
 
 def draw_question(rng: Random) -> tuple[str, str]:
-    """Who has how many of what, with a question about one of them; and its answer, a sentence that stands there."""
+    """Sentences about who has how many of what with a question about one of them; and that sentence, the answer."""
     people, things = rng.sample(PEOPLE, rng.randint(2, 4)), rng.sample(THINGS, 4)
     has = [f"{who['name']} has {rng.randint(2, 99)} {thing}" for who, thing in zip(people, things, strict=False)]
     asked = rng.choice(has)
@@ -42,7 +42,7 @@ def draw_question(rng: Random) -> tuple[str, str]:
 
 
 def write_dictation(rng: Random) -> str:
-    """Some words and numbers, each row of them twice."""
+    """Up to four lists of words and numbers, each written twice."""
     lines = []
     for _ in range(rng.randint(1, 4)):
         name, other = (person["name"] for person in rng.sample(PEOPLE, 2))
@@ -51,7 +51,7 @@ def write_dictation(rng: Random) -> str:
 
 
 def write_reading(rng: Random) -> str:
-    """A few questions with their answers."""
+    """A few texts with a question, each followed by the answer."""
     return "\n".join(" ".join(draw_question(rng)) for _ in range(rng.randint(2, 6)))
 
 
@@ -59,12 +59,12 @@ def write_reading(rng: Random) -> str:
 
 
 def talk_of_repetition(rng: Random) -> list[Message]:
-    """Words and numbers to be said again."""
+    """The user asks to repeat words and numbers."""
     text = draw_items(rng, 12)
     return [user(rng.choice(WISHES).format(text)), assistant(text)]
 
 
 def talk_of_reading(rng: Random) -> list[Message]:
-    """A question about what has just been told."""
+    """The user tells who has what and asks about it."""
     question, answer = draw_question(rng)
     return [user(question), assistant(answer)]

@@ -1,4 +1,4 @@
-"""True sentences that are worked out and not looked up: sums, equations, letters, comparisons."""
+"""Sentences that are computed, not looked up in tables: arithmetic, equations, letters, comparisons."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from recipes.data.primer.everyday_tables import NUMBER_WORDS, SIZES, SPEEDS, SPE
 
 
 def is_reserved(problem: str) -> bool:
-    """Whether a problem such as `5*x + 3 = 13` or `27 + 45` is kept out of every document: one in twenty is.
+    """Whether a problem such as `5*x + 3 = 13` or `27 + 45` is held out from every document: one in twenty is.
 
-    So a model can be asked about numbers that it has never seen together.
+    So a model can be tested with pairs of numbers that it has never seen.
     """
     return crc32(problem.encode()) % 20 == 0
 
@@ -26,7 +26,7 @@ class Equation:
 
     @property
     def values(self) -> dict[str, int]:
-        """What a template can name: a, b, c, x and product = a*x."""
+        """Values that a template can use: a, b, c, x and product = a*x."""
         product = self.a * self.x
         return {"a": self.a, "b": self.b, "x": self.x, "product": product, "c": product + self.b}
 
@@ -35,9 +35,9 @@ class Equation:
 
 
 EQUATIONS = tuple(Equation(a, b, x) for a in range(2, 10) for b in range(1, 11) for x in range(1, 11))
-TOLD_EQUATIONS = tuple(equation for equation in EQUATIONS if not is_reserved(str(equation)))
+TRAINING_EQUATIONS = tuple(equation for equation in EQUATIONS if not is_reserved(str(equation)))
 
-EQUATION_TELLINGS = (
+EQUATION_PHRASINGS = (
     "If {a}*x + {b} = {c}, then x is {x}.",
     "If {a}*x + {b} = {c}, then x = {x}.",
     "When {a}*x + {b} = {c}, x is {x}.",
@@ -58,8 +58,8 @@ WORKED_EQUATIONS = (
 
 
 def tell_equation(equation: Equation, rng: Random) -> str:
-    """The equation and its solution in one sentence; the plainest telling every other time."""
-    template = EQUATION_TELLINGS[0] if rng.random() < 0.5 else rng.choice(EQUATION_TELLINGS)
+    """The equation and its solution in one sentence; half of the time in the plainest phrasing."""
+    template = EQUATION_PHRASINGS[0] if rng.random() < 0.5 else rng.choice(EQUATION_PHRASINGS)
     return template.format_map(equation.values)
 
 
@@ -70,15 +70,15 @@ def work_equation(equation: Equation, rng: Random) -> str:
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the four operations: its sign, how to compute it, and the ways to tell `a sign b = c`."""
+    """One of the four operations: its sign, its function, and phrasings of `a sign b = c`."""
 
     sign: str
     compute: Callable[[int, int], int]
-    tellings: tuple[str, ...]
+    phrasings: tuple[str, ...]
 
     def tell(self, a: int, b: int, rng: Random) -> str:
-        """The result of the operation on a and b, as a sentence."""
-        template = self.tellings[0] if rng.random() < 0.4 else rng.choice(self.tellings)
+        """A sentence that states the result of the operation on a and b."""
+        template = self.phrasings[0] if rng.random() < 0.4 else rng.choice(self.phrasings)
         return template.format(a=a, b=b, c=self.compute(a, b))
 
 
@@ -132,7 +132,7 @@ DIVISION = Operation(
 
 
 def draw_operands(operation: Operation, rng: Random) -> tuple[int, int]:
-    """Two numbers for an operation: the tables up to 12 for * and /; small ones mostly, none reserved, for + and -."""
+    """Two numbers for an operation: times tables up to 12 for * and /; mostly small and never reserved for + and -."""
     if operation in (MULTIPLICATION, DIVISION):
         a, b = rng.randint(1, 12), rng.randint(1, 12)
         return (a * b, b) if operation is DIVISION else (a, b)
@@ -149,7 +149,7 @@ def tell_sum(operation: Operation, rng: Random) -> str:
 
 
 def tell_number(rng: Random) -> str:
-    """A sentence about a small number: its word, its neighbors, its double or whether it is even."""
+    """A sentence about a small number: its word, its neighbors, its double, or whether it is even."""
     n = rng.randint(1, 19)
     word, parity = NUMBER_WORDS[n], "odd" if n % 2 else "even"
     return rng.choice(
@@ -196,7 +196,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def tell_spelling(rng: Random) -> str:
-    """A sentence about the letters of a word: how it is spelled, how many there are, where they stand."""
+    """A sentence about the letters of a word: its spelling, its length, its first or last letter, or a count."""
     word = rng.choice(SPELLING_WORDS)
     letter = rng.choice(word)
     times = _count(word.count(letter), "time")
@@ -243,7 +243,7 @@ WORD_PROBLEMS = (
 
 
 def tell_word_problem(name: str, rng: Random) -> str:
-    """A very short story about a person, with a worked sum in it."""
+    """A very short story about a person, with a calculation and its result."""
     thing = rng.choice(("apple", "book", "marble", "coin", "pencil", "shell", "cookie", "stamp", "card", "flower"))
     operation, template = rng.choice(WORD_PROBLEMS)
     a, b = draw_operands(operation, rng)

@@ -1,4 +1,4 @@
-"""What is said besides questions of fact: greetings, thanks, and who the model is. Written as in `world_tables`."""
+"""Small talk: greetings, thanks, farewells, and who the model is. Tables are written as in `world_tables`."""
 
 from recipes.data.primer.world_tables import table
 
@@ -25,7 +25,7 @@ SYSTEM_MESSAGES = (
     "Use the calculator for numbers.",
 )
 
-# Several ways to ask, separated by `|`, and the one answer to them.
+# Several questions, separated by `|`, and the answer to all of them.
 IDENTITY = table(
     "questions answer",
     """

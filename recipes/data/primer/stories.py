@@ -1,4 +1,4 @@
-"""Small stories and first-person notes that carry facts: who asked, who answered, and what it was."""
+"""Short stories about people who ask each other questions of fact, and sentences about favorite colors."""
 
 from collections.abc import Sequence
 from random import Random
@@ -67,7 +67,7 @@ FAVORITES = (
 
 
 def draw_cast(rng: Random) -> dict[str, str]:
-    """Two people with their pronouns, a day with the one after it, and a season: what the templates here can name."""
+    """Values for the templates: two people, the first one's pronouns, a day, the next day, and a season."""
     hero, friend = rng.sample(PEOPLE, 2)
     index = rng.randrange(7)
     return hero | {
@@ -79,7 +79,7 @@ def draw_cast(rng: Random) -> dict[str, str]:
 
 
 def tell_story(questions: Sequence[Question], rng: Random) -> str:
-    """Two people exchange some questions and their answers."""
+    """A story in which two people ask and answer the questions."""
     cast = draw_cast(rng)
     exchanges = [
         say(template, cast | {"question": question.text, "answer": question.answer, "sentence": question.sentence})
@@ -89,7 +89,7 @@ def tell_story(questions: Sequence[Question], rng: Random) -> str:
 
 
 def tell_favorites(rng: Random) -> str:
-    """The favorite color of a speaker, and then those of some other people."""
+    """The favorite color of the speaker, then of one to six other people."""
     own = OWN_FAVORITES[0] if rng.random() < 0.4 else rng.choice(OWN_FAVORITES)
     others = rng.choices(FAVORITES, k=rng.randint(1, 6))
     return " ".join(say(template, draw_cast(rng) | rng.choice(THINGS)) for template in (own, *others))

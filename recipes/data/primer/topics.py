@@ -1,4 +1,4 @@
-"""What can be said about the rows of a table: a topic holds the rows and every way to tell, ask and check them."""
+"""Topics: rows of a table, with phrasings that state their facts, and questions and checks about them."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,27 +10,28 @@ from recipes.data.primer.world_tables import Row
 
 @cache
 def fields(template: str) -> frozenset[str]:
-    """Names of the columns that a template speaks of."""
+    """Names of the columns that a template uses."""
     return frozenset(name for _, name, _, _ in Formatter().parse(template) if name)
 
 
 def say(template: str, row: Row) -> str:
-    """The template filled from a row, its first letter capital."""
+    """Fill the template from a row, and capitalize its first letter."""
     text = template.format_map(row)
     return text[0].upper() + text[1:]
 
 
 @dataclass(frozen=True)
 class Aspect:
-    """One fact that every row of a topic has.
+    """One kind of fact about the rows of a topic.
 
-    tellings: whole sentences; the first is the plainest, and told most often.
-    questions: for a column, the questions whose one answer is that column of the row.
-    checks: questions answered with yes, and with no once the column in `checked` is another row's.
-    weight: how often the aspect is told, compared with the topic's others.
+    Args:
+        phrasings: templates of full sentences; the first is the plainest and the most frequent.
+        questions: for a column, templates of questions that the column of the row answers.
+        checks: templates of yes-or-no questions: yes for the row, no with another row's value in column `checked`.
+        weight: relative frequency among the topic's aspects.
     """
 
-    tellings: tuple[str, ...]
+    phrasings: tuple[str, ...]
     questions: dict[str, tuple[str, ...]]
     checks: tuple[str, ...] = ()
     checked: str = ""
@@ -38,32 +39,32 @@ class Aspect:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """The columns that any of the tellings speaks of."""
-        return frozenset().union(*map(fields, self.tellings))
+        """The columns that the phrasings use."""
+        return frozenset().union(*map(fields, self.phrasings))
 
     def knows(self, row: Row) -> bool:
-        """Whether the row has no empty cell among those that the aspect speaks of."""
+        """Whether the row has a value in every column that the aspect uses."""
         return all(row[name] for name in self.columns)
 
     def tell(self, row: Row, rng: Random) -> str:
-        """The fact as a sentence."""
-        template = self.tellings[0] if rng.random() < 0.25 else rng.choice(self.tellings)
+        """The fact as a sentence, in a random phrasing."""
+        template = self.phrasings[0] if rng.random() < 0.25 else rng.choice(self.phrasings)
         return say(template, row)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a row, its short answer, and the whole sentence that answers it."""
+    """A question about a row, its short answer, and the full sentence that answers it."""
 
     text: str
     answer: str
     sentence: str
-    others: tuple[str, ...]  # answers that are wrong for sure
+    others: tuple[str, ...]  # wrong answers
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Rows of one kind, the aspects they have in common, and sentences that can open a document about them."""
+    """Rows of one kind, their aspects, and sentences that can open a document about them."""
 
     name: str
     rows: tuple[Row, ...]
@@ -75,15 +76,15 @@ class Topic:
         return [row for row in self.rows if aspect.knows(row)]
 
     def ask(self, aspect: Aspect, row: Row, rng: Random) -> Question:
-        """A question about one aspect of a row, in any direction that has one answer."""
+        """A random question about one aspect of a row, asking for any of the columns that have questions."""
         column, templates = rng.choice(list(aspect.questions.items()))
         template = rng.choice(templates)
         others = self.wrong_answers(aspect, column, template, row)
         return Question(say(template, row), row[column], aspect.tell(row, rng), others)
 
     def wrong_answers(self, aspect: Aspect, column: str, template: str, row: Row) -> tuple[str, ...]:
-        """What is in the column of other rows and is wrong for sure when the template is asked about this row."""
-        # Another row's answer is wrong only if that row also differs in what the question names.
+        """Values of the column in other rows that are certainly wrong answers to the template about this row."""
+        # Another row's value is wrong only if that row also differs in everything that the question names.
         named = fields(template) | {column}
         different = [other for other in self.aspect_rows(aspect) if all(other[name] != row[name] for name in named)]
         seen = {row[name] for name in named}

@@ -1,13 +1,13 @@
-"""The facts of the primer: small tables of common knowledge, one row a line, `;` between the columns.
+"""Tables of facts about the world: one row per line, columns separated by `;`.
 
-A table says only what is true. How a fact is told, asked or checked is the business of `world_topics`.
+Tables hold facts only. Their phrasings, questions and checks are in `world_topics`.
 """
 
 Row = dict[str, str]
 
 
 def table(columns: str, text: str) -> tuple[Row, ...]:
-    """Rows written as text: one a line, columns separated by `;`, an empty cell where nothing is known."""
+    """Parse rows: one per line, columns separated by `;`; unknown cells are empty."""
     names = columns.split()
     lines = text.strip().splitlines()
     return tuple(dict(zip(names, map(str.strip, line.split(";")), strict=True)) for line in lines)

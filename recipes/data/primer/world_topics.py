@@ -1,4 +1,4 @@
-"""How the facts of `world_tables` are told and asked: countries, rivers, sights, elements, planets."""
+"""Topics of the world, on `world_tables`: countries, rivers, landmarks, elements, planets."""
 
 from recipes.data.primer.topics import Aspect, Topic
 from recipes.data.primer.world_tables import (
@@ -16,7 +16,7 @@ def _possessive(name: str) -> str:
 
 
 def _chain(rows: tuple[Row, ...], column: str) -> tuple[Row, ...]:
-    """The rows, each with the `next` and `previous` of a column: empty at the ends."""
+    """Add the `next` and `previous` values of a column to each row: empty at both ends."""
     names = ["", *(row[column] for row in rows), ""]
     return tuple(row | {"previous": names[i], "next": names[i + 2]} for i, row in enumerate(rows))
 
@@ -27,7 +27,7 @@ COUNTRY_TOPIC = Topic(
     (
         Aspect(
             weight=6,
-            tellings=(
+            phrasings=(
                 "The capital of {country} is {capital}.",
                 "{capital} is the capital of {country}.",
                 "{capital} is the capital city of {country}.",
@@ -61,7 +61,7 @@ COUNTRY_TOPIC = Topic(
             checked="capital",
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{country} is in {continent}.",
                 "{country} is a country in {continent}.",
                 "{country} lies in {continent}.",
@@ -82,7 +82,7 @@ COUNTRY_TOPIC = Topic(
             checked="continent",
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "Many people in {country} speak {language}.",
                 "In {country}, many people speak {language}.",
                 "{language} is spoken in {country}.",
@@ -100,7 +100,7 @@ COUNTRY_TOPIC = Topic(
         ),
         Aspect(
             weight=2,
-            tellings=(
+            phrasings=(
                 "{country} is a country in {continent}, and its capital is {capital}.",
                 "The capital of {country}, a country in {continent}, is {capital}.",
                 "{capital} is the capital of {country}, where many people speak {language}.",
@@ -123,7 +123,7 @@ RIVER_TOPIC = Topic(
     RIVERS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{river} is a river in {continent}.",
                 "{river} flows through {continent}.",
                 "One of the great rivers of {continent} is {river}.",
@@ -138,7 +138,7 @@ RIVER_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{river} flows past the city of {city}.",
                 "The city of {city} lies on {river}.",
                 "{city} stands on the banks of {river}.",
@@ -157,7 +157,7 @@ LANDMARK_TOPIC = Topic(
     LANDMARKS,
     (
         Aspect(
-            tellings=(
+            phrasings=(
                 "{landmark} is in {place}.",
                 "{landmark} can be seen in {place}.",
                 "If you go to {place}, you can visit {landmark}.",
@@ -178,7 +178,7 @@ ELEMENT_TOPIC = Topic(
     (
         Aspect(
             weight=6,
-            tellings=(
+            phrasings=(
                 "The chemical symbol of {element} is {symbol}.",
                 "The symbol of {element} is {symbol}.",
                 "The chemical symbol for {element} is {symbol}.",
@@ -209,7 +209,7 @@ ELEMENT_TOPIC = Topic(
         ),
         Aspect(
             weight=3,
-            tellings=(
+            phrasings=(
                 "The atomic number of {element} is {number}.",
                 "{element} has the atomic number {number}.",
                 "{element} has atomic number {number}.",
@@ -230,7 +230,7 @@ ELEMENT_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "At room temperature, {element} is a {state}.",
                 "{element} is a {state} at room temperature.",
                 "In a warm room, {element} is a {state}.",
@@ -243,7 +243,7 @@ ELEMENT_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{element} is used for {use}.",
                 "One use of {element} is {use}.",
                 "People use {element} for {use}.",
@@ -252,7 +252,7 @@ ELEMENT_TOPIC = Topic(
             questions={"use": ("What is {element} used for?", "What do people use {element} for?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{element} is a chemical element with the symbol {symbol} and the atomic number {number}.",
                 "{element} is an element. Its symbol is {symbol}, and its atomic number is {number}.",
                 "{element} ({symbol}) is element number {number}, a {state} at room temperature.",
@@ -275,7 +275,7 @@ PLANET_TOPIC = Topic(
     (
         Aspect(
             weight=2,
-            tellings=(
+            phrasings=(
                 "{planet} is the {ordinal} planet from the sun.",
                 "The {ordinal} planet from the sun is {planet}.",
                 "Counting from the sun, {planet} is the {ordinal} planet.",
@@ -290,7 +290,7 @@ PLANET_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{planet} is {kind}.",
                 "The planet {planet} is {kind}.",
                 "Astronomers call {planet} {kind}.",
@@ -298,11 +298,11 @@ PLANET_TOPIC = Topic(
             questions={"kind": ("What kind of planet is {planet}?", "What sort of world is {planet}?")},
         ),
         Aspect(
-            tellings=("{planet} has {moons}.", "The planet {planet} has {moons}."),
+            phrasings=("{planet} has {moons}.", "The planet {planet} has {moons}."),
             questions={"moons": ("How many moons does {planet} have?",)},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "{planet} is known for {fame}.",
                 "The planet known for {fame} is {planet}.",
                 "{planet} is famous for {fame}.",
@@ -313,7 +313,7 @@ PLANET_TOPIC = Topic(
             },
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "After {planet} comes {next}.",
                 "The next planet after {planet} is {next}.",
                 "Going away from the sun, {planet} is followed by {next}.",
@@ -321,7 +321,7 @@ PLANET_TOPIC = Topic(
             questions={"next": ("Which planet comes after {planet}?", "What is the next planet after {planet}?")},
         ),
         Aspect(
-            tellings=(
+            phrasings=(
                 "Before {planet} comes {previous}.",
                 "The planet just before {planet} is {previous}.",
                 "Going toward the sun, the neighbor of {planet} is {previous}.",

@@ -1,4 +1,4 @@
-"""Multiple choice: MMLU and ARC, answered by a letter."""
+"""Multiple-choice sources: MMLU and ARC, answered by a letter."""
 
 from collections.abc import Sequence
 from string import ascii_uppercase
@@ -32,27 +32,25 @@ MULTIPLE_CHOICE = tuple(table.name for table in (ARC_EASY, ARC_CHALLENGE, MMLU))
 
 
 def open_mmlu(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
-    """Conversations of MMLU; those to train on are its 100K auxiliary ones."""
+    """Conversations of MMLU; its train split is the 100K auxiliary questions."""
     return MMLU.conversations(path, split, render_mmlu, wording=wording)
 
 
 def open_arc_easy(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
-    """Conversations of ARC-Easy."""
     return ARC_EASY.conversations(path, split, render_arc, wording=wording)
 
 
 def open_arc_challenge(path: str | None, split: str, wording: str = PLAIN) -> datasets.Dataset:
-    """Conversations of ARC-Challenge."""
     return ARC_CHALLENGE.conversations(path, split, render_arc, wording=wording)
 
 
 def render_mmlu(row: dict[str, Any], wording: str = PLAIN) -> list[Message]:
-    """A row of MMLU, whose answer is the position of the right choice."""
+    """Conversation of a row of MMLU, whose answer is the position of the right choice."""
     return _exam(row["question"], row["choices"], row["answer"], wording, offered_letters(row, wording))
 
 
 def render_arc(row: dict[str, Any], wording: str = PLAIN) -> list[Message]:
-    """A row of ARC, whose answer is the label of the right choice."""
+    """Conversation of a row of ARC, whose answer is the label of the right choice."""
     choices, labels = (row["choices"].get(key) for key in ("text", "label"))
     if not (isinstance(choices, list) and isinstance(labels, list) and len(choices) == len(labels)):
         raise InputError("its choices are not a list of texts with a list of as many labels")
@@ -62,7 +60,7 @@ def render_arc(row: dict[str, Any], wording: str = PLAIN) -> list[Message]:
 
 
 def offered_letters(row: dict[str, Any], wording: str = PLAIN) -> Sequence[str]:
-    """What the answer to a row is one of: A, B, C, ...; nanochat keeps the 1, 2, 3, ... that some rows of ARC have."""
+    """The letters to choose from: A, B, C, ...; in nanochat's wording some rows of ARC keep their 1, 2, 3, ..."""
     choices = row["choices"]
     if isinstance(choices, dict) and wording == NANOCHAT:
         return choices["label"]

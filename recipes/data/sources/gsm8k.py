@@ -1,4 +1,4 @@
-"""GSM8K: word problems of a few steps, whose worked answers call the calculator."""
+"""GSM8K: word problems of a few steps; annotations in the worked answers become calculator calls."""
 
 import re
 from decimal import Decimal, InvalidOperation
@@ -24,12 +24,11 @@ ANNOTATION = re.compile(r"<<(.*?)>>", re.DOTALL)  # <<48/2=24>>
 
 
 def open_gsm8k(path: str | None, split: str) -> datasets.Dataset:
-    """Conversations of GSM8K."""
     return GSM8K.conversations(path, split, render_gsm8k)
 
 
 def gsm8k_problems(path: str | None = None, split: str = "train") -> datasets.Dataset:
-    """GSM8K's columns `question` and `answer`, the latter only the final number, as evaluation and GRPO need them."""
+    """GSM8K's columns `question` and `answer`, reduced to its final number, for evaluation and GRPO."""
     rows = GSM8K.open(path, split)
     answers = [gsm8k_answer(text) for text in rows["answer"]]
     if None in answers:
@@ -39,16 +38,16 @@ def gsm8k_problems(path: str | None = None, split: str = "train") -> datasets.Da
 
 
 def gsm8k_answer(text: str) -> str | None:
-    """The number after the last `####`, in digits and a minus alone; None if there is none."""
+    """The number after the last `####`, without separators or currency; None if there is none."""
     number = marked_number(text)
     return None if number is None else f"{number:f}"
 
 
 def render_gsm8k(row: dict[str, Any]) -> list[Message]:
-    """`48/2 = <<48/2=24>>24 clips` becomes text, a call of `48/2`, its result 24, and the text that goes on.
+    """`48/2 = <<48/2=24>>24 clips` becomes text, a call of `48/2`, its result 24, and the text after it.
 
-    The result is what our calculator says, for that is what the model will see. An annotation that it does not bear
-    out is left out, and what stands around it is text.
+    The result is our calculator's, which is what the model will see when it calls it. Annotations that do not agree
+    with the calculator are removed, and the text around them is kept.
     """
     messages, text, end = [user(row["question"])], "", 0
     answer = row["answer"]
@@ -64,7 +63,7 @@ def render_gsm8k(row: dict[str, Any]) -> list[Message]:
 
 
 def agree(annotated: str, result: str) -> bool:
-    """Whether both are the same number, where the annotated one may be rounded or cut after some of its decimals."""
+    """Whether both are the same number; the annotated one may be rounded or cut after some decimals."""
     try:
         short, exact = Decimal(annotated), Decimal(result)
     except InvalidOperation:

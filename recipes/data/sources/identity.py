@@ -1,4 +1,4 @@
-"""Identity: what the assistant says when asked who or what it is. Your own persona is a JSONL file away."""
+"""Identity: questions about who the assistant is, with answers. For your own persona, use a JSONL file instead."""
 
 from collections.abc import Iterator
 from itertools import cycle
@@ -6,7 +6,7 @@ from itertools import cycle
 from recipes.data.messages import assistant, user
 from tokenizer.chat import Message
 
-# For each topic, questions and answers that all fit each other. The last question of each is held out.
+# For each topic, questions and answers that can be combined freely. The last question of each topic is held out.
 TOPICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "name": (
         (
@@ -186,9 +186,9 @@ TOPICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def identity_conversations(split: str = "train") -> Iterator[list[Message]]:
-    """Every question with every answer that fits it, then pairs of topics in one conversation.
+    """Every question with every answer of its topic, then conversations about two topics.
 
-    Held out is one phrasing of each topic's question.
+    One question of each topic is held out for validation.
     """
     asked = {topic: questions[:-1] if split == "train" else questions[-1:] for topic, (questions, _) in TOPICS.items()}
     for topic, (_, answers) in TOPICS.items():
@@ -203,5 +203,5 @@ def identity_conversations(split: str = "train") -> Iterator[list[Message]]:
 
 
 def _turns(questions: tuple[str, ...], answers: tuple[str, ...]) -> list[list[Message]]:
-    """Each question once, the answers in turn."""
+    """Each question once, with the topic's answers in turn."""
     return [[user(question), assistant(answer)] for question, answer in zip(questions, cycle(answers), strict=False)]

@@ -1,4 +1,4 @@
-"""Tables of known columns: on the Hub, or as local files laid out as there."""
+"""Datasets with known columns, on the Hub or as local files in the same layout."""
 
 import fnmatch
 import inspect
@@ -15,16 +15,16 @@ import pyarrow as pa
 from datasets.fingerprint import Hasher
 
 from recipes.data import messages
-from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, tell_empty_answers
-from recipes.data.readers import what_instead
+from recipes.data.messages import CONVERSATIONS, check_messages, has_answers, warn_of_empty_answers
+from recipes.data.readers import describe_irregular_file
 from recipes.utils import calculator
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
-from recipes.utils.json_lines import names_of, one_line, read_json_rows
+from recipes.utils.json_lines import names_of, read_json_rows
 from tokenizer.chat import Message
 
 PATTERNS = ("{}-*.parquet", "{}.parquet", "{}.jsonl", "{}.jsonl.gz")
-# What a column may hold, as Python has it from JSON, and as it comes back unchanged from Arrow.
+# The types of a column: in Python, as JSON is parsed, and in Arrow, which returns such values unchanged.
 TYPES = {"text": str, "integers": int, "lists": list, "objects": dict}
 FEATURES = {
     "text": datasets.Value("string"),
@@ -36,9 +36,9 @@ FEATURES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A dataset of the Hub: its repository, its configuration there, the columns that we read and what they hold.
+    """A dataset of the Hub: repository, configuration, and the columns that are read with their types.
 
-    `splits` gives for each of ours the name of theirs, and further names that local files of it may have.
+    `splits` maps each of our splits to its name on the Hub, and to other names that local files of it may have.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Table:
     splits: dict[str, tuple[str, ...]]
 
     def open(self, path: str | None, split: str) -> datasets.Dataset:
-        """The rows of a split, from `path` (a directory, or the split's file) or the Hub. Nothing is held in memory.
+        """The rows of a split, from `path` (a directory, or the split's file) or the Hub, memory-mapped from disk.
 
-        Raises `InputError` for a split that does not exist, missing or damaged files, columns that are missing or
-        hold something else, and a Hub that does not answer.
+        Raises `InputError` for a split that does not exist, missing or damaged files, columns that are missing or of
+        another type, and a Hub that does not answer.
         """
         if split not in self.splits:
             raise InputError(f"{self.name} has no split {split!r}; its splits are {', '.join(self.splits)}.")
@@ -75,9 +75,9 @@ class Table:
     def conversations(
         self, path: str | None, split: str, render: Callable[..., list[Message]], **options: Any
     ) -> datasets.Dataset:
-        """The rows of a split as conversations, each `render(row, **options)`; those with an empty answer left out.
+        """The rows of a split as conversations, `render(row, **options)`, without those that have an empty answer.
 
-        Raises `InputError` naming the first row that does not give a sound one.
+        Raises `InputError` naming the first row that gives an invalid conversation.
         """
         rows = self.open(path, split)
 
@@ -99,11 +99,11 @@ class Table:
             new_fingerprint=_fingerprint(rows, render, options),
             desc=f"Read {self.name}",
         )
-        tell_empty_answers(f"{path or self.repository}, {split}", len(rows), kept=len(conversations))
+        warn_of_empty_answers(f"{path or self.repository}, {split}", len(rows), kept=len(conversations))
         return conversations
 
     def _find(self, root: Path, split: str) -> list[str]:
-        """The file `root`, or the split's sorted files below a directory: in the layout of the Hub or side by side."""
+        """The file `root`, or the split's sorted files in a directory: in the Hub's layout, or all in one place."""
         if os.path.lexists(root) and not root.is_dir():
             return [self._readable(root)]
         if not root.is_dir():
@@ -119,8 +119,8 @@ class Table:
         raise InputError(f"{self.name}: no file of split {split} in {root}: looked for {wanted}.")
 
     def _readable(self, file: Path) -> str:
-        if (instead := what_instead(file)) is not None:
-            raise InputError(f"{self.name}: {file} is {instead}.")
+        if (kind := describe_irregular_file(file)) is not None:
+            raise InputError(f"{self.name}: {file} is {kind}.")
         return str(file)
 
     def _check_columns(self, rows: datasets.Dataset, where: str) -> None:
@@ -129,8 +129,8 @@ class Table:
         known = [column for column in self.columns if column in rows.column_names]
         try:
             rows.select_columns(known).data.validate(full=True)
-        except pa.ArrowInvalid as error:  # text that is not UTF-8, which nobody has looked at so far
-            raise InputError(f"{where} is damaged: {one_line(error)}.") from None
+        except pa.ArrowInvalid as error:  # text that is not UTF-8, which Arrow does not check on reading
+            raise InputError(f"{where} is damaged: {in_one_line(error)}.") from None
         for column, kind in self.columns.items():
             if column not in rows.column_names:
                 there = ", ".join(rows.column_names)
@@ -141,7 +141,7 @@ class Table:
                 raise InputError(f"{where}: column {column!r} is null in {nulls} of {len(rows)} rows.")
 
     def _load_json(self, files: list[str]) -> datasets.Dataset:
-        """Our reader, which names the line that is damaged; `datasets` sees in `stamps` that a file has changed."""
+        """Read by our reader, which names damaged lines. `stamps` let the cache of `datasets` notice changed files."""
         stamps = [(os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files]
         features = datasets.Features({column: FEATURES[kind] for column, kind in self.columns.items()})
         options = {"files": files, "columns": self.columns, "stamps": stamps}
@@ -154,7 +154,7 @@ class Table:
             cause = error.__cause__ or error
             if isinstance(cause, InputError):
                 raise cause from None
-            raise InputError(f"{self.name}: {where} cannot be read: {one_line(cause)}") from error
+            raise InputError(f"{self.name}: {where} cannot be read: {in_one_line(cause)}") from error
 
 
 def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Iterator[dict[str, Any]]:
@@ -170,14 +170,13 @@ def _json_rows(files: list[str], columns: dict[str, str], stamps: list) -> Itera
 
 
 def _fingerprint(rows: datasets.Dataset, render: Callable, options: dict[str, Any]) -> str:
-    """Names the rendered rows in the cache. Left alone, `datasets` would not see a change of what `render` calls."""
+    """Key of the rendered rows in the cache. `datasets` by itself would not notice changes in code `render` calls."""
     modules = (sys.modules[render.__module__], messages, calculator)
     code = [inspect.getsource(module) for module in modules]
     return Hasher.hash([rows._fingerprint, render.__qualname__, options, *code])
 
 
 def _kind(feature: Any) -> str:
-    """What a column holds, in a word."""
     if isinstance(feature, dict | datasets.Json):
         return "objects"
     if isinstance(feature, datasets.List | datasets.LargeList):

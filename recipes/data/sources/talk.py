@@ -1,4 +1,4 @@
-"""Sources that need little rendering: SmolTalk's conversations, HumanEval's functions."""
+"""SmolTalk's conversations and HumanEval's functions, which need little rendering."""
 
 from typing import Any
 
@@ -25,20 +25,19 @@ HUMANEVAL = Table(
 
 
 def open_smoltalk(path: str | None, split: str) -> datasets.Dataset:
-    """SmolTalk: 460K conversations of many turns on everything, its version for small models."""
+    """SmolTalk: 460K multi-turn conversations on all subjects, in the version for small models."""
     return SMOLTALK.conversations(path, split, render_smoltalk)
 
 
 def open_humaneval(path: str | None, split: str) -> datasets.Dataset:
-    """HumanEval: a Python function to be completed. Only `test` exists."""
+    """HumanEval: Python functions to complete. Only `test` exists."""
     return HUMANEVAL.conversations(path, split, render_humaneval)
 
 
 def render_smoltalk(row: dict[str, Any]) -> list[Message]:
-    """A row of SmolTalk is a conversation already."""
     return row["messages"]
 
 
 def render_humaneval(row: dict[str, Any]) -> list[Message]:
-    """The function's head as the user's request, its body as the answer."""
+    """The function's signature and docstring as the user's request, its body as the answer."""
     return [user(f"Complete this Python function.\n\n{row['prompt']}"), assistant(row["canonical_solution"])]

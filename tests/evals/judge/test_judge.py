@@ -70,10 +70,8 @@ def test_a_judge_that_dies_midway_is_gone_on_with(judged, model_dir, instruction
     copy = shutil.copytree(model_dir, tmp_path / "model")
     with serve(lambda prompt, before: grade(prompt) if len(server.requests) <= 2 else DROP) as server:
         flags = {"model": copy, "instructions": instructions, "judge": server.url, "output": tmp_path / "judge.json"}
-        words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-        monkeypatch.setattr(sys, "argv", ["judge", *words, "--concurrency", "1"])
         with pytest.raises(SystemExit) as ended:
-            main()
+            main(arguments(**flags, concurrency=1))
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 answers have no score: run the same command again")
     halfway = json.loads((tmp_path / "judge.json").read_text())
@@ -140,7 +138,7 @@ def test_results_of_other_instructions_are_not_mixed(judged, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": [1]}', '{"rows": [], "model": "a"}', "\xff"])
 def test_a_file_of_something_else_is_not_overwritten(judged, tmp_path, content):
     (tmp_path / "judge.json").write_text(content, encoding="latin-1")
-    with serve(grade) as server, pytest.raises(InputError, match="is no result of evals.judge"):
+    with serve(grade) as server, pytest.raises(InputError, match="is not a result of evals.judge"):
         judged(server)
     assert (tmp_path / "judge.json").read_text(encoding="latin-1") == content
 
@@ -164,8 +162,9 @@ def test_what_was_judged_before_an_interruption_is_written():
 PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from evals.judge.__main__ import main
-main()
+from evals.judge.__main__ import JudgeArguments, main
+from recipes.utils.arguments import read_command_line
+main(read_command_line("evals.judge", JudgeArguments))
 """
 
 
@@ -194,7 +193,7 @@ def test_ctrl_c_waits_for_no_request(model_dir, instructions, tmp_path):
                 process.kill()
                 released.set()
     assert process.returncode == 130 and "Traceback" not in complaints
-    assert shown.splitlines()[-1] == "interrupted; the same command goes on"
+    assert shown.splitlines()[-1] == "interrupted; run the same command again to continue"
     results = json.loads(output.read_text())
     assert results["scored"] == 2 and results["failed"] == 0, "the empty answer, and the one that was judged"
 
@@ -261,8 +260,8 @@ def test_what_exceeds_a_local_judges_context_is_told(tokenizer, model_dir, instr
     ("changed", "told"),
     [
         ({"instructions": "nowhere.json"}, "nowhere.json cannot be read: No such file or directory."),
-        ({"judge": "localhost:8000/v1"}, "is no URL: give one like http://localhost:8000/v1."),
-        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is no URL"),
+        ({"judge": "localhost:8000/v1"}, "is not a URL: give one like http://localhost:8000/v1."),
+        ({"judge": "ftp://somewhere"}, "judge ftp://somewhere is not a URL"),
         ({"judge": "http://me:secret@localhost/v1"}, "holds a password"),
         ({"judge": "no/such/judge"}, "no/such/judge: no such directory"),
         ({"judge": "a/b", "judge_model": "c"}, "judge_model and api_key_env are for an endpoint"),
@@ -281,5 +280,5 @@ def test_mistakes_are_told_in_one_line(model_dir, instructions, tmp_path, change
 
 
 def test_a_model_of_the_hub_needs_an_output(instructions):
-    with pytest.raises(InputError, match="model user/model is no directory here .*: give an --output"):
+    with pytest.raises(InputError, match="model user/model is not a directory here .*: give an --output"):
         evaluate(arguments(model="user/model", instructions=instructions, judge="http://127.0.0.1:1/v1"))

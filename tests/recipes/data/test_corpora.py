@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.data.corpora import document_hash, open_corpus, split_builder
+from recipes.data.corpora import open_corpus, split_builder
 from recipes.data.packing import PackedRows
 from recipes.data.primer import primer_documents
 from recipes.data.readers import check_file, read_documents, warn_once
+from recipes.data.splits import document_hash
 from recipes.utils.errors import InputError
 from tokenizer.bpe import train_tokenizer
 

@@ -74,7 +74,7 @@ def test_a_choice_is_right_if_it_names_the_right_one_and_no_other():
         assert not grade(item, "") and not grade(item, offered)
 
 
-@pytest.mark.parametrize("name", ["problems1", "problems2", "problems3", "harder"])
+@pytest.mark.parametrize("name", ["one_step", "two_step", "three_step", "multi_step"])
 def test_a_problem_is_graded_by_its_last_number(name):
     for item in exam(name, 50):
         assert grade(item, f"The answer is {item.answer}.") and grade(item, f"{item.answer}.0")

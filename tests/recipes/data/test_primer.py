@@ -10,7 +10,7 @@ import pytest
 
 from recipes.data.primer import primer_documents
 from recipes.data.primer.documents import TOPICS
-from recipes.data.primer.reckoning import EQUATIONS, TOLD_EQUATIONS, is_reserved
+from recipes.data.primer.reckoning import EQUATIONS, TRAINING_EQUATIONS, is_reserved
 from recipes.data.primer.topics import say
 from recipes.data.primer.world_tables import COUNTRIES, DAY_NAMES, ELEMENTS, OPPOSITES
 from recipes.utils.errors import InputError
@@ -95,8 +95,8 @@ def test_every_document_ends_as_a_sentence_or_an_answer_and_starts_with_a_capita
 def test_every_row_is_told_often_and_in_several_ways(topic, sentences):
     for aspect in topic.aspects:
         for row in topic.aspect_rows(aspect):
-            counts = [sentences[say(template, row)] for template in aspect.tellings]
-            assert counts[0] >= 2, (aspect.tellings[0], row)
+            counts = [sentences[say(template, row)] for template in aspect.phrasings]
+            assert counts[0] >= 2, (aspect.phrasings[0], row)
             assert sum(counts) >= 8 and sum(count > 0 for count in counts) >= min(2, len(counts)), row
 
 
@@ -109,7 +109,7 @@ def test_every_row_is_told_often_and_in_several_ways(topic, sentences):
         ("The opposite of {opposite} is {word}.", OPPOSITES),
     ],
 )
-def test_the_plainest_telling_also_opens_documents(plain, rows, train):
+def test_the_plainest_phrasing_also_opens_documents(plain, rows, train):
     first_sentences = Counter(re.split(r"(?<=[.?!])\s+", document)[0] for document in train)
     assert sum(first_sentences[say(plain, row)] > 0 for row in rows) > 0.8 * len(rows)
 
@@ -308,5 +308,5 @@ def test_stated_letter_counts_are_true(text):
 def test_reserved_problems_are_never_told(text):
     told = set(re.findall(r"\d+\*x \+ \d+ = \d+", text)) | set(re.findall(r"(?<![*\d])\d+ [-+] \d+\b", text))
     assert not any(is_reserved(problem) for problem in told)
-    assert told >= set(map(str, TOLD_EQUATIONS))
-    assert 0.02 < 1 - len(TOLD_EQUATIONS) / len(EQUATIONS) < 0.08
+    assert told >= set(map(str, TRAINING_EQUATIONS))
+    assert 0.02 < 1 - len(TRAINING_EQUATIONS) / len(EQUATIONS) < 0.08

@@ -155,11 +155,11 @@ def test_no_conversation_tells_a_story_of_the_exams(user_texts):
         for story in (story for group in STORIES[steps] for story in group):
             *told, held_out = (
                 # A word in place of a name or a thing, digits in place of a number.
-                re.sub(r"\\{\w+\\}", r"\\w+", re.sub(r"\\{[abcd]\\}", r"\\d+", re.escape(telling)))
-                for telling in story.tellings
+                re.sub(r"\\{\w+\\}", r"\\w+", re.sub(r"\\{[abcd]\\}", r"\\d+", re.escape(phrasing)))
+                for phrasing in story.phrasings
             )
-            assert any(re.search(f"^{pattern}$", joined, re.MULTILINE) for pattern in told), story.tellings[0]
-            assert not re.search(f"^{held_out}$", joined, re.MULTILINE), story.tellings[-1]
+            assert any(re.search(f"^{pattern}$", joined, re.MULTILINE) for pattern in told), story.phrasings[0]
+            assert not re.search(f"^{held_out}$", joined, re.MULTILINE), story.phrasings[-1]
 
 
 def test_no_conversation_computes_with_reserved_numbers(mid, sft):

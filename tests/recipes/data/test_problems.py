@@ -48,17 +48,17 @@ def test_there_are_many_stories_each_told_in_several_ways(steps):
     groups = STORIES[steps]
     assert len(groups) == (4 if steps == 1 else 1)
     assert all(len(group) >= 12 for group in groups)
-    tellings = [telling for group in groups for story in group for telling in story.tellings]
-    assert len(set(tellings)) == len(tellings)
-    assert all(len(story.tellings) >= 4 for group in groups for story in group)
+    phrasings = [phrasing for group in groups for story in group for phrasing in story.phrasings]
+    assert len(set(phrasings)) == len(phrasings)
+    assert all(len(story.phrasings) >= 4 for group in groups for story in group)
 
 
-def test_every_telling_names_each_number_once_and_asks():
+def test_every_phrasing_names_each_number_once_and_asks():
     for steps, story in EVERY_STORY:
         assert len(story.steps) == steps
-        for telling in story.tellings:
-            assert sorted(re.findall(r"\{([abcd])\}", telling)) == list(story.given), telling
-            assert telling.endswith("?") or "? " in telling, telling
+        for phrasing in story.phrasings:
+            assert sorted(re.findall(r"\{([abcd])\}", phrasing)) == list(story.given), phrasing
+            assert phrasing.endswith("?") or "? " in phrasing, phrasing
 
 
 def test_questions_are_clean_sentences():
@@ -83,8 +83,8 @@ def test_held_out_problems_have_numbers_and_of_several_steps_words_that_the_othe
 
 def told_in_last(problems: list[Problem], ways: int) -> float:
     """Share of the problems told in one of the last so many ways to tell their story."""
-    tellings = {telling for _, story in EVERY_STORY for telling in story.tellings[-ways:]}
-    patterns = [re.compile(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", re.escape(telling))) for telling in tellings]
+    phrasings = {phrasing for _, story in EVERY_STORY for phrasing in story.phrasings[-ways:]}
+    patterns = [re.compile(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", re.escape(phrasing))) for phrasing in phrasings]
     told = problems[:150]
     return sum(any(pattern.fullmatch(problem.question) for pattern in patterns) for problem in told) / len(told)
 

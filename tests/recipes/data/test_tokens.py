@@ -45,7 +45,7 @@ def test_long_conversations_end_at_a_message_and_one_warning_counts_them(tokeniz
         tokens = tokenize_conversations(dataset_of([fitting, long, hopeless]), tokenizer, room)
     expected = [encode_conversation(tokenizer, conversation(exchanges))[0] for exchanges in (2, 4)]
     assert tokens["input_ids"][:] == expected
-    (line,) = [record.message for record in caplog.records if record.name == "recipes.data.tokens"]
+    (line,) = [record.message for record in caplog.records if record.name == "recipes.data.messages"]
     assert line == f"truncated 1 and dropped 1 of 3 conversations that do not fit into {room} tokens"
 
 

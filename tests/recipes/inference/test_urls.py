@@ -27,7 +27,7 @@ def test_the_public_url_is_without_secrets(url):
 
 @pytest.mark.parametrize("url", ["h:1", "ftp://h", "http://", "http://h:0", "http://[", ""])
 def test_what_is_no_url_is_named_with_what_it_is_for(url):
-    with pytest.raises(InputError, match="^judge .*is no URL"):
+    with pytest.raises(InputError, match="^judge .*is not a URL"):
         api_urls(url, "judge")
 
 

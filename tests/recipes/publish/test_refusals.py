@@ -26,11 +26,11 @@ def test_what_is_not_finished_or_not_whole_is_refused(hub, run_dir, tmp_path):
     [
         ("model.safetensors", b"", "model.safetensors is damaged ("),
         ("model.safetensors", None, "lacks model.safetensors"),
-        ("tokenizer.json", None, "holds no whole tokenizer"),
-        ("tokenizer_config.json", None, "holds no whole tokenizer"),
+        ("tokenizer.json", None, "holds no complete tokenizer"),
+        ("tokenizer_config.json", None, "holds no complete tokenizer"),
         ("generation_nanochat.py", None, "generation_nanochat.py is missing"),
         ("tokenizer_config.json", b"[]", "tokenizer_config.json is damaged: it holds no JSON object"),
-        ("README.md", b"\xff\xfe", "README.md is no text in UTF-8"),
+        ("README.md", b"\xff\xfe", "README.md is not UTF-8 text"),
     ],
 )
 def test_what_nobody_could_load_is_refused(hub, run_dir, name, content, reason):
@@ -51,7 +51,7 @@ def test_weights_cut_short_are_refused(hub, run_dir):
 
 @pytest.mark.parametrize("repo", ["model", "ada/", "ada/model/x", "ada/my model", "ada/m--m", "https://hub/ada/m"])
 def test_a_name_that_is_none_is_refused(hub, run_dir, repo):
-    assert complaint(run_dir, repo).startswith(f"{repo!r} is no repository on the Hub: ")
+    assert complaint(run_dir, repo).startswith(f"{repo!r} is not a repository id: ")
     assert not hub.requests
 
 
@@ -121,7 +121,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(hub, as_ada, run_dir):
     upload.signal(signal.SIGINT)
     (end,) = upload.wait()
     ended.set()
-    assert (end.code, end.stderr) == (130, "\ninterrupted; the same command goes on\n")
+    assert (end.code, end.stderr) == (130, "\ninterrupted; run the same command again to continue\n")
     hub.meddle = lambda method, path: None
     publish(run_dir)
     assert "model.safetensors" in hub.files("ada/model")

@@ -146,14 +146,14 @@ def test_any_damage_is_named_with_the_newest_one_before_that_is_whole(tmp_path, 
         check_whole(newest)
     assert str(error.value).startswith(f"checkpoint {newest} is damaged: {damage}")
     assert str(error.value).endswith(
-        f"The one before it, {second.name}, is whole: go on from there by --resume {second}"
+        f"The one before it, {second.name}, is whole: resume from it by --resume {second}"
     )
 
     flip(second / "model.safetensors")
     with pytest.raises(InputError, match=f"--resume {first}$"):
         check_whole(newest)
     remove(first / "model.safetensors")
-    with pytest.raises(InputError, match=r"No checkpoint before it is whole: put the file back, or begin anew"):
+    with pytest.raises(InputError, match=r"No checkpoint before it is whole: put the file back, or start again"):
         check_whole(newest)
 
 

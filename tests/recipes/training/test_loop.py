@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.training import setup
+from recipes.training import loop
 from tests.recipes.processes import flags, run
 
 pytestmark = pytest.mark.launch
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.launch
 def measure_gradients(directory: Path) -> None:
     """In a training process: note in each last micro-batch how many bytes its gradients hold, and of which size."""
 
-    class Measuring(setup.Trainer):
+    class Measuring(loop.TrainingLoop):
         def _update(self, *args):
             gradients = [parameter.grad for parameter in self.model.parameters()]
             storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in gradients}
@@ -33,13 +33,14 @@ def measure_gradients(directory: Path) -> None:
             storages.append(len(gradients))
             return super()._loss(rows, num_tokens)
 
-        def train(self, checkpoint):
-            super().train(checkpoint)
+        def run(self, checkpoint):
+            finished = super().run(checkpoint)
             rank = os.environ.get("RANK", "0")
             (directory / f"{rank}.json").write_text(json.dumps({"steps": noted, "storages": storages}))
+            return finished
 
     noted, storages = [], []
-    setup.Trainer = Measuring
+    loop.TrainingLoop = Measuring
 
 
 def measured(tiny, tmp_path, processes: int) -> dict:

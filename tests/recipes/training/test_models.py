@@ -8,9 +8,9 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from recipes.training.arguments import PretrainArguments
-from recipes.training.models import build_config, build_model, load_tokenizer, set_special_tokens
+from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
 from recipes.utils.errors import InputError
+from recipes.utils.model_facts import describe_model
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,24 @@ def gpt2_dir(tmp_path):
     return tmp_path / "gpt2"
 
 
+def config_of(vocab_size: int = 300, max_seq_len: int = 64, **sources):
+    return build_config(vocab_size, max_seq_len, **sources)
+
+
+def model_of(vocab_size: int = 300, max_seq_len: int = 64, gradient_checkpointing: bool = False, **sources):
+    config = config_of(vocab_size, max_seq_len, **sources)
+    source = sources.get("model_name_or_path") or sources.get("model_config")
+    pretrained = "model_name_or_path" in sources
+    return build_model(
+        config,
+        max_seq_len,
+        "cpu",
+        source=source,
+        pretrained=pretrained,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
 def one_line(error) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -38,25 +56,25 @@ def one_line(error) -> str:
 def test_a_tokenizer_is_loaded_from_its_directory_or_from_the_models(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     GPT2Config().save_pretrained(tmp_path)
-    for arguments in ({"tokenizer": str(tmp_path)}, {"model_name_or_path": str(tmp_path)}):
-        assert load_tokenizer(PretrainArguments(**arguments)).get_vocab() == tokenizer.get_vocab()
+    for loaded in (load_tokenizer(str(tmp_path), 64), load_tokenizer(None, 64, of_model=str(tmp_path))):
+        assert loaded.get_vocab() == tokenizer.get_vocab()
 
 
 def test_without_a_tokenizer_the_way_to_one_is_named():
     with pytest.raises(InputError, match=r"^no tokenizer: train one by `python -m tokenizer.train"):
-        load_tokenizer(PretrainArguments())
+        load_tokenizer(None, 64)
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "runs/base/tokenizer", "../x"])
 def test_a_tokenizer_directory_that_is_not_there_is_one_clear_line(name):
     with pytest.raises(InputError) as error:
-        load_tokenizer(PretrainArguments(tokenizer=name))
+        load_tokenizer(name, 64)
     assert one_line(error) == f"tokenizer {name}: no such directory."
 
 
 def test_a_directory_without_a_tokenizer_is_one_clear_line(tmp_path):
     with pytest.raises(InputError) as error:
-        load_tokenizer(PretrainArguments(tokenizer=str(tmp_path)))
+        load_tokenizer(str(tmp_path), 64)
     assert one_line(error) == f"tokenizer directory {tmp_path} holds no tokenizer.json."
 
 
@@ -65,19 +83,18 @@ def test_a_damaged_tokenizer_is_one_clear_line(tokenizer, tmp_path, content):
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(InputError) as error:
-        load_tokenizer(PretrainArguments(tokenizer=str(tmp_path)))
+        load_tokenizer(str(tmp_path), 64)
     assert one_line(error).startswith(f"tokenizer {tmp_path} cannot be loaded: ")
 
 
 def test_a_hub_id_that_is_not_in_the_cache_is_one_clear_line_offline():
     with pytest.raises(InputError) as error:
-        load_tokenizer(PretrainArguments(tokenizer="nobody/nothing"))
+        load_tokenizer("nobody/nothing", 64)
     assert one_line(error).startswith("tokenizer nobody/nothing cannot be loaded: ")
 
 
 def test_special_tokens_reach_both_configs(tokenizer):
-    args = PretrainArguments(depth=1, max_seq_len=32)
-    model = build_model(args, build_config(args, len(tokenizer)), "cpu")
+    model = model_of(len(tokenizer), 32, depth=1)
     set_special_tokens(model, tokenizer)
     bos, end, call = tokenizer.convert_tokens_to_ids(["<|bos|>", "<|assistant_end|>", "<|python_end|>"])
     for config in (model.config, model.generation_config):
@@ -90,27 +107,26 @@ def test_special_tokens_reach_both_configs(tokenizer):
 
 
 def test_the_dial_sets_the_sizes():
-    config = build_config(PretrainArguments(depth=6, max_seq_len=512), vocab_size=1000)
+    config = config_of(1000, 512, depth=6)
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (6, 384, 3)
     assert (config.vocab_size, config.max_position_embeddings) == (1000, 512)
 
 
 def test_another_architecture_gets_the_tokenizers_vocabulary(gpt2_dir):
     for source in (gpt2_dir, gpt2_dir / "config.json"):
-        config = build_config(PretrainArguments(model_config=str(source), max_seq_len=64), vocab_size=777)
+        config = config_of(777, model_config=str(source))
         assert (config.model_type, config.n_layer, config.vocab_size) == ("gpt2", 2, 777)
 
 
 def test_a_model_trained_onward_keeps_its_vocabulary(gpt2_dir):
-    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=64)
-    assert build_config(args, vocab_size=290).vocab_size == 300
+    assert config_of(290, model_name_or_path=str(gpt2_dir)).vocab_size == 300
     with pytest.raises(InputError, match=r"^the tokenizer has 301 tokens, the model .* only 300: give the tokenizer"):
-        build_config(args, vocab_size=301)
+        config_of(301, model_name_or_path=str(gpt2_dir))
 
 
 def test_rows_longer_than_the_context_are_one_clear_line(gpt2_dir):
     with pytest.raises(InputError, match=r"^max_seq_len 65 is beyond the model's context of 64 tokens"):
-        build_config(PretrainArguments(model_config=str(gpt2_dir), max_seq_len=65), vocab_size=300)
+        config_of(max_seq_len=65, model_config=str(gpt2_dir))
 
 
 # Sizes of all architectures that have flags of these names
@@ -127,8 +143,7 @@ def built(directory, model_type: str, **settings) -> torch.nn.Module:
     known = AutoConfig.for_model(model_type).to_dict()
     config = AutoConfig.for_model(model_type, **{k: v for k, v in SMALL.items() if k in known})
     (directory / "config.json").write_text(json.dumps(config.to_dict() | {"model_type": model_type} | settings))
-    args = PretrainArguments(model_config=str(directory / "config.json"), max_seq_len=16)
-    return build_model(args, build_config(args, vocab_size=300), "cpu")
+    return model_of(max_seq_len=16, model_config=str(directory / "config.json"))
 
 
 @pytest.mark.parametrize(
@@ -186,18 +201,16 @@ def test_trained_weights_of_an_encoder_are_no_causal_lm_either(tmp_path):
     built(tmp_path, "bert", is_decoder=True).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"is_decoder": False}))
-    args = PretrainArguments(model_name_or_path=str(tmp_path), max_seq_len=16)
     with pytest.raises(InputError, match="is not a causal LM: a BertLMHeadModel reads the tokens it is to predict"):
-        build_model(args, build_config(args, vocab_size=300), "cpu")
+        model_of(max_seq_len=16, model_name_or_path=str(tmp_path))
 
 
 def test_spoilt_weights_are_told_before_they_are_trained_onward(gpt2_dir):
     model = GPT2LMHeadModel.from_pretrained(gpt2_dir)
     model.transformer.h[0].mlp.c_fc.weight.data[0, 0] = float("nan")
     model.save_pretrained(gpt2_dir)
-    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=16)
     with pytest.raises(InputError, match="predicts NaN: its weights are damaged"):
-        build_model(args, build_config(args, vocab_size=300), "cpu")
+        model_of(max_seq_len=16, model_name_or_path=str(gpt2_dir))
 
 
 @pytest.mark.parametrize("flag", ["model_config", "model_name_or_path"])
@@ -206,7 +219,7 @@ def test_code_that_a_checkpoint_brings_along_is_not_run(flag, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "code.py").write_text("raise SystemExit('run')\n")
     with pytest.raises(InputError, match=r"^no model configuration in .* contains custom code"):
-        build_config(PretrainArguments(**{flag: str(tmp_path)}), vocab_size=300)
+        config_of(**{flag: str(tmp_path)})
 
 
 @pytest.mark.parametrize("flag", ["model_config", "model_name_or_path"])
@@ -214,34 +227,36 @@ def test_code_that_a_checkpoint_brings_along_is_not_run(flag, tmp_path):
 def test_a_damaged_configuration_is_one_clear_line(flag, content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError) as error:
-        build_config(PretrainArguments(**{flag: str(tmp_path)}), vocab_size=300)
+        config_of(**{flag: str(tmp_path)})
     assert one_line(error).startswith(f"no model configuration in {tmp_path}: ")
 
 
 def test_a_configuration_that_is_not_there_is_one_clear_line(tmp_path):
     with pytest.raises(InputError) as error:
-        build_config(PretrainArguments(model_config="missing/config.json"), vocab_size=300)
+        config_of(model_config="missing/config.json")
     assert one_line(error) == "model missing/config.json: no such directory."
     with pytest.raises(InputError, match=r"holds no config\.json"):
-        build_config(PretrainArguments(model_name_or_path=str(tmp_path)), vocab_size=300)
+        config_of(model_name_or_path=str(tmp_path))
 
 
 # Model
 
 
-def test_a_model_on_the_meta_device_has_shapes_and_no_weights(gpt2_dir):
-    for arguments in ({"depth": 20}, {"model_name_or_path": str(gpt2_dir), "max_seq_len": 64}):
-        args = PretrainArguments(**arguments)
-        model = build_model(args, build_config(args, 300), "meta")
-        assert {p.device.type for p in model.parameters()} == {"meta"}
+def test_facts_need_no_weights_and_equal_those_of_the_model_itself(gpt2_dir):
+    for sources in ({"depth": 2}, {"model_config": str(gpt2_dir)}):
+        facts = model_facts(config_of(**sources), 64, sources.get("model_config"))
+        model = model_of(**sources)
+        assert facts == describe_model(model, 64)
+        assert facts.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+    huge = model_facts(config_of(65_536, 2048, depth=200), 2048)  # 400 GB in fp32
+    assert huge.num_parameters > 10**11
 
 
 def test_a_fresh_model_is_ours_in_fp32_and_the_seed_decides():
-    args = PretrainArguments(depth=1, max_seq_len=32)
     models = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        models.append(build_model(args, build_config(args, 300), "cpu"))
+        models.append(model_of(max_seq_len=32, depth=1))
     assert isinstance(models[0], NanochatGPTForCausalLM)
     assert {p.dtype for p in models[0].parameters()} == {torch.float32}
     embeddings = [model.get_input_embeddings().weight for model in models]
@@ -249,8 +264,7 @@ def test_a_fresh_model_is_ours_in_fp32_and_the_seed_decides():
 
 
 def test_a_class_of_any_name_is_trained_as_a_causal_lm(gpt2_dir, caplog):
-    args = PretrainArguments(model_config=str(gpt2_dir), max_seq_len=64)
-    model = build_model(args, build_config(args, 300), "cpu")
+    model = model_of(model_config=str(gpt2_dir))
     ids = torch.arange(8)[None]
     assert model(input_ids=ids, labels=ids).loss.isfinite()
     assert model.loss_type == "ForCausalLM" and "unrecognized" not in caplog.text
@@ -259,8 +273,7 @@ def test_a_class_of_any_name_is_trained_as_a_causal_lm(gpt2_dir, caplog):
 def test_training_onward_starts_from_the_weights_in_fp32(gpt2_dir):
     saved = AutoModelForCausalLM.from_pretrained(gpt2_dir)
     saved.to(torch.bfloat16).save_pretrained(gpt2_dir)
-    args = PretrainArguments(model_name_or_path=str(gpt2_dir), max_seq_len=64)
-    model = build_model(args, build_config(args, 300), "cpu")
+    model = model_of(model_name_or_path=str(gpt2_dir))
     assert json.loads((gpt2_dir / "config.json").read_text())["dtype"] == "bfloat16"
     for name, parameter in model.named_parameters():
         assert parameter.dtype == torch.float32
@@ -270,9 +283,8 @@ def test_training_onward_starts_from_the_weights_in_fp32(gpt2_dir):
 def test_gradient_checkpointing_changes_no_gradient():
     gradients = []
     for recompute in (False, True):
-        args = PretrainArguments(depth=2, max_seq_len=16, gradient_checkpointing=recompute)
         torch.manual_seed(0)
-        model = build_model(args, build_config(args, 50), "cpu").train()
+        model = model_of(50, 16, recompute, depth=2).train()
         passes = []
         model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_, passes=passes: passes.append(1))
         torch.nn.init.normal_(model.lm_head.weight, std=0.02)

@@ -1,5 +1,7 @@
 """Every trainable parameter of every causal LM gets exactly one optimizer, and the model learns with it."""
 
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Trainer, TrainingArguments
@@ -123,8 +125,64 @@ def test_a_registered_optimizer_is_built_by_name(monkeypatch):
 
 
 def test_an_unknown_optimizer_names_those_there_are():
-    with pytest.raises(InputError, match=r"unknown optimizer 'adam': registered are adamw, muon\.$"):
+    with pytest.raises(InputError, match=r"unknown optimizer 'adam': registered are adamw, muon; "):
         build_optimizer("adam", make_model("gpt2"), OptimizerSettings())
+
+
+USERS_MODULE = """
+import torch
+
+def build(model, settings):
+    return torch.optim.SGD(model.parameters(), lr=settings.matrix_lr)
+
+def build_nothing(model, settings):
+    return {"lr": settings.matrix_lr}
+
+number = 3
+"""
+
+
+@pytest.fixture
+def users_directory(tmp_path, monkeypatch):
+    """The current directory, from which nothing is imported unless asked for."""
+    (tmp_path / "users_package").mkdir()
+    (tmp_path / "users_package" / "users_module.py").write_text(USERS_MODULE)
+    (tmp_path / "users_broken.py").write_text("import a_missing_module\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("users_")]:
+        del sys.modules[name]
+
+
+def test_a_users_optimizer_is_imported_by_name(users_directory):
+    name = "users_package.users_module:build"
+    optimizer = build_optimizer(name, make_model("gpt2"), OptimizerSettings(matrix_lr=0.7))
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["lr"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("users_absent:build", "no module users_absent in {} or among the installed packages."),
+        ("users_package.absent:build", "no module users_package.absent in {} or among the installed packages."),
+        ("users_broken:build", "users_broken needs a_missing_module, which is not installed."),
+        ("users_package.users_module:built", "module users_package.users_module has no built."),
+        ("users_package.users_module:number", "number is not a function but of type int."),
+        ("users_package.users_module:build_nothing", "build_nothing returned a dict, not a torch.optim.Optimizer."),
+    ],
+)
+def test_what_is_no_optimizer_is_one_line(users_directory, name, message):
+    with pytest.raises(InputError) as error:
+        build_optimizer(name, make_model("gpt2"), OptimizerSettings())
+    assert str(error.value) == f"optimizer {name}: {message.format(users_directory)}"
+
+
+@pytest.mark.parametrize("name", [":build", "users_package:", "a/b.py:build", "a:b:c", "https://x:build"])
+def test_a_name_with_a_colon_is_a_module_and_a_function(name):
+    with pytest.raises(InputError, match="is not MODULE:FUNCTION, as in my_package.my_module:build"):
+        build_optimizer(name, make_model("gpt2"), OptimizerSettings())
 
 
 # Outside our loop

@@ -8,41 +8,28 @@ from hypothesis import strategies as st
 from transformers import GPT2Config
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.pretrain import dry_run
 from recipes.training.arguments import PretrainArguments
+from recipes.training.dry_run import ASSUMED_MFU, dry_run
+from recipes.training.memory import choose_device_batch, estimate_memory, fits
 from recipes.training.plan import (
-    ASSUMED_MFU,
     LONG_RUN_TOKENS,
     MIN_STEPS,
     SHORT_RUN_TOKENS,
     RunLength,
     check_batch,
-    estimate_memory,
     next_smaller,
     plan_training,
 )
-from recipes.training.setup import make_plan
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import gpu_figures
-from recipes.utils.model_facts import ModelFacts
+from recipes.utils.model_facts import describe_config
 
 VOCAB_SIZE = 65_536
 
 
 def facts_of(depth, sequence_length=2048):
     """Facts of a NanochatGPT, without building it."""
-    config = NanochatGPTConfig.from_depth(depth, vocab_size=VOCAB_SIZE)
-    counts = config.parameter_counts()
-    del counts["total"]
-    return ModelFacts(
-        name=f"d{depth}",
-        parameter_counts=counts,
-        flops_per_token=config.flops_per_token(sequence_length),
-        hidden_size=config.hidden_size,
-        num_layers=depth,
-        vocab_size=VOCAB_SIZE,
-        embedding_std=1.0,
-    )
+    return describe_config(NanochatGPTConfig.from_depth(depth, vocab_size=VOCAB_SIZE), sequence_length)
 
 
 def plan_of(world_size=1, facts=None, **arguments):
@@ -54,8 +41,7 @@ def plan_of(world_size=1, facts=None, **arguments):
 
 
 def test_a_d20_at_twenty_tokens_a_parameter():
-    args = PretrainArguments(depth=20, target_param_data_ratio=20, total_batch_size=524_288)
-    plan = make_plan(args, VOCAB_SIZE, world_size=8)
+    plan = plan_of(8, depth=20, target_param_data_ratio=20, total_batch_size=524_288)
     assert plan.facts.num_parameters == 560_988_160
     assert plan.facts.flops_per_token == 6 * (20 * 12 * 1280**2 + VOCAB_SIZE * 1280) + 20 * 12 * 1280 * 2048
     assert plan.num_steps == 21_400
@@ -70,16 +56,9 @@ def test_a_d12_gets_half_a_million_tokens_a_step():
     assert plan.total_batch_size == 2**19
 
 
-def test_facts_equal_those_of_the_model_itself():
-    plan = make_plan(PretrainArguments(depth=3, max_seq_len=512), VOCAB_SIZE, world_size=1)
-    expected = facts_of(3, sequence_length=512)
-    assert plan.facts.parameter_counts == expected.parameter_counts
-    assert plan.facts.flops_per_token == expected.flops_per_token
-
-
 def test_learning_rates_of_embedding_and_head_fall_with_the_width():
     given_batch = {"total_batch_size": 2**19, "target_param_data_ratio": 20.0}
-    narrow, wide = plan_of(depth=12, **given_batch).settings, plan_of(depth=48, **given_batch).settings
+    narrow, wide = plan_of(depth=12, **given_batch).optimizer, plan_of(depth=48, **given_batch).optimizer
     assert wide.embedding_lr == pytest.approx(narrow.embedding_lr / 2)  # width 768 to 3072
     assert wide.unembedding_lr == pytest.approx(narrow.unembedding_lr / 2)
     assert wide.matrix_lr == pytest.approx(narrow.matrix_lr)
@@ -196,10 +175,10 @@ def test_short_runs_take_larger_steps_cool_down_for_longer_and_lag_less():
         plan_of(depth=12, num_iterations=tokens // batch, total_batch_size=batch, device_batch_size=16)
         for tokens in (SHORT_RUN_TOKENS, LONG_RUN_TOKENS + batch)
     )
-    assert (short.settings.matrix_lr, long.settings.matrix_lr) == (0.04, 0.02)
-    assert (short.settings.embedding_lr, long.settings.embedding_lr) == (0.4, 0.2)  # at width 768
-    assert (short.settings.momentum_start, short.settings.momentum) == (0.7, 0.7)
-    assert (long.settings.momentum_start, long.settings.momentum) == (0.85, 0.95)
+    assert (short.optimizer.matrix_lr, long.optimizer.matrix_lr) == (0.04, 0.02)
+    assert (short.optimizer.embedding_lr, long.optimizer.embedding_lr) == (0.4, 0.2)  # at width 768
+    assert (short.optimizer.momentum_start, short.optimizer.momentum) == (0.7, 0.7)
+    assert (long.optimizer.momentum_start, long.optimizer.momentum) == (0.85, 0.95)
     assert (short.schedule.warmdown_ratio, long.schedule.warmdown_ratio) == (0.75, 0.2)
     assert plan_of(num_iterations=50, warmup_ratio=0.6).schedule.warmdown_ratio == pytest.approx(0.4)
     with pytest.raises(InputError, match=r"^warmup_ratio 0\.6 and warmdown_ratio 0\.5 make more than all steps\.$"):
@@ -223,21 +202,21 @@ def test_a_stage_keeps_the_settings_of_the_run_it_goes_on_from():
     alone = {"depth": 20, "num_iterations": 765, "total_batch_size": 2**19}
     args = PretrainArguments(**alone)
     mid = plan_training(args, facts_of(20), 8, source_tokens=11_219_763_200)
-    assert (mid.settings.matrix_lr, mid.settings.momentum_start, mid.settings.momentum) == (0.02, 0.85, 0.95)
-    assert mid.settings.embedding_lr == pytest.approx(0.155, abs=1e-4)
+    assert (mid.optimizer.matrix_lr, mid.optimizer.momentum_start, mid.optimizer.momentum) == (0.02, 0.85, 0.95)
+    assert mid.optimizer.embedding_lr == pytest.approx(0.155, abs=1e-4)
     assert mid.schedule.warmdown_ratio == 0.2
     assert "(11,219,763,200 tokens, the source)" in mid.reasons["schedule"]
     short = plan_training(args, facts_of(20), 8, source_tokens=1_884_160)
-    assert (short.settings.matrix_lr, short.settings.momentum, short.schedule.warmdown_ratio) == (0.04, 0.7, 0.75)
+    assert (short.optimizer.matrix_lr, short.optimizer.momentum, short.schedule.warmdown_ratio) == (0.04, 0.7, 0.75)
 
 
 def test_a_share_of_the_learning_rates_is_printed_with_its_reason():
     whole = plan_of(num_iterations=50, total_batch_size=65_536)
     half = whole.with_learning_rates_times(0.5)
     for name in ("matrix_lr", "embedding_lr", "unembedding_lr"):
-        assert getattr(half.settings, name) == pytest.approx(getattr(whole.settings, name) / 2)
+        assert getattr(half.optimizer, name) == pytest.approx(getattr(whole.optimizer, name) / 2)
         assert half.reasons[name] == f"{whole.reasons[name]} x init_lr_frac 0.5"
-    assert (half.settings.momentum, half.num_steps) == (whole.settings.momentum, whole.num_steps)
+    assert (half.optimizer.momentum, half.num_steps) == (whole.optimizer.momentum, whole.num_steps)
 
 
 def test_every_derived_number_is_printed_with_its_reason():
@@ -279,13 +258,44 @@ def test_an_unknown_gpu_is_one_clear_line():
 
 
 def test_memory_grows_with_rows_and_shrinks_by_recomputing():
-    small, large = (
-        plan_of(depth=20, device_batch_size=rows, total_batch_size=2**19, num_iterations=10) for rows in (16, 32)
-    )
-    totals = [sum(estimate_memory(plan, False).values()) for plan in (small, large)]
+    facts = facts_of(20)
+    totals = [sum(estimate_memory(facts, rows, 2048, False).values()) for rows in (16, 32)]
     assert totals[0] < totals[1]
-    assert sum(estimate_memory(large, True).values()) < totals[1]
-    assert estimate_memory(large, False)["gradients"] == 4 * 560_988_160
+    assert sum(estimate_memory(facts, 32, 2048, True).values()) < totals[1]
+    assert estimate_memory(facts, 32, 2048, False)["gradients"] == 4 * 560_988_160
+
+
+@given(depth=st.integers(1, 40), length=st.integers(1, 8192), gigabytes=st.floats(1, 300), recompute=st.booleans())
+def test_the_device_batch_is_the_largest_power_of_two_that_fits(depth, length, gigabytes, recompute):
+    facts, capacity = facts_of(depth, length), gigabytes * 1e9
+    rows = choose_device_batch(facts, length, recompute, capacity)
+    assert rows in (1, 2, 4, 8, 16, 32, 64)
+    assert rows == 1 or fits(facts, rows, length, recompute, capacity)
+    assert rows == 64 or not fits(facts, 2 * rows, length, recompute, capacity)
+    assert choose_device_batch(facts, length, recompute, None) == 32
+
+
+@given(
+    depth=st.integers(1, 32),
+    world_size=st.integers(1, 64),
+    small=st.floats(16, 300),
+    large=st.floats(16, 300),
+    steps=st.integers(1, 10**5),
+)
+def test_the_card_changes_how_much_is_accumulated_and_never_the_batch(depth, world_size, small, large, steps):
+    facts, args = facts_of(depth), PretrainArguments(depth=depth, num_iterations=steps)
+    plans = [plan_training(args, facts, world_size, gigabytes * 1e9) for gigabytes in (small, large)]
+    assert plans[0].total_batch_size == plans[1].total_batch_size
+    for plan in plans:
+        micro = plan.device_batch_size * plan.max_seq_len * world_size
+        assert plan.accumulation_steps * micro == plan.total_batch_size > 0
+
+
+def test_a_batch_that_is_given_is_shared_out_among_the_processes_without_being_told_how():
+    plan = plan_of(world_size=6, depth=4, total_batch_size=6 * 2048 * 50, num_iterations=10)
+    assert (plan.device_batch_size, plan.accumulation_steps) == (25, 2)
+    with pytest.raises(InputError, match=r"^total_batch_size 8000 is not a multiple of 512 \(device_batch_size 1 x"):
+        plan_of(total_batch_size=8000, max_seq_len=512)
 
 
 @pytest.mark.parametrize("as_file", [False, True])

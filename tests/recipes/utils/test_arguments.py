@@ -3,16 +3,15 @@
 from pathlib import Path
 
 import pytest
-from trl import ModelConfig
 
-from recipes.grpo import GRPOArguments
-from recipes.sft import SFTArguments
 from recipes.training.arguments import PretrainArguments
+from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from tests.recipes.programs import classes_of
 
-CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+CONFIGS = ROOT / "recipes" / "configs"
 
 
 @pytest.fixture
@@ -28,8 +27,8 @@ def preset(tmp_path):
 
 
 @pytest.fixture
-def on_cpu(fresh_accelerate) -> list[str]:
-    """What an SFT is started with at least: TRL's configurations look at the hardware as they are made."""
+def on_cpu() -> list[str]:
+    """What an SFT is started with at least."""
     return ["--use_cpu", "true", "--output_dir", "runs/a/sft"]
 
 
@@ -234,22 +233,24 @@ def test_an_impossible_value_is_one_clear_line_and_no_usage(argv, message, capsy
 
 def test_flags_go_to_the_dataclass_that_knows_them(on_cpu, preset):
     file = preset("source: base\nuse_peft: true\nlora_r: 4\npacking: true\n")
-    sft, model = parse_arguments(SFTArguments, ModelConfig, argv=[*on_cpu, *file, "--source", "mid", "--lora_r", "8"])
-    assert (type(sft), type(model)) == (SFTArguments, ModelConfig)
+    sft, model = parse_arguments(
+        SFTArguments, ModelArguments, argv=[*on_cpu, *file, "--source", "mid", "--lora_r", "8"]
+    )
+    assert (type(sft), type(model)) == (SFTArguments, ModelArguments)
     assert (sft.source, sft.packing, model.use_peft, model.lora_r) == ("mid", True, True, 8)
 
 
 @pytest.mark.parametrize("wrong", ["early_stoping", "lora_rr", "sauce"])
 def test_an_unknown_name_is_answered_by_the_closest_of_all_dataclasses(on_cpu, wrong):
     with pytest.raises(InputError) as error:
-        parse_arguments(SFTArguments, ModelConfig, argv=[*on_cpu, f"--{wrong}", "1"])
+        parse_arguments(SFTArguments, ModelArguments, argv=[*on_cpu, f"--{wrong}", "1"])
     closest = {"early_stoping": "early_stopping", "lora_rr": "lora_r", "sauce": "source"}[wrong]
     assert one_line(error) == f"unknown argument {wrong}: did you mean {closest}?"
 
 
 def test_among_hundreds_of_names_a_strange_one_is_not_answered_by_all(on_cpu):
     with pytest.raises(InputError, match=r"^unknown argument qqqq: --help lists the known ones\.$"):
-        parse_arguments(SFTArguments, ModelConfig, argv=[*on_cpu, "--qqqq", "1"])
+        parse_arguments(SFTArguments, ModelArguments, argv=[*on_cpu, "--qqqq", "1"])
 
 
 @pytest.mark.parametrize(
@@ -264,12 +265,12 @@ def test_among_hundreds_of_names_a_strange_one_is_not_answered_by_all(on_cpu):
 )
 def test_an_impossible_value_of_trls_is_one_clear_line(on_cpu, argv, message):
     with pytest.raises(InputError) as error:
-        parse_arguments(SFTArguments, ModelConfig, argv=[*on_cpu, *argv])
+        parse_arguments(SFTArguments, ModelArguments, argv=[*on_cpu, *argv])
     assert message in one_line(error)
 
 
 def test_without_evaluation_the_last_model_is_the_result(on_cpu):
-    sft, _ = parse_arguments(SFTArguments, ModelConfig, argv=[*on_cpu, "--eval_strategy", "no"])
+    sft, _ = parse_arguments(SFTArguments, ModelArguments, argv=[*on_cpu, "--eval_strategy", "no"])
     assert not sft.load_best_model_at_end
 
 
@@ -277,7 +278,7 @@ def test_without_evaluation_the_last_model_is_the_result(on_cpu):
 @pytest.mark.parametrize("hardware", ["cpu", "gpu"])
 def test_presets_of_the_later_stages_are_complete(on_cpu, stage, arguments_class, hardware):
     config = ["--config", str(CONFIGS / stage / f"{hardware}.yaml")]
-    args, _ = parse_arguments(arguments_class, ModelConfig, argv=[*on_cpu, *config])
+    args, _ = parse_arguments(arguments_class, ModelArguments, argv=[*on_cpu, *config])
     assert args.source == {"sft": "mid", "grpo": "sft"}[stage]
     assert args.lr_scheduler_type == "linear" and 0 < args.init_lr_frac < 1
 
@@ -285,6 +286,6 @@ def test_presets_of_the_later_stages_are_complete(on_cpu, stage, arguments_class
 @pytest.mark.parametrize("arguments_class", [SFTArguments, GRPOArguments])
 def test_help_is_printed_with_what_is_ours(arguments_class, capsys):
     with pytest.raises(SystemExit) as ended:
-        parse_arguments(arguments_class, ModelConfig, argv=["--help"])
+        parse_arguments(arguments_class, ModelArguments, argv=["--help"])
     assert ended.value.code == 0
     assert "--init_lr_frac" in capsys.readouterr().out

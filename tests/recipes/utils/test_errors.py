@@ -54,7 +54,7 @@ def test_without_an_error_nothing_happens(capsys):
         (errno.ENOSPC, r"could not write runs/a \(No space left on device\)\. Make room on the disk and rerun\."),
         (errno.EDQUOT, r"could not write runs/a \(Disk quota exceeded\)\. Make room within your quota and rerun\."),
         (errno.EROFS, r"could not write runs/a \(Read-only file system\)\. Mount it writable and rerun\."),
-        (errno.EIO, r"could not read or write runs/a \(Input/output error\)\. Look after the disk and rerun\."),
+        (errno.EIO, r"could not read or write runs/a \(Input/output error\)\. Check the disk and rerun\."),
         (errno.ENAMETOOLONG, r"could not read or write runs/a \(File name too long\)\. Choose a shorter name\."),
     ],
 )

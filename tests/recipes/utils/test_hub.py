@@ -87,7 +87,7 @@ def test_an_answer_that_is_no_http_is_one_clear_line():
 
 
 def test_an_address_that_is_none_is_one_clear_line():
-    assert probe("hub").startswith("HF_ENDPOINT is no address of a Hub: 'hub', and so use")
+    assert probe("hub").startswith("HF_ENDPOINT is not the URL of a Hub: 'hub', and so use")
 
 
 def test_offline_is_said_without_asking():

@@ -16,25 +16,24 @@ from recipes.chat import ChatArguments, chat
 from recipes.convert.native import load_checkpoint
 from recipes.inference.models import load_model
 from recipes.serve import check_servable
-from recipes.training.arguments import PretrainArguments
+from recipes.training.chat_model import load_trainable_chat_model
 from recipes.training.models import build_config, build_model
 from recipes.training.models import load_tokenizer as load_tokenizer_for
-from recipes.training.posttraining import load_chat_model
 from recipes.utils.errors import InputError
 from recipes.utils.loading import load_config, load_tokenizer, load_weights
 from space.chat_page.engine import Engine
 
 
 def train_onward(name: str) -> None:
-    args = PretrainArguments(model_name_or_path=name, max_seq_len=32)
-    build_model(args, build_config(args, len(load_tokenizer_for(args))), "cpu")
+    config = build_config(len(load_tokenizer_for(None, 32, of_model=name)), 32, model_name_or_path=name)
+    build_model(config, 32, "cpu", source=name, pretrained=True)
 
 
 PROGRAMS = {
     "chat": lambda name: chat(ChatArguments(model=name, prompt="Hi")),
     "samples": lambda name: write_samples(SamplesArguments(name)),
     "evals": load_model,
-    "SFT and GRPO": lambda name: load_chat_model(name, ModelConfig(), None),
+    "SFT and GRPO": lambda name: load_trainable_chat_model(name, ModelConfig()),
     "pretraining onward": train_onward,
     "page": lambda name: Engine(name).start(),
     "page, continuing": lambda name: Engine(name, chat=False).start(),

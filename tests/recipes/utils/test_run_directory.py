@@ -44,11 +44,11 @@ def runs(tmp_path, monkeypatch) -> Path:
         ("cpu", "holds no config.json: it is a run's directory. Give a model in it: cpu/sft (or base, mid)."),
         ("cpu/", "Give a model in it: cpu/sft (or base, mid)."),
         (".", "it holds runs. Give a model of one: gpu/base (or cpu/sft)."),
-        ("cpu/tokenizer", "it holds a tokenizer alone. Give a model beside it: cpu/sft (or base, mid)."),
-        ("cpu/base/checkpoints", "it is a part of a model's directory. Give that: cpu/base."),
-        ("cpu/base/evals", "it is a part of a model's directory. Give that: cpu/base."),
-        ("cpu/sft/adapter", "it holds adapters alone. Give the model that they were merged into: cpu/sft."),
-        ("adapter", "holds no config.json: it holds adapters alone. Merge them into their model."),
+        ("cpu/tokenizer", "it holds only a tokenizer. Give a model beside it: cpu/sft (or base, mid)."),
+        ("cpu/base/checkpoints", "it is part of a model's directory. Give that: cpu/base."),
+        ("cpu/base/evals", "it is part of a model's directory. Give that: cpu/base."),
+        ("cpu/sft/adapter", "it holds only adapters. Give the model that they were merged into: cpu/sft."),
+        ("adapter", "holds no config.json: it holds only adapters. Merge them into their model."),
         ("cpu/grpo", "its training is not finished. Give the same command again, or take a checkpoint of it: "),
         ("cpu/grpo", "take a checkpoint of it: cpu/grpo/checkpoints/checkpoint-100."),
         ("cpu/grpo/checkpoints", "it holds checkpoints. Give a model in it: cpu/grpo/checkpoints/checkpoint-100 ("),
@@ -84,7 +84,7 @@ def test_a_tokenizer(runs, path, said):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("cpu/sft", "cpu/sft is a part of a run. Give the run's own directory: cpu."),
+        ("cpu/sft", "cpu/sft is part of a run. Give the run's own directory: cpu."),
         ("cpu/tokenizer", "Give the run's own directory: cpu."),
         ("cpu/base/checkpoints/step_000080", "Give the run's own directory: cpu."),
         (".", "it holds runs. Give one: gpu (or cpu)."),
@@ -106,13 +106,13 @@ def test_what_is_right_passes(runs):
     check_run(runs / "cpu")
     for path in ("cpu", "new", "empty"):
         check_run(Path(path), new=True)
-    with pytest.raises(InputError, match="is a part of a run"):
+    with pytest.raises(InputError, match="is part of a run"):
         check_run(Path("cpu/base"), new=True)
 
 
 def test_a_base_model_has_not_learnt_to_chat(runs):
     for name in ("cpu/base", "cpu/base/checkpoints/step_000080"):
-        with pytest.raises(InputError, match=r"documents alone, .* Give one that has: cpu/sft \(or mid\)"):
+        with pytest.raises(InputError, match=r"documents only, .* Give one that has: cpu/sft \(or mid\)"):
             check_learnt_to_chat(name)
     (runs / "gpu/base/arguments.json").write_text(json.dumps({"dataset": "primer"}))
     with pytest.raises(InputError, match=r"Train it by recipes/midtrain\.py and recipes/sft\.py\.$"):

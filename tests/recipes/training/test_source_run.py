@@ -8,7 +8,7 @@ import torch
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.warm_start import read_arguments, warm_start
+from recipes.training.source_run import read_arguments, warm_start
 from recipes.utils.errors import InputError
 
 
@@ -89,7 +89,7 @@ def test_a_state_that_is_not_this_optimizers_is_left_and_the_line_says_why(sourc
     optimizer = trained()
     before = copy.deepcopy(optimizer.state_dict()["state"])
     line = warm_start(optimizer, "muon", str(source))
-    assert line.startswith("muon, starting afresh: ") and str(source) in line and reason in line
+    assert line.startswith("muon, starting without state: ") and str(source) in line and reason in line
     assert "\n" not in line
     torch.testing.assert_close(optimizer.state_dict()["state"], before, rtol=0, atol=0)
 

@@ -1,20 +1,17 @@
-"""What SFT and GRPO share, and the loss of SFT: equal to TRL's, and to one by hand."""
-
-from dataclasses import fields
+"""The loss of SFT: equal to TRL's, and to one by hand."""
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertLMHeadModel, T5Config
 from trl import ModelConfig, SFTTrainer
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.data.conversations import open_conversations
-from recipes.grpo import GRPOArguments
-from recipes.sft import AssistantTrainer, SFTArguments
-from recipes.training.posttraining import INSTEAD, load_chat_model, reject_idle_flags
-from recipes.training.trainer_run import FREE_TO_CHANGE
-from recipes.utils.errors import InputError
+from recipes.sft import TrainerConfig
+from recipes.training.assistant_trainer import AssistantTrainer
+from recipes.training.chat_model import load_trainable_chat_model
+from recipes.training.posttraining_arguments import SFTArguments
+from recipes.training.trl_config import build_config
 from tokenizer.chat import encode_conversation
 
 ROWS = 24
@@ -23,18 +20,21 @@ ROWS = 24
 @pytest.fixture(params=[False, True], ids=["padded", "packed"])
 def trainer(request, student, sums, tmp_path, fresh_accelerate) -> AssistantTrainer:
     """A trainer whose first batch holds all of its conversations."""
-    args = SFTArguments(
-        output_dir=str(tmp_path),
-        packing=request.param,
-        per_device_train_batch_size=ROWS,
-        max_length=96,
-        eval_strategy="no",
-        use_cpu=True,
-        bf16=False,
+    config = build_config(
+        TrainerConfig,
+        SFTArguments(
+            output_dir=str(tmp_path),
+            packing=request.param,
+            per_device_train_batch_size=ROWS,
+            max_length=96,
+            eval_strategy="no",
+            use_cpu=True,
+            bf16=False,
+        ),
     )
-    model, tokenizer = load_chat_model(str(student), ModelConfig(), 96)
+    model, tokenizer = load_trainable_chat_model(str(student), ModelConfig(), longest_row=96)
     conversations = open_conversations(str(sums)).select(range(ROWS))
-    return AssistantTrainer(model=model, args=args, train_dataset=conversations, processing_class=tokenizer)
+    return AssistantTrainer(model=model, args=config, train_dataset=conversations, processing_class=tokenizer)
 
 
 def loss_and_gradients(trainer: SFTTrainer, batch: dict, of: type, count: torch.Tensor | None = None) -> tuple:
@@ -85,49 +85,3 @@ def test_another_loss_of_trls_is_trls(trainer, other):
     assert mine == SFTTrainer.compute_loss(trainer, trainer.model, dict(batch)).item()
     if "loss_type" in other:
         assert mine < plain * 0.5
-
-
-# Models and flags
-
-
-def test_short_rows_on_a_cpu_use_plain_attention_unless_told_otherwise(student, fresh_accelerate):
-    assert load_chat_model(str(student), ModelConfig(), None)[0].config._attn_implementation == "eager"
-    told = ModelConfig(attn_implementation="sdpa")
-    assert load_chat_model(str(student), told, None)[0].config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize("name", INSTEAD)
-def test_a_flag_that_would_change_nothing_is_refused_with_what_to_use_instead(name, tmp_path):
-    value = {"model_init_kwargs": {"a": 1}, "reward_weights": [1.0]}.get(name, "0.5")
-    model_args = ModelConfig()
-    args = (GRPOArguments if name == "reward_weights" else SFTArguments)(output_dir=str(tmp_path), use_cpu=True)
-    reject_idle_flags(args, model_args)
-    setattr(model_args if name in vars(model_args) else args, name, value)
-    with pytest.raises(InputError, match=f"^{name} has no effect here: use {INSTEAD[name]}"):
-        reject_idle_flags(args, model_args)
-
-
-def test_checkpoints_without_what_resuming_needs_are_refused(tmp_path):
-    args = GRPOArguments(output_dir=str(tmp_path), use_cpu=True, save_only_model=True)
-    with pytest.raises(InputError, match="save_only_model leaves optimizer and random state out of the checkpoints"):
-        reject_idle_flags(args, ModelConfig())
-
-
-def test_a_source_that_is_no_causal_lm_is_refused(tokenizer, tmp_path):
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    BertLMHeadModel(BertConfig(vocab_size=len(tokenizer), **sizes, is_decoder=False)).save_pretrained(
-        tmp_path / "bert"
-    )
-    T5Config(d_model=32, num_layers=1).save_pretrained(tmp_path / "t5")
-    tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(
-        InputError, match="bert is not a causal LM: a BertLMHeadModel reads the tokens it is to predict"
-    ):
-        load_chat_model(str(tmp_path / "bert"), ModelConfig(), 96)
-    with pytest.raises(InputError, match=r"t5 is an encoder-decoder \(t5\): take a causal LM"):
-        load_chat_model(str(tmp_path / "t5"), ModelConfig(), 96)
-
-
-def test_every_argument_that_is_free_to_change_exists():
-    known = {each.name for each in [*fields(SFTArguments), *fields(GRPOArguments), *fields(ModelConfig)]}
-    assert known >= FREE_TO_CHANGE

@@ -12,7 +12,7 @@ from matplotlib import image
 
 from evals.report.page import Chat, Code, Details, Heading, Page, Picture, Pictures, Table, Text, Tiles
 from recipes.plots.figures import draw_bars
-from recipes.plots.palette import DARK, HELD_OUT, LIGHT, REFERENCES, STAGES, TOKENIZER
+from recipes.plots.palette import DARK, HELD_OUT, LIGHT, REFERENCES, STAGE_COLORS, TOKENIZER
 from recipes.utils.errors import InputError
 from recipes.utils.plain_text import plain_text
 from tests.space.browser import SIZES, open_browser
@@ -229,6 +229,6 @@ def test_no_word_is_broken_that_fits_its_column(tmp_path):
 
 
 def test_each_colour_has_one_meaning():
-    charts = [*STAGES.values(), *HELD_OUT, TOKENIZER, *REFERENCES]
+    charts = [*STAGE_COLORS.values(), *HELD_OUT, TOKENIZER, *REFERENCES]
     assert len(set(charts)) == len(charts)
     assert LIGHT.keys() == DARK.keys()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,9 +12,9 @@ import evaluate
 import pytest
 
 from evals.core.bundle import core_tasks
-from evals.metrics.core.core import BASELINES
+from evals.metrics.core.formula import BASELINES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "core")
 LABELS = list(BASELINES)
 
@@ -24,15 +25,17 @@ def core(tmp_path_factory):
 
 
 @pytest.mark.launch
-def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
+def test_loads_offline_by_its_path_in_a_fresh_process_without_the_project(tmp_path):
+    shutil.copytree(METRIC, tmp_path / "here" / "core")
     code = (
-        "import evaluate; metric = evaluate.load('evals/metrics/core');"
+        "import evaluate; metric = evaluate.load('./core');"
         "print(metric.compute(predictions=[0.75], references=['copa'])['core_partial'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        cwd=tmp_path / "here",
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )
@@ -80,7 +83,7 @@ def test_fewer_tasks_are_no_core(core, given):
         ([0.5], ["arc_eazy"], "did you mean 'arc_easy'"),
         ([0.5], ["?"], "known are hellaswag_zeroshot, jeopardy"),
         ([0.5, 0.5], ["copa", None], "no task of CORE is called None"),
-        ([50], ["copa"], "50.0 for copa is no accuracy from 0 to 1. Divide percent by 100"),
+        ([50], ["copa"], "50.0 for copa is not an accuracy from 0 to 1. Divide percent by 100"),
         ([-0.1], ["copa"], "-0.1 for copa"),
         ([float("nan")], ["copa"], "nan for copa"),
         ([0.5, 0.6, 0.5], ["copa", "piqa", "copa"], "copa is given more than once"),

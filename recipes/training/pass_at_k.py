@@ -1,6 +1,5 @@
-"""Problems, rewards and pass@k: what GRPO needs to know of the problems it trains on."""
+"""pass@k during GRPO: the share of held-out problems that one of k replies solves."""
 
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,60 +8,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from evals.chat.evaluate import evaluate_task
 from evals.chat.tasks import Task, number_problem
-from recipes.data.messages import user
-from recipes.data.primer.problems import problems as primer_problems
-from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.inference.generate import Sampling
 from recipes.plots.curves import draw_pass_at_k
-from recipes.training.posttraining import MetricsCallback
-from recipes.utils.errors import InputError
-from recipes.utils.numerals import ends_in_number
-from tokenizer.chat import Message
-
-PRIMER_PROBLEMS = {1: 0.2, 2: 0.4, 3: 0.4}  # share of each number of steps; few easy ones, so as not to forget them
-
-
-def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.Dataset:
-    """Columns `prompt` (messages) and `answer` (a number) of the primer's problems or GSM8K's; at most `count` rows.
-
-    Raises `InputError` for an unknown name, missing files and an unreachable Hub.
-    """
-    name, _, path = spec.partition(":")
-    if name == "primer" and not path:
-        ends = [round(share * count) for share in accumulate(PRIMER_PROBLEMS.values(), initial=0.0)]
-        drawn = [
-            problem
-            for steps, (start, end) in zip(PRIMER_PROBLEMS, pairwise(ends), strict=True)
-            for problem in primer_problems(split, steps, end - start, seed)
-        ]
-        rows = {"question": [problem.question for problem in drawn], "answer": [problem.answer for problem in drawn]}
-        problems = datasets.Dataset.from_dict(rows)
-    elif name == "gsm8k":
-        problems = gsm8k_problems(path or None, split)
-    else:
-        raise InputError(f"no problems called {spec!r}: choose primer, gsm8k, or gsm8k:PATH for local files.")
-    problems = problems.shuffle(seed=seed).select(range(min(count, len(problems))))
-    return problems.map(lambda row: {"prompt": [user(row["question"])]}, remove_columns="question")
-
-
-# Rewards, in the form that GRPOTrainer calls them
-
-
-def right_answer(completions: list[list[Message]], answer: list[str], **kwargs: Any) -> list[float]:
-    """1 where the reply's final number equals the answer as a number, else 0."""
-    return [float(ends_in_number(right, final_text(reply))) for reply, right in zip(completions, answer, strict=True)]
-
-
-def called_calculator(completions: list[list[Message]], **kwargs: Any) -> list[float]:
-    """1 where the reply calls the calculator and no call fails, else 0."""
-    results = [[message["content"] for message in reply if message["role"] == "tool"] for reply in completions]
-    return [float(bool(each) and not any(result.startswith("error") for result in each)) for each in results]
-
-
-def final_text(reply: list[Message]) -> str:
-    """Text of the last message, unless that is a call that was never answered."""
-    last = reply[-1] if reply else {}
-    return last.get("content") or "" if last.get("role") == "assistant" and not last.get("tool_calls") else ""
+from recipes.training.trainer_metrics import MetricsCallback
 
 
 class PassAtK(TrainerCallback):

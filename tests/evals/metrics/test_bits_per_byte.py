@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "bits_per_byte")
 
 
@@ -21,15 +22,17 @@ def bits_per_byte(tmp_path_factory):
 
 
 @pytest.mark.launch
-def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
+def test_loads_offline_by_its_path_in_a_fresh_process_without_the_project(tmp_path):
+    shutil.copytree(METRIC, tmp_path / "here" / "bits_per_byte")
     code = (
-        "import evaluate; metric = evaluate.load('evals/metrics/bits_per_byte');"
+        "import evaluate; metric = evaluate.load('./bits_per_byte');"
         "print(metric.compute(predictions=[2.0], references=[1])['bits_per_byte'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        cwd=tmp_path / "here",
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )

@@ -1,16 +1,16 @@
-"""Spelling: a word letter by letter, and how often a letter occurs in it, which the calculator counts."""
+"""Spelling: words letter by letter, and how often a letter occurs in them, counted by the calculator."""
 
 from collections.abc import Iterator
 from itertools import cycle
 from string import ascii_lowercase
 
-from recipes.data.corpora import document_hash
 from recipes.data.messages import assistant, calculator_call, user
 from recipes.data.primer.everyday_tables import SPELLING_WORDS
+from recipes.data.splits import document_hash
 from recipes.utils.calculator import calculator
 from tokenizer.chat import Message
 
-HELD_OUT = 10  # one word in so many
+HELD_OUT = 10  # one word in 10 is held out
 SPELL = (
     "Spell the word {word}.",
     "How do you spell {word}?",
@@ -30,7 +30,7 @@ COUNT = (
 
 
 def spelling_conversations(split: str = "train") -> Iterator[list[Message]]:
-    """Every word in every phrasing, and every letter of it counted; held out are one word in ten."""
+    """Every word spelled in every phrasing, and each of its letters counted. One word in ten is held out."""
     counting = cycle(COUNT)
     for word in SPELLING_WORDS:
         if (document_hash(word) % HELD_OUT == 0) == (split == "train"):
@@ -44,12 +44,11 @@ def spelling_conversations(split: str = "train") -> Iterator[list[Message]]:
 
 
 def spelled(word: str) -> str:
-    """The beginning of a sentence that spells the word."""
     return f"The word {word} is spelled {'-'.join(word)}"
 
 
 def count_letter(word: str, letter: str) -> list[Message]:
-    """The assistant spells the word, has the calculator count the letter, and says how often it is there."""
+    """The assistant spells the word, counts the letter with the calculator, and says how often it occurs."""
     expression = f"'{word}'.count('{letter}')"
     result = calculator(expression)
     times = "1 time" if result == "1" else f"{result} times"

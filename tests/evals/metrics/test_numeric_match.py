@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from evals.chat.tasks import number_problem
 from recipes.data.messages import assistant
 from recipes.data.primer.exams import ExamItem, grade
-from recipes.training.rollouts import right_answer
+from recipes.training.rewards import right_answer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METRIC = str(ROOT / "evals" / "metrics" / "numeric_match")
 
 NUMBERS = st.one_of(
@@ -56,7 +56,7 @@ def test_loads_offline_by_its_path_in_a_fresh_process(tmp_path):
 def test_metric_reward_and_exams_grade_alike(numeric_match, graded):
     replies, answers = zip(*graded, strict=True)
     expected = [number_problem("?", answer).is_right(reply) for reply, answer in graded]
-    assert [grade(ExamItem("harder", [], answer), reply) for reply, answer in graded] == expected
+    assert [grade(ExamItem("multi_step", [], answer), reply) for reply, answer in graded] == expected
     assert right_answer([[assistant(reply)] for reply in replies], list(answers)) == expected
     result = numeric_match.compute(predictions=replies, references=answers)
     assert result == {"accuracy": sum(expected) / len(expected), "matches": expected}
@@ -90,7 +90,7 @@ def test_batches_added_one_by_one_give_the_whole(numeric_match):
 
 @pytest.mark.parametrize("reference", ["", "four", "1/2", "5 or 6", "nan", "Infinity", "1.2.3", "####", "1 #### 1/2"])
 def test_a_reference_that_is_no_number_is_refused(numeric_match, reference):
-    with pytest.raises(ValueError, match=f"reference 1 is {reference!r}, which is no number"):
+    with pytest.raises(ValueError, match=f"reference 1 is {reference!r}, which is not a number"):
         numeric_match.compute(predictions=["1", "2"], references=["1", reference])
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from evals.report.__main__ import ReportArguments, build_page, main, report
+from evals.report.__main__ import ReportArguments, build_page, report
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
+from tests.evals.report.test_page import Reader
 from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
-from tests.evals.test_page import Reader
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
@@ -230,10 +231,9 @@ def test_no_run_is_one_clear_line(kind, tmp_path):
     "flags",
     [["--price_per_hour", "-1"], ["--price_per_hour", "nan"], ["--price_per_hour", "1", "--price_per_gpu_hour", "1"]],
 )
-def test_an_impossible_price_is_one_clear_line(flags, monkeypatch, run_dir):
-    monkeypatch.setattr("sys.argv", ["report", "--run", str(run_dir), *flags])
+def test_an_impossible_price_is_one_clear_line(flags, run_dir):
     with pytest.raises(InputError, match="price_per"):
-        main()
+        parse_arguments(ReportArguments, argv=["--run", str(run_dir), *flags])
 
 
 def test_another_architecture_is_described_as_well(run_dir):

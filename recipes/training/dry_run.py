@@ -1,0 +1,61 @@
+"""`recipes/pretrain.py --dry_run`: a plan with the memory, hours and money it would take, without data and weights."""
+
+from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
+from recipes.training.arguments import PretrainArguments
+from recipes.training.memory import estimate_memory, fits
+from recipes.training.plan import Plan, plan_training
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import GPUS, gpu_figures, this_cpu
+from recipes.utils.model_facts import ModelFacts, describe_config
+
+ASSUMED_MFU = 0.4  # of the peak, for the estimate of the hours
+
+
+def dry_run(args: PretrainArguments) -> None:
+    """Print what a run on `args.gpus` x `args.gpu_name` would be. Raises `InputError` for an unknown GPU."""
+    figures = this_cpu() if args.gpu_name == "cpu" else gpu_figures(args.gpu_name)
+    if figures is None:
+        raise InputError(f"unknown gpu_name {args.gpu_name!r}: known are cpu (this machine), {', '.join(GPUS)}.")
+    peak, gigabytes = figures
+    memory = None if args.gpu_name == "cpu" else gigabytes * 1e9
+    plan = plan_training(args, facts_of(args), args.gpus, memory)
+    print("\n".join([*plan.lines(), *cost_lines(args, plan, peak, gigabytes)]))
+
+
+def facts_of(args: PretrainArguments) -> ModelFacts:
+    """Size and FLOPs of the model: by the dial from its configuration alone, any other from its shapes."""
+    if not (args.model_config or args.model_name_or_path or args.tokenizer):
+        config = NanochatGPTConfig.from_depth(args.depth, args.vocab_size, max_position_embeddings=args.max_seq_len)
+        return describe_config(config, args.max_seq_len)
+    from recipes.training import models  # imports transformers' models, which takes seconds
+
+    vocab_size = args.vocab_size
+    if args.tokenizer or args.model_name_or_path:
+        vocab_size = len(models.load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path))
+    config = models.build_config(
+        vocab_size,
+        args.max_seq_len,
+        depth=args.depth,
+        model_config=args.model_config,
+        model_name_or_path=args.model_name_or_path,
+    )
+    return models.model_facts(config, args.max_seq_len, args.model_name_or_path or args.model_config)
+
+
+def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: float) -> list[str]:
+    """Memory, hours and, where a price is given, cost; `peak` in FLOP/s a device. All of them estimates."""
+    rows, capacity = plan.device_batch_size, gigabytes * 1e9
+    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing)
+    listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
+    enough = fits(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, capacity)
+    verdict = "fits" if enough else "too much: lower device_batch_size or use gradient_checkpointing"
+    hours = plan.num_flops / (args.gpus * peak * ASSUMED_MFU) / 3600
+    total = sum(parts.values()) / 1e9
+    lines = [
+        f"{'memory':<13}about {total:.0f} GB of {gigabytes:.0f} a device ({verdict}): {listed}",
+        f"{'time':<13}about {hours:.2f} h on {args.gpus} x {args.gpu_name}, assuming {ASSUMED_MFU:.0%} of its peak",
+    ]
+    if args.price_per_gpu_hour is not None:
+        cost = hours * args.gpus * args.price_per_gpu_hour
+        lines.append(f"{'cost':<13}about ${cost:,.2f} at ${args.price_per_gpu_hour:g} a GPU hour")
+    return lines

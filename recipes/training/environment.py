@@ -1,0 +1,106 @@
+"""What a training run runs in: precision, compilation, trackers."""
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin
+from transformers.utils.logging import disable_progress_bar
+
+from recipes.training.plan import Plan
+from recipes.training.tracking import parse_trackers
+from recipes.utils.errors import InputError
+from recipes.utils.hardware import choose_precision, precision_name
+from recipes.utils.processes import join_processes
+
+# FLOPs a process after which torch.compile has repaid its own time: about three minutes of training on two CPU cores,
+# where compiling takes half a minute, and an estimated five minutes on an H100.
+COMPILE_PAYS_AFTER = {"cpu": 4e13, "cuda": 1e17}
+NO_COMPILER = "no C++ compiler (g++, or what CXX names) with Python's headers (python3-dev) was found"
+
+
+def start_accelerator(
+    output_dir: str,
+    mixed_precision: str,
+    compile_model: str,
+    plan: Plan,
+    log_with: str | None = None,
+    run_name: str | None = None,
+    config: dict[str, Any] | None = None,
+) -> Accelerator:
+    """Set up devices, precision, compilation and trackers with accelerate.
+
+    Args:
+        compile_model: auto, true or false.
+        config: what the trackers record of the run.
+    """
+    state = join_processes()
+    compiled = should_compile(compile_model, plan, state.device)
+    accelerator = Accelerator(
+        cpu=state.device.type == "cpu",
+        mixed_precision=choose_precision(mixed_precision, state.device),
+        log_with=parse_trackers(log_with) or None,
+        project_dir=output_dir,
+        # Gradients are views of DDP's buckets: without this, there is a second copy of all of them.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        # All rows have the same shape, so nothing has to be compiled for dynamic ones.
+        dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
+    )
+    disable_progress_bar()  # transformers draws one for every file it writes
+    torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32, on GPUs that have it
+    name = {"name": run_name or "-".join(Path(output_dir).parts[-2:])}
+    accelerator.init_trackers("nanochat", config=config, init_kwargs={"wandb": name, "trackio": name})
+    if warning := compiler_warning(compile_model, plan, state.device):
+        accelerator.print(warning)
+    return accelerator
+
+
+def print_run(accelerator: Accelerator, plan: Plan, data: str, packing: str, peak: float | None) -> None:
+    """Print what is about to be trained, on what, with which settings; `peak` in FLOP/s of one device."""
+    compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+    speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
+    devices = f"{accelerator.num_processes} x {accelerator.device.type}"
+    precision = precision_name(accelerator.mixed_precision)
+    machine = f"{devices}, {precision} precision, {'compiled' if compiled else 'not compiled'}, {speed}"
+    lines = {"data": data, "packing": packing, "machine": machine}
+    accelerator.print("\n".join([*plan.lines(), *(f"{label:<13}{text}" for label, text in lines.items())]))
+
+
+def should_compile(requested: str, plan: Plan, device: torch.device) -> bool:
+    """Decide on torch.compile: as `requested`, or with "auto" if the run is long enough to repay the time it takes.
+
+    Nothing is measured here: a resumed run and every process must come to the same answer, or bits would differ.
+    Raises `InputError` if compilation was requested and this machine has no compiler.
+    """
+    if requested == "true" and not has_compiler():
+        raise InputError(f"--compile true: {NO_COMPILER}. Install them, or leave --compile out.")
+    return wants_compile(requested, plan, device) and has_compiler()
+
+
+def wants_compile(requested: str, plan: Plan, device: torch.device) -> bool:
+    """Whether torch.compile would be used on a machine that has a compiler."""
+    if requested != "auto":
+        return requested == "true"
+    return plan.num_flops / plan.world_size >= COMPILE_PAYS_AFTER.get(device.type, float("inf"))
+
+
+def compiler_warning(requested: str, plan: Plan, device: torch.device) -> str | None:
+    """A warning for a GPU that trains at half its speed because there is no compiler; else None."""
+    if device.type != "cuda" or has_compiler() or not wants_compile(requested, plan, device):
+        return None
+    return f"warning: {NO_COMPILER}: without torch.compile, training takes about twice the time and memory"
+
+
+def has_compiler() -> bool:
+    """Whether this machine has what torch.compile builds with: a C++ compiler and Python's headers."""
+    compiler = os.environ.get("CXX", "g++")
+    return shutil.which(compiler) is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Data type of matrix products under a `mixed_precision` of accelerate's."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)

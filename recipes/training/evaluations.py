@@ -1,0 +1,105 @@
+"""What the training loop measures as it goes: bits per byte, CORE, and samples to read."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
+from evals.core.bundle import available, check_enough, read_tasks
+from evals.core.evaluate import evaluate_core
+from evals.samples import PROMPTS, complete
+from recipes.data.held_out import read_validation_rows
+from recipes.training.loop import Evaluation
+from recipes.training.plan import Plan
+from recipes.utils.errors import InputError
+from tokenizer.encode import token_byte_lengths
+
+
+def bits_per_byte_evaluation(
+    documents: datasets.IterableDataset,
+    tokenizer: PreTrainedTokenizerFast,
+    accelerator: Accelerator,
+    plan: Plan,
+    num_tokens: int,
+    every: int,
+) -> Evaluation:
+    """Bits per byte of the first `num_tokens` of held-out `documents`, shared out among the processes.
+
+    The rows are read once, by the main process, and are the same for every batch size, packing and process count.
+    """
+    if every < 0:
+        return Evaluation("evaluation", every, lambda model: {})
+    byte_lengths = token_byte_lengths(tokenizer)
+    rows = _read_on_main(
+        accelerator, lambda: read_validation_rows(documents, tokenizer, plan.max_seq_len, num_tokens)
+    )  # (N, T + 1)
+    mine = rows[accelerator.process_index :: accelerator.num_processes].long()
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        failure = None
+        try:
+            totals = sum_nats_and_bytes(model, mine.split(plan.device_batch_size), byte_lengths)
+        except Exception as error:
+            totals, failure = torch.full((2,), float("nan")), error
+        # Reduced after a failure as well: the other processes wait here.
+        nats, num_bytes = accelerator.reduce(totals.to(accelerator.device, torch.float32)).tolist()
+        if failure is not None:
+            raise failure
+        if math.isnan(nats):
+            raise RuntimeError("it failed on another process")
+        return {"val/bpb": bits_per_byte(nats, num_bytes)}
+
+    return Evaluation("evaluation", every, measure)
+
+
+def _read_on_main(accelerator: Accelerator, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The result of `read` on the main process, sent to all; its `InputError` is raised on all."""
+    result: list = [None, None]
+    if accelerator.is_main_process:
+        try:
+            result[0] = read()
+        except InputError as error:
+            result[1] = f"held out for validation: {error} Or train without, by --eval_every -1."
+    broadcast_object_list(result)
+    if result[1] is not None:
+        raise InputError(result[1])
+    return result[0]
+
+
+def core_evaluation(
+    bundle: str | None,
+    tokenizer: PreTrainedTokenizerFast,
+    accelerator: Accelerator,
+    plan: Plan,
+    max_per_task: int,
+    every: int,
+) -> Evaluation:
+    """CORE by the tasks in `bundle`: `core_metric`, or `core_partial` where the bundle lacks some of them."""
+    directory, tasks = Path(bundle or ""), []
+    if every >= 0:  # an incomplete bundle is reported before the first step
+        tasks = available(read_tasks(directory), directory)
+        check_enough(tasks, max_per_task)
+    on_gpu = accelerator.device.type == "cuda"
+    batch_tokens = plan.device_batch_size * plan.max_seq_len if on_gpu else None  # as many as fit in training
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        result = evaluate_core(model, tokenizer, tasks, directory, max_per_task, batch_tokens)
+        for label, reason in result.failed.items():
+            accelerator.print(f"CORE without {label}, which failed: {reason}")
+        if not result.results:
+            raise RuntimeError(f"no task of {directory} could be measured")
+        return result.metrics()
+
+    return Evaluation("CORE", every, measure)
+
+
+def sample_lines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Greedy completions of seven prompts, one a line."""
+    completions = complete(model, tokenizer, list(PROMPTS))
+    return [f"  {prompt}|{completion!r}" for prompt, completion in zip(PROMPTS, completions, strict=True)]

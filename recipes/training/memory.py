@@ -1,0 +1,52 @@
+"""An estimate of the memory that training needs, and the device batch that fits into a GPU by it."""
+
+import torch
+
+from recipes.utils.model_facts import ModelFacts
+
+LARGEST_DEVICE_BATCH = 64  # rows: beyond it, speed no longer grows
+CPU_DEVICE_BATCH = 32
+USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left to kernels and fragmentation
+
+
+def estimate_memory(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool) -> dict[str, float]:
+    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time."""
+    tokens = rows * max_seq_len
+    in_blocks = sum(
+        facts.parameter_counts.get(name, 0) for name in ("attention", "mlp", "matrices", "transposed matrices")
+    )
+    rest = facts.num_parameters - in_blocks
+    # Kept for the backward pass, bytes a token and unit of width in a block: two fp32 residual streams (8), the bf16
+    # inputs of the four products (2 + 2 + 2 + 8), queries, keys and values before and after rotation and norm (10),
+    # fc1's output (8).
+    kept = 8 if gradient_checkpointing else 40
+    return {
+        "weights": 6.0 * facts.num_parameters,  # fp32, and their bf16 copies
+        "gradients": 4.0 * facts.num_parameters,
+        "optimizer": 4.0 * in_blocks + 8.0 * rest,  # Muon keeps one momentum, AdamW two moments
+        "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
+        # Three copies of a chunk of logits, and the head's gradient before it is added to the others.
+        "loss": 3.0 * min(2**30, 4 * tokens * facts.vocab_size) + 8.0 * facts.vocab_size * facts.hidden_size,
+    }
+
+
+def fits(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool, capacity: float) -> bool:
+    """Whether the estimate is within a device of `capacity` bytes."""
+    return sum(estimate_memory(facts, rows, max_seq_len, gradient_checkpointing).values()) < USABLE * capacity
+
+
+def choose_device_batch(
+    facts: ModelFacts, max_seq_len: int, gradient_checkpointing: bool, capacity: float | None
+) -> int:
+    """The largest power of two of rows whose estimate fits into `capacity` bytes; on a CPU (None) 32."""
+    if capacity is None:
+        return CPU_DEVICE_BATCH
+    rows = LARGEST_DEVICE_BATCH
+    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity):
+        rows //= 2
+    return rows
+
+
+def device_memory(device: torch.device) -> float | None:
+    """Memory of a GPU in bytes; None on a CPU."""
+    return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None

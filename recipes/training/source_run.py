@@ -1,0 +1,89 @@
+"""What a stage inherits from the run that trained its source: settings, and the optimizer's state."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.checkpoint_files import find_damage, whole_checkpoints
+from recipes.training.output_dir import read_arguments
+from recipes.training.plan import check_batch
+from recipes.utils.errors import InputError
+from recipes.utils.loading import load_config
+from recipes.utils.run_directory import ARGUMENTS
+
+OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
+SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
+
+
+def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainArguments:
+    """`args` with unset ones taken from the run that trained the source, or else pretraining's defaults. Prints them.
+
+    Raises `InputError` if the batch is not known or does not divide among the processes.
+    """
+    context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
+    theirs = {"max_seq_len": context} | read_arguments(args.source)
+    missing = [name for name in args.INHERITED_FROM_SOURCE if getattr(args, name) is None]
+    try:
+        args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+    except InputError as error:
+        raise InputError(f"{Path(args.source, ARGUMENTS)}: {error}") from None
+    if args.total_batch_size is None:
+        raise InputError(f"{args.source} does not say what it was trained with: give --total_batch_size (tokens).")
+    check_batch(args.total_batch_size, args.device_batch_size or 1, args.max_seq_len, state.num_processes)
+    taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
+    state.print(f"{'source':<13}{args.source}, trained with {', '.join(taken) or 'unknown settings'}")
+    return args
+
+
+def source_tokens(source: str) -> int | None:
+    """Tokens that the run in `source` was trained on; None if it does not say."""
+    theirs = read_arguments(source)
+    steps, batch = theirs.get("num_iterations"), theirs.get("total_batch_size")
+    return steps * batch if isinstance(steps, int) and isinstance(batch, int) else None
+
+
+def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
+    """Load into `optimizer`, called `name`, its state at the end of the run in `source`.
+
+    Learning rates and other settings stay this run's. Returns a line that says where the state comes from, or why the
+    optimizer starts without one: no checkpoint, another optimizer, other shapes.
+    """
+    checkpoints = [path for path in whole_checkpoints(Path(source)) if (path / OPTIMIZER_FILE).exists()]
+    if not checkpoints:
+        return f"{name}, starting without state: {source} holds no checkpoint with its state"
+    theirs = read_arguments(source).get("optimizer", name)
+    if theirs != name:
+        return f"{name}, starting without state: {source} was trained by {theirs}"
+    file = checkpoints[-1] / OPTIMIZER_FILE
+    if damage := find_damage(checkpoints[-1], only=OPTIMIZER_FILE):
+        return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        misfit = _misfit(saved, optimizer)
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
+        misfit = " ".join(str(error).split())[:200]
+    if misfit:
+        return f"{name}, starting without state: {file} does not fit ({misfit})"
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    return f"{name}, warm-started from {file}"
+
+
+def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
+    """Why the saved state does not belong to this optimizer's parameters, or None if it does."""
+    groups, mine = saved["param_groups"], optimizer.param_groups
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in mine]:
+        sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
+        return f"its groups hold {sizes} parameters, this run's {own}"
+    for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
+        if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
+            return f"its group {index} is another optimizer's"
+        for number, parameter in zip(theirs["params"], own["params"], strict=True):
+            for name, value in saved["state"].get(number, {}).items():
+                if torch.is_tensor(value) and value.ndim > 0 and value.shape != parameter.shape:
+                    return f"its {name} is {tuple(value.shape)} where a parameter is {tuple(parameter.shape)}"
+    return None
