@@ -70,7 +70,7 @@ def test_a_failing_disk_is_one_line_wherever_it_fails(number, expected, capsys):
 
 def test_who_writes_says_what_and_what_is_left():
     with (
-        pytest.raises(InputError, match=r"^could not write the model \(Input/output error\); a is intact\. Look"),
+        pytest.raises(InputError, match=r"^could not write the model \(Input/output error\); a is intact\. Check"),
         writing("the model", lambda: "a is intact"),
     ):
         raise OSError(errno.EIO, "Input/output error")
