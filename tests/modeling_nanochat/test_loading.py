@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -19,10 +21,17 @@ from transformers import (
     pipeline,
 )
 
-from modeling_nanochat import NanochatGPTForCausalLM, NanochatGPTForSequenceClassification, NanochatGPTModel
+import modeling_nanochat
+from modeling_nanochat import (
+    NanochatGPTConfig,
+    NanochatGPTForCausalLM,
+    NanochatGPTForSequenceClassification,
+    NanochatGPTModel,
+)
 from modeling_nanochat.modeling_nanochat import AUTO_MAP
 from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, random_ids, random_model, tiny_config
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "w5 w7 w11"
 
 # What somebody runs who has only the directory. Importing any package of this repository fails there.
@@ -160,6 +169,46 @@ def test_auto_classes_know_the_package(directory, original, auto_class):
     model = auto_class.from_pretrained(directory)
     assert type(model).__module__ == "modeling_nanochat.modeling_nanochat"
     assert torch.equal(model.get_input_embeddings().weight, original.get_input_embeddings().weight)
+
+
+# What somebody runs who imports the package and nothing of it.
+PACKAGE = """
+import sys
+import modeling_nanochat
+from transformers import AutoConfig, AutoModelForCausalLM
+
+directory, auto = sys.argv[1:]
+config = AutoConfig.from_pretrained(directory)
+assert type(config) is modeling_nanochat.NanochatGPTConfig
+assert config.parameter_counts()["total"] > 0
+assert "torch._dynamo" not in sys.modules and "modeling_nanochat.modeling_nanochat" not in sys.modules
+if auto == "from_config":
+    model = AutoModelForCausalLM.from_config(config)
+else:
+    from transformers import pipeline
+    generator = pipeline("text-generation", directory)
+    assert type(generator).__name__ == "NanochatGPTTextPipeline"
+    model = generator.model
+assert type(model) is modeling_nanochat.NanochatGPTForCausalLM
+model.save_pretrained("again")
+"""
+
+
+@pytest.mark.parametrize("auto", ["from_config", "pipeline"])
+def test_the_models_file_is_imported_when_it_is_needed(directory, tmp_path, auto):
+    command = [sys.executable, "-c", PACKAGE, str(directory), auto]
+    end = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert end.returncode == 0, end.stderr
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["auto_map"] == AUTO_MAP
+    assert (tmp_path / "again" / "modeling_nanochat.py").exists()
+
+
+def test_the_auto_classes_hold_the_model_itself_once_it_is_there():
+    assert MODEL_FOR_CAUSAL_LM_MAPPING[NanochatGPTConfig] is NanochatGPTForCausalLM
+    with pytest.raises(AttributeError, match="has no attribute 'NanochatGPT'"):
+        _ = modeling_nanochat.NanochatGPT
 
 
 def test_the_directory_carries_the_code(directory):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.launch
 NOWHERE = "./nowhere"  # what a program would complain of if it looked at its input first
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # runs again as a program what tests have imported
 @pytest.mark.parametrize(
     ("module", "argv"),
     [
@@ -52,6 +53,7 @@ def test_a_program_looks_at_its_output_first(
     assert complaint.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 @pytest.mark.parametrize("module", ["evals.chat", "evals.samples"])
 def test_results_do_not_take_the_place_of_a_device(module, tmp_path, monkeypatch, capsys, fresh_accelerate):
     monkeypatch.setattr(sys, "argv", [module, "--model", NOWHERE, "--output", "/dev/null"])
