@@ -46,24 +46,26 @@ import torch
 from evals.samples import print_completions, print_conversation
 from recipes.utils.outputs import hold
 from recipes.utils.plain_text import clock
-from recipes.utils.run_directory import ARGUMENTS, FINISHED_BY, METRICS, STAGES, check_run, read_metrics
+from recipes.utils.run_directory import (
+    ARGUMENTS,
+    CHAT_RESULTS,
+    CORE_RESULTS,
+    EVALS,
+    FINISHED_BY,
+    METRICS,
+    SAMPLES,
+    STAGES,
+    TOKENIZER,
+    TOKENIZER_EVALUATION,
+    check_run,
+    read_metrics,
+)
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
 TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
 # Of a base model a few short answers are enough: it does not know when to stop.
 BASE_MODEL_LIMITS = ["--max_problems", "50", "--max_new_tokens", "32"]
-
-
-if __name__ == "__main__":  # before torch is imported, which takes seconds
-    ARGS = read_command_line("speedrun", SpeedrunArguments)
-
-
-ROOT = Path(__file__).parent.parent
-CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,problems1,harder", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
-CHAT_STAGES = ("base", "mid", "sft", "grpo")
-A_GLANCE = ["--max_problems", "50", "--max_new_tokens", "32"]  # at a base model, which does not know when to stop
 
 
 def speedrun(args: SpeedrunArguments) -> None:
@@ -87,7 +89,7 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
     show_samples("base", run_dir)
     if args.core_bundle is not None:
         core = ["evals.core", "--model", run_dir / "base", "--bundle", args.core_bundle]
-        run_module("CORE of base", core, preset, writes=run_dir / "base/evals/core.json")
+        run_module("CORE of base", core, preset, writes=run_dir / "base" / EVALS / CORE_RESULTS)
     examine("base", preset, run_dir, BASE_MODEL_LIMITS)
 
     mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base", *mixture("mid", preset)]
@@ -141,10 +143,10 @@ def check_depth(base_dir: Path, depth: int | None) -> None:
 def train_tokenizer(directory: Path, preset: str) -> None:
     """The tokenizer, and its comparison with others; on a CPU without asking the Hub for them."""
     train = [*python(), "-m", "tokenizer.train", *config("tokenizer", preset), "--output_dir", directory]
-    run_stage("tokenizer", train, writes=directory / "tokenizer.json")
+    run_stage("tokenizer", train, writes=directory / TOKENIZER)
     compare = [*python(), "-m", "tokenizer.evaluate", "--tokenizer", directory, "--output_dir", directory]
     offline = {"HF_HUB_OFFLINE": "1"} if preset == "cpu" else {}
-    run_stage("tokenizer's report", compare, writes=directory / "tokenizer_evaluation.json", environment=offline)
+    run_stage("tokenizer's report", compare, writes=directory / TOKENIZER_EVALUATION, environment=offline)
 
 
 def config(stage: str, preset: str) -> list[str | Path]:
@@ -171,12 +173,12 @@ def examine(name: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -
 
 def results_of(run_dir: Path, name: str) -> Path:
     """Where the evaluation of a stage is written."""
-    return run_dir / name / "evals" / "chat.json"
+    return run_dir / name / EVALS / CHAT_RESULTS
 
 
 def show_samples(name: str, run_dir: Path) -> None:
     """What the model of a stage writes: completions, and a conversation if it has learnt to have one."""
-    path = run_dir / name / "evals" / "samples.json"
+    path = run_dir / name / EVALS / SAMPLES
     if not run_stage(f"samples of {name}", [*python(), "-m", "evals.samples", "--model", run_dir / name], writes=path):
         samples = json.loads(path.read_text())
         print_completions(samples["completions"])

@@ -5,21 +5,23 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-import datasets
 import pytest
 from accelerate import PartialState
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.mixtures import read_mixture
-from recipes.midtrain import plan_midtraining, take_over
-from recipes.pretrain import dry_run
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.dry_run import dry_run
+from recipes.training.memory import fits
+from recipes.training.plan import plan_midtraining, plan_training
 from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
-from recipes.training.setup import make_plan
+from recipes.training.source_run import inherit_settings, source_tokens
 from recipes.utils.arguments import parse_arguments
+from recipes.utils.model_facts import describe_config
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 CPU, GPU = (str(CONFIGS / "pretrain" / f"{kind}.yaml") for kind in ("cpu", "gpu"))
+H100_MEMORY = 80e9  # bytes
 DEPTHS = (8, 12, 16, 20, 24, 26, 32)
 # A row of gpu.yaml's table: depth, parameters, steps, estimated hours.
 TABLE_ROW = re.compile(r"^# +(\d+) +([\d.]+[MB]) +([\d,]+) +([\d.]+)$", re.MULTILINE)
@@ -91,21 +93,24 @@ def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
     depth, matrix_lr, embedding_lr, tmp_path, fresh_accelerate
 ):
     base = parse_arguments(PretrainArguments, argv=["--config", GPU, "--depth", str(depth)])
-    planned = make_plan(base, 65_536, world_size=8)
+    config = NanochatGPTConfig.from_depth(depth, vocab_size=65_536, max_position_embeddings=2048)
+    facts = describe_config(config, 2048)
+    planned = plan_training(base, facts, 8, H100_MEMORY)
     as_planned = {"total_batch_size": planned.total_batch_size, "num_iterations": planned.num_steps}
     (tmp_path / "arguments.json").write_text(json.dumps(asdict(base) | as_planned))
-    NanochatGPTConfig.from_depth(base.depth, vocab_size=65_536, max_position_embeddings=2048).save_pretrained(tmp_path)
+    config.save_pretrained(tmp_path)
 
-    config = str(CONFIGS / "mid" / "gpu.yaml")
-    args = parse_arguments(MidtrainArguments, argv=["--config", config, "--source", str(tmp_path)])
-    args = take_over(args, PartialState(cpu=True))
-    rows = datasets.Dataset.from_dict({"length": [700] * 570})
-    mid = plan_midtraining(args, 65_536, 8, rows, one_pass=400_000_000 // args.total_batch_size)
+    preset = str(CONFIGS / "mid" / "gpu.yaml")
+    args = parse_arguments(MidtrainArguments, argv=["--config", preset, "--source", str(tmp_path)])
+    args = inherit_settings(args, PartialState(cpu=True))
+    one_pass = 400_000_000 // args.total_batch_size
+    mid = plan_midtraining(args, facts, 8, [700] * 570, one_pass, source_tokens(args.source), H100_MEMORY)
+    assert fits(facts, mid.device_batch_size, 2048, False, H100_MEMORY)
     assert 100 < mid.num_steps < 1000
-    assert mid.settings == planned.settings
-    assert mid.settings.matrix_lr == pytest.approx(matrix_lr, abs=1e-4)
-    assert mid.settings.embedding_lr == pytest.approx(embedding_lr, abs=1e-4)
-    assert (mid.settings.momentum_start, mid.settings.momentum, mid.schedule.warmdown_ratio) == (0.85, 0.95, 0.2)
+    assert mid.optimizer == planned.optimizer
+    assert mid.optimizer.matrix_lr == pytest.approx(matrix_lr, abs=1e-4)
+    assert mid.optimizer.embedding_lr == pytest.approx(embedding_lr, abs=1e-4)
+    assert (mid.optimizer.momentum_start, mid.optimizer.momentum, mid.schedule.warmdown_ratio) == (0.85, 0.95, 0.2)
 
 
 @pytest.mark.parametrize(
