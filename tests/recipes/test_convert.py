@@ -341,7 +341,10 @@ def test_what_nanochat_lacks_is_refused_by_name(convert, ours, tmp_path):
     [
         ({"attention_bias": True}, "attention_bias = True, which NanochatGPT lacks|are not those of its config.json"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu', which NanochatGPT lacks"),
-        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "linear.* NanochatGPT does not support"),
+        (
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+            "linear.* NanochatGPT does not support",
+        ),
     ],
     ids=["bias", "activation", "rotary"],
 )
