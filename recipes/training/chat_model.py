@@ -62,7 +62,7 @@ def load_trainable_chat_model(
     if not quantization:
         model.to(PartialState().device)  # before the optimizer is built, which goes by where the weights are
     set_special_tokens(model, tokenizer)
-    context = context_length(model, without_limit=DEFAULT_CONTEXT)
+    context = context_length(model, default=DEFAULT_CONTEXT)
     if longest_row is not None and longest_row > context:
         raise InputError(f"max_length {longest_row:,} is beyond the model's context of {context:,} tokens.")
     tokenizer.model_max_length = context
