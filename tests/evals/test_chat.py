@@ -95,6 +95,7 @@ def test_the_calculator_is_called_and_the_answer_is_what_comes_after(tokenizer):
     assert result.verdicts == [[True], [False]]
 
 
+@pytest.mark.slow
 def test_sampled_answers_give_pass_at_k(tokenizer):
     model = chain_model(tokenizer, (ASSISTANT_START, "4", ASSISTANT_END), (ASSISTANT_START, "5", ASSISTANT_END))
     sampling = Sampling(max_new_tokens=4, temperature=1.0, top_k=2)

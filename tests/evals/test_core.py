@@ -86,6 +86,7 @@ def one_by_one(model, tokenizer, task, bundle, count):
     return [answer_one(model, tokenizer, task, examples, index, context) for index in range(len(examples))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [ENOUGH, 96])
 @pytest.mark.parametrize("build", [ours, gpt2, llama, sliding])
 def test_every_decision_is_that_of_one_example_at_a_time(build, context, tokenizer, bundle):
@@ -119,6 +120,7 @@ def bart(context):
     return BartForCausalLM(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [mamba, lfm2, roberta, bart])
 def test_a_model_whose_prefixes_cannot_be_shared_decides_the_same(build, tokenizer, bundle):
     model = randomized(build(ENOUGH)).eval()
@@ -176,6 +178,7 @@ def test_what_the_model_expects_counts_as_right(build, tokenizer, tmp_path):
     assert result.answers == one_by_one(model, tokenizer, task, tmp_path, None)
 
 
+@pytest.mark.slow
 def test_prefixes_go_through_the_model_once(tokenizer, bundle):
     """Tokens that the model reads for ten solved examples and four answers: not much more than for one answer."""
     model = ours(ENOUGH)
@@ -218,6 +221,7 @@ def test_what_is_scored_of_answers_that_begin_alike(bundle):
 TYPES = ("multiple_choice", "schema", "language_modeling")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_answers_do_not_depend_on_what_else_is_in_the_batch(data):
@@ -262,6 +266,7 @@ def test_a_question_longer_than_the_context_is_cropped_or_counted_as_wrong(token
     assert not any(right for right, answer in zip(long.right, long.answers, strict=True) if answer == -1)
 
 
+@pytest.mark.slow
 def test_core_is_the_mean_over_all_22_tasks_and_partial_without_one():
     results = [TaskResult(task, [], [True, False], 0, 0, 0.0) for task in core_tasks()]
     assert len(results) == 22
@@ -290,6 +295,7 @@ def test_a_task_that_fails_is_named_and_the_others_are_measured(tokenizer, bundl
     assert model.training, "the model keeps its mode"
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_means_fewer_tokens_at_a_time(tokenizer, bundle):
     model = ours(ENOUGH)
     sizes = []

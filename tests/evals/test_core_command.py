@@ -67,6 +67,7 @@ def test_the_command_prints_a_table_and_writes_json(model, bundle, capsys):
     assert "hellaswag_zeroshot" in results["missing"] and "missing for CORE: hellaswag_zeroshot" in said
 
 
+@pytest.mark.slow
 def test_all_22_tasks_are_core_and_a_second_run_gives_the_same(model, tmp_path, capsys):
     rows = {
         "multiple_choice": {"query": "the cat", "choices": ["sat", "ran"], "gold": 1},

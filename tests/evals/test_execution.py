@@ -76,6 +76,7 @@ ENDLESS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_end_is_ended():
     with ThreadPoolExecutor(len(ENDLESS)) as pool:
         assert [end.status for end in pool.map(run, ENDLESS)] == ["timeout"] * len(ENDLESS)

@@ -134,6 +134,7 @@ def test_the_command_gives_the_figures_computed_by_hand(model, tokenizer, tmp_pa
         assert measured == pytest.approx(line["doc"]["nats"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, "auto"])
 def test_loglikelihoods_are_those_of_single_sequences(model, tokenizer, batch_size):
     continuations = [f" {' '.join(text.split()[:8])}" for text in draw_texts(20, seed=1)]
@@ -166,6 +167,7 @@ def test_conversations_are_encoded_as_in_training(model, tokenizer, text):
     assert harness.tok_encode(harness.apply_chat_template(messages)) == encode_prompt(tokenizer, messages)
 
 
+@pytest.mark.slow
 def test_a_chat_model_gets_the_accuracy_of_our_own_evaluation(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     items = exam("facts", 6)
@@ -188,6 +190,7 @@ def test_a_chat_model_gets_the_accuracy_of_our_own_evaluation(tokenizer, tmp_pat
     assert results["results"]["primer_facts"]["acc,none"] == ours.accuracy == pytest.approx(4 / 6)
 
 
+@pytest.mark.slow
 def test_a_base_model_is_asked_for_the_likeliest_choice(model, tokenizer):
     items = exam("choice", 20)
     right = 0

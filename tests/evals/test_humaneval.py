@@ -172,6 +172,7 @@ def tokenizer():
     return train_tokenizer([" return 4 return 5 " * 9, *map(whole, ROWS)], vocab_size=340)
 
 
+@pytest.mark.slow
 def test_programs_are_counted_and_give_pass_at_k(files, tokenizer):
     task = open_task(f"humaneval:{files}")
     chains = [[ASSISTANT_START, *tokenizer.tokenize(f"return {number}"), ASSISTANT_END] for number in (4, 5)]

@@ -147,6 +147,7 @@ def test_the_samples_are_written_and_printed_and_the_same_again(tokenizer, tmp_p
     assert "of 6 prompts completed right" in printed and f"  you    {QUESTIONS[0]}\n" in printed
 
 
+@pytest.mark.slow
 def test_what_has_not_learnt_to_chat_is_not_talked_to(tokenizer, tmp_path):
     bare = saved(tokenizer, tmp_path / "bare", template=False)
     assert "conversation" not in samples_of(bare)

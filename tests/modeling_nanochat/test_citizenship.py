@@ -115,6 +115,7 @@ def test_generation_goes_on_from_embeddings(model):
     assert torch.equal(torch.cat((first.sequences, rest.sequences), dim=1), whole)
 
 
+@pytest.mark.slow
 def test_continuous_batches_give_what_each_prompt_gives_alone(model):
     prompts = [random_ids(1, length, seed=length)[0].tolist() for length in (5, 9)]
     config = GenerationConfig(max_new_tokens=6, do_sample=False, eos_token_id=-1, pad_token_id=0)
@@ -149,6 +150,7 @@ def test_inputs_of_a_step_are_tensors_caches_and_plain_values(steps):
             assert leaf is None or isinstance(leaf, torch.Tensor | Cache | bool | int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("step", [0, 2], ids=["prefill", "decode"])
 def test_a_step_with_a_dynamic_cache_exports(model, steps, step, strict):
@@ -168,6 +170,7 @@ def test_a_cache_that_generate_returns_exports(model):
     assert_close(exported(**copy.deepcopy(inputs)).logits, model(**inputs).logits, 1e-4)
 
 
+@pytest.mark.slow
 def test_executorch_helpers_export_and_generate(model):
     ids, embeddings, positions = IDS[:1, :3], EMBEDDINGS[:1, :3], torch.arange(3)
     expected = model.generate(ids, max_new_tokens=6, do_sample=False)
@@ -186,6 +189,7 @@ def test_executorch_helpers_export_and_generate(model):
     assert torch.equal(TorchExportableModuleWithStaticCache.generate(program, ids, 6), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_layers", [False, True])
 def test_a_compiled_model_generates_the_same(model, compile_layers):
     torch._dynamo.reset()

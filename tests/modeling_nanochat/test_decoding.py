@@ -316,6 +316,7 @@ SHORT = [hook_on_a_matrix, hook_before_the_head, hook_on_the_embedding, forward_
 SHORT += [another_class_of_matrix, adapt_by_lora, adapt_by_dora, adapt_by_ia3, change_weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("change", LONG + SHORT)
 def test_what_a_model_is_besides_its_weights_counts(model, change, batch, short_steps):

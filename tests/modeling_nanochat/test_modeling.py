@@ -265,6 +265,7 @@ def test_parallel_plans_name_modules_of_the_model(model):
     assert {module.__class__.__name__ for module in modules.values()} >= set(model._no_split_modules)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_training_compiles_without_graph_breaks(model, backend):
     torch._dynamo.reset()
@@ -278,6 +279,7 @@ def test_training_compiles_without_graph_breaks(model, backend):
     assert_close(gradients(compiled), gradients(model))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_inference_compiles_without_graph_breaks(model):
     torch._dynamo.reset()
@@ -306,6 +308,7 @@ def attention_calls(step, *args, **kwargs) -> list[tuple[bool, bool]]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip_logits", [False, True])
 @pytest.mark.parametrize("mode", ["evaluation", "training", "checkpointing"])
 def test_compiled_rows_need_no_mask(model, mode, skip_logits):
@@ -318,12 +321,14 @@ def test_compiled_rows_need_no_mask(model, mode, skip_logits):
     assert calls == [(False, True)] * 2
 
 
+@pytest.mark.slow
 def test_compiled_rows_need_no_mask_with_a_cache_of_their_own(model):
     ids = random_ids(2, 16)
     assert attention_calls(model, ids) == [(False, True)] * 2
     assert attention_calls(model, inputs_embeds=model.get_input_embeddings()(ids).detach()) == [(False, True)] * 2
 
 
+@pytest.mark.slow
 def test_compiled_rows_that_are_not_plainly_causal_keep_their_mask(model):
     ids, ones = random_ids(2, 16), torch.ones(2, 16, dtype=torch.long)
     packed = torch.arange(8).repeat(2, 2)

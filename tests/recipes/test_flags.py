@@ -41,6 +41,7 @@ def test_every_number_has_a_range_that_holds_its_default(program):
         assert all(default in limits for default in defaults if default not in (None, REQUIRED)), each.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_number_is_out_of_range_nan_infinite_or_empty(program, tmp_path):
     for each in numbers(program):
@@ -55,6 +56,7 @@ def test_no_number_is_out_of_range_nan_infinite_or_empty(program, tmp_path):
         assert message.startswith(f"{tmp_path / 'run.yaml'}, line 2: {each.name} must be "), message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_text_is_empty(program):
     for each in flags_of(program).values():

@@ -33,6 +33,7 @@ def rollouts(guesser, guessed, tmp_path, monkeypatch, fresh_accelerate) -> tuple
     return seen[0]["trainer"], seen
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_design_reach_trl_and_hold(rollouts, tmp_path):
     trainer, seen = rollouts
     args = trainer.args
@@ -49,6 +50,7 @@ def test_the_settings_of_the_design_reach_trl_and_hold(rollouts, tmp_path):
     assert not (tmp_path / "pass_at_k.png").exists()
 
 
+@pytest.mark.slow
 def test_what_the_calculator_says_is_not_in_the_loss_and_all_that_the_model_wrote_is(rollouts):
     trainer, seen = rollouts
     start, end = trainer.processing_class.convert_tokens_to_ids([OUTPUT_START, OUTPUT_END])
@@ -68,6 +70,7 @@ def test_what_the_calculator_says_is_not_in_the_loss_and_all_that_the_model_wrot
     assert results > 24, "most replies call"
 
 
+@pytest.mark.slow
 def test_the_primers_problems_train_as_they_are(guesser, tmp_path, fresh_accelerate):
     sizes = {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 8, "max_problems": 4}
     passes = {"pass_every": 0, "pass_problems": 3, "pass_samples": 2}

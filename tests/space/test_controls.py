@@ -96,6 +96,7 @@ def test_numbers_out_of_range_are_refused_before_they_are_drawn_with():
                 sampling_of(*controls, "")
 
 
+@pytest.mark.slow
 def test_the_limit_of_an_answer_is_no_more_than_the_context(talker, babbler):
     assert longest_answer(loaded(talker)) == 112
     assert longest_answer(loaded(babbler)) == 1024

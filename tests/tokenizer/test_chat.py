@@ -265,6 +265,7 @@ def test_our_mask_is_that_of_the_generation_markers(request, kind, messages):
     assert theirs["assistant_masks"] == mask
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(messages=whole_conversations())
 def test_the_mask_covers_text_calls_and_the_end_and_never_results(tokenizer, messages):

@@ -13,6 +13,7 @@ from tests.evals.judge.known import ANSWERS, ASKED, EXPECTED, grade, scores
 from tests.evals.judge.server import DROP, serve
 
 
+@pytest.mark.slow
 def test_nonsense_is_asked_again_in_another_way(judged):
     with serve(lambda prompt, before: grade(prompt) if before else "Lovely!") as server:
         missing, results = judged(server)

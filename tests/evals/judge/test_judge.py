@@ -21,6 +21,7 @@ from tests.evals.judge.server import DROP, serve
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START, PYTHON_END
 
 
+@pytest.mark.slow
 def test_both_answers_the_scores_and_the_reasons_are_kept(judged, model_dir, capsys):
     with serve(grade) as server:
         missing, results = judged(server)
@@ -238,6 +239,7 @@ def test_a_chat_model_of_transformers_judges(tokenizer, model_dir, instructions,
     assert scores(results) == dict.fromkeys(ANSWERS, 70) | {"Say nothing.": 0}
 
 
+@pytest.mark.slow
 def test_a_local_judge_that_talks_nonsense_is_asked_once_more(tokenizer, model_dir, instructions, tmp_path):
     judge = local_judge(tokenizer, tmp_path / "judge", "score:70", "Aha")  # equally likely; greedily it says Aha
     missing, results = run_local(model_dir, instructions, judge, tmp_path / "judge.json")

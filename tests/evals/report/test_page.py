@@ -134,6 +134,7 @@ def test_a_paragraph_stays_a_paragraph(text):
     assert page.tags == {"p"} and page.text.strip() == text
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_html_says_exactly_what_it_was_given(text):
     for block in (Text(text), Code(text.rstrip() or "x"), Table(["a"], [[text]])):
@@ -166,6 +167,7 @@ def test_columns_of_markdown_stand_below_each_other():
     ]
 
 
+@pytest.mark.slow
 def test_writing_again_gives_the_same_bytes_and_no_old_picture(tmp_path):
     Page("First", [Pictures([Picture("old", bars(), "alt")])]).write(tmp_path, "report")
     runs = []

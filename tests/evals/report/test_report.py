@@ -51,6 +51,7 @@ def headings(markdown):
     return re.findall(r"^## (.+)$", markdown, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_whole_run_has_every_section_and_its_pictures(run_dir):
     markdown, _ = written(run_dir)
     assert headings(markdown) == list(SECTIONS)
@@ -61,6 +62,7 @@ def test_a_whole_run_has_every_section_and_its_pictures(run_dir):
         assert image.imread(run_dir / link).std() > 0
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_files(run_dir):
     parameters = 2 * 512 * 64 + 2 * 12 * 64**2
     for text in written(run_dir, price_per_gpu_hour=9.0):
@@ -82,11 +84,13 @@ def test_without_mixed_precision_it_was_fp32(run_dir):
     assert re.search(r"\| +fp32 \|", markdown) and not re.search(r"\| +no \|", markdown)
 
 
+@pytest.mark.slow
 def test_a_price_an_hour_is_of_the_machine(run_dir):
     assert "$0.20" in written(run_dir, price_per_hour=9.0)[0]
     assert "$" not in written(run_dir)[0].replace("\\$", "$").split("## Commands")[0].split("## Judged")[0]
 
 
+@pytest.mark.slow
 def test_a_call_of_the_calculator_is_shown_as_one_and_text_stays_text(run_dir):
     markdown, text = written(run_dir)
     html = (run_dir / "report.html").read_text()
@@ -110,6 +114,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_missing_is_left_out(part, run_dir):
     (run_dir / part).unlink()
@@ -131,6 +136,7 @@ DAMAGE = {
 SAFE = {"nan", "strings", "nulls"}  # damage that some of the files do not feel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_damaged_is_left_out_and_said_in_one_line(part, damage, run_dir):
@@ -153,6 +159,7 @@ def test_damaged_lines_of_metrics_are_counted_and_a_half_written_last_one_is_not
     assert gather(run_dir).stages[0].steps == 40
 
 
+@pytest.mark.slow
 def test_values_that_are_no_numbers_are_not_drawn(run_dir):
     records = [*training(5), {"step": 6, "train/loss": None}, {"step": "x", "train/loss": 1.0}]
     write(run_dir / "base" / "metrics.jsonl", lines(records) + '{"step": 7, "train/loss": NaN, "val/bpb": Infinity}\n')
@@ -161,6 +168,7 @@ def test_values_that_are_no_numbers_are_not_drawn(run_dir):
     assert stage.last("train/loss") == 1.0 and stage.bpb is None
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_not_finished_is_reported_as_far_as_it_is(run_dir):
     shutil.rmtree(run_dir / "grpo")
     (run_dir / "sft" / "config.json").unlink()
@@ -176,6 +184,7 @@ def test_a_run_with_a_base_model_only(tmp_path, run_dir):
     assert headings(markdown) == ["Training", "Data", "Model", "System and cost", "Commands"]
 
 
+@pytest.mark.slow
 def test_a_part_of_core_is_never_called_core(run_dir):
     nine = dict(list(CORE_22.items())[:9])
     write(run_dir / "base" / "evals" / "core.json", core(nine, whole=False))
@@ -188,6 +197,7 @@ def test_a_part_of_core_is_never_called_core(run_dir):
     assert gather(run_dir).stages[0].core.core is None
 
 
+@pytest.mark.slow
 def test_gsm8k_is_shown_both_ways_with_how_the_figures_compare(run_dir):
     for text in written(run_dir):
         flat, *notes = (re.sub(r"[ |\n\\]+", "", each) for each in (text, *NOTES))
@@ -197,6 +207,7 @@ def test_gsm8k_is_shown_both_ways_with_how_the_figures_compare(run_dir):
     assert chat.chat_core is None and chat.notes == NOTES
 
 
+@pytest.mark.slow
 def test_chat_core_needs_all_five_tasks(run_dir):
     assert gather(run_dir).stages[-1].chat.chat_core is None
     five = {name: {"kind": "x", "count": 10, "accuracy": 0.4, "baseline": 0.0, "centered": 0.4}
@@ -206,6 +217,7 @@ def test_chat_core_needs_all_five_tasks(run_dir):
     assert "ChatCORE" in written(run_dir)[0]
 
 
+@pytest.mark.slow
 def test_reporting_again_gives_the_same_bytes(run_dir):
     contents = []
     for _ in range(2):
@@ -266,6 +278,7 @@ def test_the_json_of_a_damaged_config_runs_no_code(run_dir):
     assert any(note.startswith("base/config.json is damaged") for note in gather(run_dir).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "said"),
     [("core_metric", "CORE of base"), ("core_partial", "The mean over a part of CORE's tasks of base")],
@@ -278,6 +291,7 @@ def test_core_that_was_measured_during_training_is_drawn(key, said, run_dir):
     assert (run_dir / "report" / f"{key}_base.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_how_each_evaluation_was_made_is_told(run_dir):
     command = "python -m evals.chat --model runs/small/base --max_problems 50"
     fewer = {"facts": task(0.1, 0.0, count=50)}
@@ -286,6 +300,7 @@ def test_how_each_evaluation_was_made_is_told(run_dir):
         assert command in text and "Only 50 problems a task for base." in text
 
 
+@pytest.mark.slow
 def test_core_on_some_examples_is_named_so_and_is_not_in_the_index(run_dir):
     write(run_dir / "base" / "evals" / "core.json", core(CORE_22) | {"max_examples": 10})
     markdown, _ = written(run_dir)
@@ -293,6 +308,7 @@ def test_core_on_some_examples_is_named_so_and_is_not_in_the_index(run_dir):
     assert not any(line.startswith("| CORE ") for line in (run_dir / "base/README.md").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_tasks_that_failed_are_told_and_a_stage_without_any_figure_is_passed_over(run_dir):
     write(run_dir / "grpo" / "evals" / "chat.json", {"model": "x", "failed": {"gsm8k": "out of memory"}, "tasks": {}})
     write(run_dir / "base" / "evals" / "core.json", {"model": "x", "core": None, "failed": {"copa": "x"}, "tasks": {}})
@@ -302,6 +318,7 @@ def test_tasks_that_failed_are_told_and_a_stage_without_any_figure_is_passed_ove
     assert "right in 2 exams, SFT" in markdown
 
 
+@pytest.mark.slow
 def test_an_interrupted_judgment_counts_the_scores_there_are(run_dir):
     path = run_dir / "sft" / "evals" / "judge.json"
     judged = json.loads(path.read_text())
@@ -313,6 +330,7 @@ def test_an_interrupted_judgment_counts_the_scores_there_are(run_dir):
     assert "1 instructions" in (run_dir / "sft/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine_is_in_report_or_card(run_dir):
     home = str(Path.home())
     write(run_dir / "base" / "arguments.json", {"total_batch_size": 64, "dataset": f"{home}/secret/corpus.jsonl"})

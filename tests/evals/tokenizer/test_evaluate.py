@@ -77,6 +77,7 @@ def test_the_report_compares_with_those_references_that_there_are(others):
     assert f"against {', '.join(others)}" in text if others else "against" not in text
 
 
+@pytest.mark.slow
 def test_command_names_a_missing_tokenizer(tmp_path):
     done = run_module("tokenizer.evaluate", "--tokenizer", tmp_path / "nothing")
     assert done.returncode == 2

@@ -276,6 +276,7 @@ def test_a_part_may_name_its_path_apart(tmp_path):
         open_conversations(str(tmp_path / "mix.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

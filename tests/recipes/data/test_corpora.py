@@ -158,6 +158,7 @@ def test_a_stream_resumes_in_the_middle_of_a_file(tmp_path):
     assert head + texts_of(resumed) == whole
 
 
+@pytest.mark.slow
 def test_the_primer_needs_no_files():
     corpus = open_corpus("primer")
     assert texts_of(corpus.train) == primer_documents("train")
@@ -403,6 +404,7 @@ def test_hub_data_without_the_column_lists_those_there(tmp_path):
         split_builder(builder_of(tmp_path), "name", "number")
 
 
+@pytest.mark.slow
 def test_hub_data_that_is_damaged_further_on_is_one_line(tmp_path):
     rows = [json.dumps({"text": f"{text} {'and on ' * 1000}"}) + "\n" for text in TEXTS * 10]
     (tmp_path / "train.jsonl").write_text("".join(rows) + '{"text": "cut o')

@@ -42,6 +42,7 @@ def test_the_text_of_a_file_is_estimated_within_a_tenth(tmp_path, name, extra):
     assert text_bytes(str(path), "text") == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_small_corpus_is_counted_and_a_large_one_estimated(tmp_path, tokenizer, monkeypatch):
     for number in range(4):
         write(tmp_path / f"part{number}.jsonl", TEXTS)

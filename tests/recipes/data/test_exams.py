@@ -24,6 +24,7 @@ def test_an_unknown_exam_is_an_input_error():
         exam("history")
 
 
+@pytest.mark.slow
 def test_no_question_of_an_exam_is_in_a_conversation_or_a_document():
     asked = {message["content"] for messages in primer_conversations() for message in messages}
     documents = "\n".join(primer_documents())
@@ -40,6 +41,7 @@ def test_the_facts_of_the_exam_are_in_the_documents():
             assert say(inquiry.sentence, row).lower() in documents
 
 
+@pytest.mark.slow
 def test_the_right_sentence_is_right_and_those_of_other_rows_are_wrong():
     for item in exam("facts", 300):
         right = f"It is {item.answer}."

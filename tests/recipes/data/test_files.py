@@ -128,6 +128,7 @@ def test_a_directory_that_may_not_be_listed_is_told(write, monkeypatch):
     assert refusal(find_files, "data") == "data/closed cannot be read: Permission denied."
 
 
+@pytest.mark.slow
 def test_a_substituted_process_is_told_to_be_a_pipe(tmp_path):
     command = f"exec {sys.executable} -m tokenizer.train --output_dir {tmp_path}/o --dataset <(echo '{ROW.strip()}')"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)

@@ -230,6 +230,7 @@ def test_documents_tokenized_before_make_the_same_rows(tokenizer, packing):
     assert before == after
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=400), st.integers(2, 60))
 @pytest.mark.parametrize("packing", POOLS)
 def test_rows_are_counted_without_their_tokens(packing, lengths, row_length):
@@ -253,6 +254,7 @@ def test_resumed_batches_equal_uninterrupted_batches(tokenizer, tmp_path, worker
     assert head + take(make_loader(tokenizer, workers, state), 40 - kill_at) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", POOLS)
 @pytest.mark.parametrize(
     "files", [1, 2, 4]

@@ -48,14 +48,17 @@ def digest_in_new_process(hash_seed: str, seed: int) -> str:
     return run.stdout.strip()
 
 
+@pytest.mark.slow
 def test_documents_do_not_depend_on_the_process_or_its_hash_seed():
     assert digest_in_new_process("1", seed=3) == digest_in_new_process("2", seed=3)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_documents(train):
     assert set(primer_documents("train", seed=1)) != set(train)
 
 
+@pytest.mark.slow
 def test_splits_share_no_document_and_repeat_none(train, validation):
     documents = train + validation
     assert len(set(documents)) == len(documents)

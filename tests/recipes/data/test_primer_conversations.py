@@ -65,12 +65,14 @@ def test_conversations_do_not_depend_on_the_process_or_its_hash_seed(sft):
     assert run.stdout.strip() == hashlib.sha256(repr(sft).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_another_seed_and_another_stage_give_other_conversations(mid, sft):
     known = set(map(str, sft))
     for others in (primer_conversations(seed=1, stage="sft"), mid):
         assert sum(str(messages) in known for messages in others) < 0.35 * len(others)
 
 
+@pytest.mark.slow
 def test_no_conversation_is_in_train_and_validation_of_any_stage(mid, sft):
     train = set(map(str, mid + sft))
     for stage in ("mid", "sft"):

@@ -97,6 +97,7 @@ def content(messages) -> str:
 # Batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_replies_with_calls_and_results_are_those_learnt(talker, batch_size):
     assert generate_replies(*talker, QUESTIONS, GREEDY, batch_size=batch_size) == list(KNOWN.values())

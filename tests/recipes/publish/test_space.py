@@ -64,6 +64,7 @@ def metadata_load_of(readme: bytes) -> dict:
     return ModelCard(readme.decode(), ignore_metadata_errors=True).data.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "space" / "README.md").exists(), reason="no space/ here")
 def test_our_space_is_published_with_its_model(hub, run_dir, tmp_path, capsys):
     publish(run_dir, space="ada/chat", private=True)

@@ -213,6 +213,7 @@ def train_by_trainer(output_dir, resume=None):
     return trainer.model, losses, optimizer
 
 
+@pytest.mark.slow
 def test_muon_trains_and_resumes_inside_transformers_trainer(tmp_path, fresh_accelerate):
     whole, losses, optimizer = train_by_trainer(tmp_path / "whole")
     assert isinstance(optimizer, Muon)
