@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.publish.files import MADE_BY
+from recipes.publish.files import STAGE_OF
 from tests.hub.client import use_hub
 from tests.hub.server import serve
 from tests.recipes.processes import Running, flags, run
@@ -79,7 +79,7 @@ def test_a_push_that_fails_leaves_the_model_and_says_how_to_try_again(hub, pushi
 def test_the_same_command_publishes_what_is_finished_but_did_not_get_there(
     hub, pushing, script, tiny, student, sums, guessed, tmp_path
 ):
-    stage = tmp_path / "run" / MADE_BY[script]
+    stage = tmp_path / "run" / STAGE_OF[script]
     shutil.copytree(student, stage)
     arguments = {
         "pretrain": tiny,
