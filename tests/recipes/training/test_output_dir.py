@@ -6,7 +6,7 @@ import pytest
 from accelerate import PartialState
 
 from recipes.training.fingerprint import fingerprint
-from recipes.training.output_dir import agree, claim_inputs, claim_output_dir, held, read_arguments
+from recipes.training.output_dir import agree, claim_inputs, claim_output_dir, hold_output_dir, read_arguments
 from recipes.utils.errors import InputError
 
 FREE = {"save_every", "output_dir"}
@@ -66,12 +66,12 @@ def test_a_run_that_never_made_a_step_has_no_claim(tmp_path, state):
 def test_a_finished_run_is_known_and_nothing_is_written_into_it(tmp_path, state):
     (tmp_path / "config.json").write_text("{}")
     assert claim(tmp_path, state) is True
-    with held(tmp_path, state):
+    with hold_output_dir(tmp_path, state):
         assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_run_that_is_held_is_held(tmp_path, state):
-    with held(tmp_path / "a" / "run", state):
+    with hold_output_dir(tmp_path / "a" / "run", state):
         assert "process" in (tmp_path / "a" / "run" / ".lock").read_text()
     assert list((tmp_path / "a" / "run").iterdir()) == []
 
