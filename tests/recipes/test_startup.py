@@ -10,7 +10,7 @@ import pytest
 from recipes.utils.provenance import ROOT
 from tests.recipes.programs import PROGRAMS
 
-HEAVY = ["torch", "transformers.modeling_utils", "trl.trainer", "datasets", "matplotlib", "gradio"]
+HEAVY = ["torch", "transformers.modeling_utils", "trl.trainer.base_config", "datasets", "matplotlib", "gradio"]
 
 # Runs every program with a wrong flag, each in a process forked from one that has the parser loaded. Prints the exit
 # code, the complaint, and the heavy modules that were imported by then.
