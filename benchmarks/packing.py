@@ -35,7 +35,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 from recipes.data.corpora import open_corpus
 from recipes.data.coverage import measure_coverage
 from recipes.data.pools import POOLS
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import METRICS, read_metrics
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ def train(args: BenchmarkArguments, packing: str, seed: int, directory: Path) ->
     }
     words = [sys.executable, "recipes/pretrain.py", *(f"--{name}={value}" for name, value in flags.items())]
     subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-    return read_metrics(output_dir / "metrics.jsonl")[-1]["val/bpb"]
+    return read_metrics(output_dir / METRICS)[-1]["val/bpb"]
 
 
 if __name__ == "__main__":

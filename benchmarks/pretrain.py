@@ -47,7 +47,7 @@ from benchmarks.plain_loop import plain_tokens_per_second
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.corpora import open_corpus
 from recipes.utils.hardware import peak_flops
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import METRICS, read_metrics
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -123,7 +123,7 @@ def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) 
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         sys.exit(output)
-    speeds = [record["train/tok_per_sec"] for record in read_metrics(output_dir / "metrics.jsonl")]
+    speeds = [record["train/tok_per_sec"] for record in read_metrics(output_dir / METRICS)]
     return statistics.median(speeds[args.warmup :]), usage.ru_maxrss * 1024
 
 

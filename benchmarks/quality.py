@@ -39,7 +39,7 @@ from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.data.corpora import Corpus, open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import METRICS, read_metrics
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.encode import token_byte_lengths
 
@@ -79,13 +79,13 @@ def run(dataset: str, batch: int, tokenizer_dir: Path, output_dir: Path) -> None
     words = [sys.executable, "recipes/pretrain.py", *(f"--{name}={value}" for name, value in flags.items())]
     started = time.perf_counter()
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while is_running(process) and not read_metrics(output_dir / "metrics.jsonl"):
+    while is_running(process) and not read_metrics(output_dir / METRICS):
         time.sleep(0.05)
     first_step = time.perf_counter() - started
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         sys.exit(f"recipes/pretrain.py failed with status {status}")
-    bpb = read_metrics(output_dir / "metrics.jsonl")[-1]["val/bpb"]
+    bpb = read_metrics(output_dir / METRICS)[-1]["val/bpb"]
     print(
         f"{batch:,} tokens a step, {TOKENS // batch} steps: val/bpb {bpb:.4f}; first step {first_step:.1f} s after "
         f"launch; {usage.ru_maxrss * 1024 / 1e9:.2f} GB resident at most",

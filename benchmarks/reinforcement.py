@@ -31,7 +31,7 @@ class BenchmarkArguments(Arguments):
 if __name__ == "__main__":  # before torch is imported, which takes seconds
     ARGS = read_command_line("benchmarks.reinforcement", BenchmarkArguments)
 
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import METRICS, read_metrics
 
 
 def main(args: BenchmarkArguments) -> None:
@@ -51,7 +51,7 @@ def main(args: BenchmarkArguments) -> None:
             }
             run(["recipes/grpo.py", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))])
             after = examine(str(output_dir), args.tasks, Path(directory, f"after{seed}.json"))
-            steps = [record for record in read_metrics(output_dir / "metrics.jsonl") if "train/reward" in record]
+            steps = [record for record in read_metrics(output_dir / METRICS) if "train/reward" in record]
             seconds = statistics.median(record["train/dt"] for record in steps)
             print(line(f"seed {seed}", after) + f"   median {seconds:.1f} s a step", flush=True)
             gains.append({task: after[task] - before[task] for task in before})

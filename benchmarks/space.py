@@ -28,6 +28,7 @@ from typing import Any
 
 from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.run_directory import CONFIG
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Chat:
 def main(args: BenchmarkArguments) -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = args.model or save_random_model(Path(directory))
-        if not Path(model, "config.json").is_file():
+        if not Path(model, CONFIG).is_file():
             raise InputError(f"{model} holds no model: give a trained model's directory.")
         with served(model) as (url, server):
             print(f"{model if args.model else 'random weights'}, {torch.get_num_threads()} threads")

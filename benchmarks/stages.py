@@ -40,7 +40,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from recipes.data.conversations import open_conversations
 from recipes.data.corpora import open_corpus
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import METRICS, read_metrics
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.chat import Message, encode_conversation
 
@@ -115,7 +115,7 @@ def build_commands(
         "SFT": ("sft", "sft", sft),
     }
     return {
-        stage: (command(script, {**flags, "output_dir": run_dir / name}), run_dir / name / "metrics.jsonl")
+        stage: (command(script, {**flags, "output_dir": run_dir / name}), run_dir / name / METRICS)
         for stage, (script, name, flags) in stages.items()
     }
 

@@ -38,7 +38,7 @@ from recipes.inference.models import load_model, results_file
 from recipes.utils import atomic
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line
-from recipes.utils.run_directory import read_documents_only
+from recipes.utils.run_directory import SAMPLES, read_documents_only
 from tokenizer.chat import Message, call_expression
 
 PROMPTS = {  # and the words that a right completion begins with; None if any completion is right
@@ -151,7 +151,7 @@ def turns(messages: list[Message]) -> list[tuple[str, str]]:
 
 def write_samples(args: SamplesArguments) -> None:
     """Generate samples, print them, and write them to the output file."""
-    path = results_file(args.model, "samples.json", args.output)
+    path = results_file(args.model, SAMPLES, args.output)
     model, tokenizer = load_model(args.model)
     wanted = (
         args.kind if args.kind != "auto" else "both" if has_learnt_to_chat(args.model, tokenizer) else "completions"

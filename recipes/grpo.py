@@ -43,9 +43,10 @@ from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
+from recipes.utils.run_directory import CHECKPOINTS
 from tokenizer.chat import has_chat_format
 
-INPUTS = {"source", "problems"}  # arguments that name what is read: a run goes on with the same contents
+INPUTS = {"source", "problems"}  # arguments that name what is read: a resumed run must find the same contents
 RESUMABLE = resumable_flags(GRPOArguments) | resumable_flags(ModelArguments)
 
 
@@ -63,7 +64,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     config = build_config(
         TrainerConfig,
         args,
-        output_dir=str(output_dir / "checkpoints"),
+        output_dir=str(output_dir / CHECKPOINTS),
         use_cpu=processes.device.type == "cpu",
         # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
         bf16=has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
@@ -160,7 +161,6 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
 
 
 def main(args: GRPOArguments, model_args: ModelArguments) -> None:
-    """Join this run's processes, and keep other runs out of its directory."""
     processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     with hold_output_dir(args.output_dir, processes):
         grpo(args, model_args, processes)

@@ -30,7 +30,7 @@ from recipes.training.assistant_trainer import AssistantTrainer
 from recipes.training.chat_model import load_trainable_chat_model, resolve_source
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
-from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
+from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.models import set_special_tokens
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
@@ -43,8 +43,9 @@ from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
+from recipes.utils.run_directory import CHECKPOINTS
 
-INPUTS = {"source", "conversations"}  # arguments that name what is read: a run goes on with the same contents
+INPUTS = {"source", "conversations"}  # arguments that name what is read: a resumed run must find the same contents
 RESUMABLE = resumable_flags(SFTArguments) | resumable_flags(ModelArguments)
 
 
@@ -62,7 +63,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     config = build_config(
         TrainerConfig,
         args,
-        output_dir=str(output_dir / "checkpoints"),
+        output_dir=str(output_dir / CHECKPOINTS),
         use_cpu=processes.device.type == "cpu",
         # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
         bf16=has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
@@ -92,15 +93,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     opened = {
         split: open_conversations(args.conversations, split, args.seed, wording) for split in ("train", "validation")
     }
-    claim_inputs(
-        output_dir,
-        settings,
-        lambda: {
-            "source": fingerprint_model(source),
-            "conversations": fingerprint_conversations(args.conversations, **opened),
-        },
-        processes,
-    )
+    claim_inputs(output_dir, settings, lambda: fingerprint_chat(source, args.conversations, opened), processes)
     checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to resume from, if there is one
     # What is too long ends after the last reply that fits: half a reply would teach the model to stop anywhere.
     conversations, held_out = (fit_conversations(each, tokenizer, config.max_length) for each in opened.values())
@@ -152,7 +145,6 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
 
 
 def main(args: SFTArguments, model_args: ModelArguments) -> None:
-    """Join this run's processes, and keep other runs out of its directory."""
     processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     with hold_output_dir(args.output_dir, processes):
         sft(args, model_args, processes)

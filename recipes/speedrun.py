@@ -136,7 +136,7 @@ def check_depth(base_dir: Path, depth: int | None) -> None:
     if trained != depth:
         raise InputError(
             f"depth {depth}: {base_dir.parent} is a run of depth {trained}. "
-            f"Choose another run_dir, or leave depth out to go on with that run."
+            f"Choose another run_dir, or leave depth out to continue that run."
         )
 
 
@@ -233,7 +233,7 @@ def run_stage(
     if code != 0:
         sys.exit(code)  # the stage has said why
     if writes is not None and not writes.exists():
-        print(f"== {name}: stopped; run the same command again to go on", flush=True)
+        print(f"== {name}: stopped; run the same command again to continue", flush=True)
         sys.exit(0)
     print(f"== {name}: done in {clock(time.perf_counter() - started)}", flush=True)
     return True

@@ -59,6 +59,7 @@ from recipes.utils import atomic
 from recipes.utils.plain_text import plain_text
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import CHAT_RESULTS
 
 
 def evaluate(args: ChatEvalArguments) -> None:
@@ -70,7 +71,7 @@ def evaluate(args: ChatEvalArguments) -> None:
     for name in names:
         check_task(name)
     state = join_processes()
-    output = results_file(args.model, "chat.json", args.output)
+    output = results_file(args.model, CHAT_RESULTS, args.output)
     model, tokenizer = load_chat_model(args.model, state.device)
     wording = choice_wording(tokenizer, model.config)
     tasks = [open_task(name, args.max_problems, wording) for name in names]

@@ -36,6 +36,7 @@ from recipes.inference.models import load_model, results_file
 from recipes.utils import atomic
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import command_line
+from recipes.utils.run_directory import CORE_RESULTS
 
 
 def evaluate(args: CoreArguments) -> None:
@@ -49,7 +50,7 @@ def evaluate(args: CoreArguments) -> None:
     tasks = available(tasks, bundle)
     check_enough(tasks, args.max_problems)
     state = join_processes()
-    output = results_file(args.model, "core.json", args.output)
+    output = results_file(args.model, CORE_RESULTS, args.output)
     model, tokenizer = load_model(args.model, state.device)
     if not tokenizer.is_fast:
         raise InputError(f"the tokenizer of {args.model} is not a fast one (tokenizer.json): convert it first.")

@@ -39,7 +39,7 @@ def resume(path: Path, header: dict[str, Any], rows: list[Row]) -> list[Row]:
     """
     if not path.exists():
         return rows
-    remedy = "choose another --output, or remove the file to start anew."
+    remedy = "choose another --output, or remove the file to start over."
     try:
         content = parse_json(path.read_bytes())
         before = [Row(**row) for row in content["rows"]]

@@ -47,7 +47,7 @@ def publish_already_finished(target: HubTarget | None, output_dir: Path) -> None
     """
     if not is_main_process():
         return
-    print(f"{output_dir} is finished already; to train anew, choose another --output_dir.", flush=True)
+    print(f"{output_dir} is finished already; to train again, choose another --output_dir.", flush=True)
     if target is not None:
         check_publishing_rights(target)
         publish_stage(target, output_dir)

@@ -171,7 +171,7 @@ def explain(error: HfHubHTTPError, about: str, remedy: str) -> str:
     status = error.response.status_code
     said = " ".join((error.server_message or error.response.reason_phrase or "").split())[:200]
     if status == 401:
-        return f"the Hub does not accept your access token ({said}): log in anew by hf auth login, or set HF_TOKEN."
+        return f"the Hub does not accept your access token ({said}): log in again by hf auth login, or set HF_TOKEN."
     if status == 403:
         return (
             f"you may not write to {about} ({said}): take a name of your own, or a token that may ({tokens_page()})."

@@ -15,6 +15,7 @@ import torch
 from recipes.utils import atomic
 from recipes.utils.errors import InputError
 from recipes.utils.loading import unreadable
+from recipes.utils.run_directory import CHECKPOINTS
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"(step_|checkpoint-)(\d+)")  # step_000500 by our loop, checkpoint-500 by transformers' Trainer
@@ -31,7 +32,7 @@ def step_of(checkpoint: Path) -> int:
 
 def whole_checkpoints(output_dir: Path) -> list[Path]:
     """Checkpoints of a run that were written to the end, oldest first."""
-    found = [path for path in (output_dir / "checkpoints").glob("*") if NAME.fullmatch(path.name)]
+    found = [path for path in (output_dir / CHECKPOINTS).glob("*") if NAME.fullmatch(path.name)]
     return sorted((path for path in found if _was_finished(path)), key=step_of)
 
 
@@ -63,7 +64,7 @@ def find_checkpoint(output_dir: Path, resume: str, kind: str = OURS) -> Path | N
     if not path.is_dir() or not (named[1] == kind if named else (path / STATE_FILES[kind]).exists()):
         known = ", ".join(str(path) for path in own) or "none"
         raise InputError(f"--resume {resume} is not a whole checkpoint; those of {output_dir}: {known}.")
-    begins_elsewhere = path.resolve().parent != (output_dir / "checkpoints").resolve()
+    begins_elsewhere = path.resolve().parent != (output_dir / CHECKPOINTS).resolve()
     return own[-1] if own and begins_elsewhere else path
 
 
@@ -83,19 +84,19 @@ def check_room(output_dir: Path, model: torch.nn.Module) -> None:
 
 def unfinished_checkpoints(output_dir: Path) -> set[Path]:
     """Checkpoints that a killed process or a full disk left half-written."""
-    found = (output_dir / "checkpoints").glob("*")
+    found = (output_dir / CHECKPOINTS).glob("*")
     return {path for path in found if NAME.fullmatch(path.name) and not _was_finished(path)}
 
 
 def discard_partial(output_dir: Path) -> None:
     """Remove the half-written or half-deleted checkpoints that a killed run of our loop left."""
-    for path in (output_dir / "checkpoints").glob(f".{OURS}*.partial"):
+    for path in (output_dir / CHECKPOINTS).glob(f".{OURS}*.partial"):
         shutil.rmtree(path)
 
 
 def set_aside_after(checkpoint: Path, step: int, output_dir: Path) -> None:
     """Resuming from an older checkpoint starts a new branch: newer ones are kept, under names nothing resumes from."""
-    if checkpoint.resolve().parent != (output_dir / "checkpoints").resolve():
+    if checkpoint.resolve().parent != (output_dir / CHECKPOINTS).resolve():
         return
     for newer in whole_checkpoints(output_dir):
         if step_of(newer) > step:

@@ -27,6 +27,7 @@ from recipes.training.checkpoint_files import (
 )
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, writing
+from recipes.utils.run_directory import CHECKPOINTS
 
 STATE_FILE = STATE_FILES[OURS]
 
@@ -54,7 +55,7 @@ class Checkpointer:
     ) -> None:
         self.accelerator = accelerator
         self.output_dir = output_dir
-        self.directory = output_dir / "checkpoints"
+        self.directory = output_dir / CHECKPOINTS
         self.loader = loader
         self.tokenizer = tokenizer
         self.keep = keep

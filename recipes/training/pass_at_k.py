@@ -55,14 +55,14 @@ class PassAtK(TrainerCallback):
             self.measure(state.global_step)
 
     def measure(self, step: int) -> None:
-        """Log all three figures after `step` steps. A failure is reported, and training goes on."""
+        """Log all three figures after `step` steps. A failure is reported, and training continues."""
         model, tokenizer = self.trainer.accelerator.unwrap_model(self.trainer.model), self.trainer.processing_class
         greedy = Sampling(max_new_tokens=self.sampling.max_new_tokens)
         try:
             once = evaluate_task(model, tokenizer, self.task, greedy, 1, self.batch_size)
             often = evaluate_task(model, tokenizer, self.task, self.sampling, self.samples, self.batch_size)
         except Exception as error:
-            self.trainer.accelerator.print(f"step {step:06d} | pass@k failed, training goes on: {error}")
+            self.trainer.accelerator.print(f"step {step:06d} | pass@k failed, training continues: {error}")
             self.metrics.restart_clock()
             return
         figures = dict(zip(self.keys, (once.accuracy, often.pass_at(1), often.pass_at(self.samples)), strict=True))

@@ -19,6 +19,7 @@ from recipes.training.adapters import base_model
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.hardware import peak_flops
 from recipes.utils.model_facts import describe_model
+from recipes.utils.run_directory import METRICS
 
 ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
 
@@ -28,7 +29,7 @@ class MetricsCallback(TrainerCallback):
 
     def __init__(self, trainer: Trainer, output_dir: Path) -> None:
         self.trainer = trainer
-        self.log = MetricsLog(output_dir / "metrics.jsonl")
+        self.log = MetricsLog(output_dir / METRICS)
         self.flops_per_token = describe_model(base_model(trainer.model), sequence_length=1).flops_per_token
         dtype = torch.bfloat16 if trainer.args.bf16 else torch.float32
         peak = peak_flops(trainer.args.device, dtype)
@@ -39,7 +40,7 @@ class MetricsCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the records of the steps before this one, should the run go on from a checkpoint."""
+        """Keep the records of the steps before this one, if the run resumes from a checkpoint."""
         if state.is_world_process_zero:
             self.log.resume(state.global_step)
         self.console = Console(self.trainer.accelerator, state.max_steps, state.global_step)

@@ -121,5 +121,5 @@ def train(trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> bool:
             raise
     if callback.stopped:
         path = whole_checkpoints(output_dir)[-1]
-        trainer.accelerator.print(f"stopped by a signal; {path} is saved, the same command goes on from it")
+        trainer.accelerator.print(f"stopped by a signal; {path} is saved, the same command resumes from it")
     return not callback.stopped

@@ -70,10 +70,10 @@ def tidy(shown: Sequence[Shown]) -> list[Shown]:
             called = is_call(message) and equals
             messages.append(shown_call(expression, result) if called else shown_text("assistant", text))
     if sum(message["role"] == "user" for message in messages) > MAX_TURNS:
-        raise InputError(f"A conversation may have {MAX_TURNS} questions: clear this one to begin anew.")
+        raise InputError(f"A conversation may have {MAX_TURNS} questions: clear this one to start over.")
     if sum(len(text_of(message)) for message in messages) > MAX_CONVERSATION:
         raise InputError(
-            f"The conversation has more than {MAX_CONVERSATION:,} characters: clear this one to begin anew."
+            f"The conversation has more than {MAX_CONVERSATION:,} characters: clear this one to start over."
         )
     return messages
 

@@ -124,7 +124,7 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(grpo, fi
     attempt.signal(signal.SIGTERM)
     (end,) = attempt.wait()
     assert end.code == 0, end.stderr
-    assert "is saved, the same command goes on from it" in end.stdout and "held-out problems" not in end.stdout
+    assert "is saved, the same command resumes from it" in end.stdout and "held-out problems" not in end.stdout
     assert not (tmp_path / "config.json").exists()
 
     assert run(argv).code == 0

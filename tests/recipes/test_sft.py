@@ -203,7 +203,7 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(sft, fin
     (end,) = attempt.wait()
     assert end.code == 0, end.stderr
     stopped_at = max(checkpoints(tmp_path))
-    assert f"checkpoint-{stopped_at} is saved, the same command goes on from it" in end.stdout
+    assert f"checkpoint-{stopped_at} is saved, the same command resumes from it" in end.stdout
     assert stopped_at < 15 and not (tmp_path / "config.json").exists()
 
     assert run(argv).code == 0
