@@ -122,6 +122,16 @@ def plan_training(
     total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, memory, reasons)
     num_steps = _plan_steps(args, facts, total_batch_size, reasons)
     length = RunLength(source_tokens or num_steps * total_batch_size, of_source=source_tokens is not None)
+    # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
+    by_batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
+    by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
+    optimizer = OptimizerSettings(
+        **scale_learning_rates(args, facts, by_batch * by_length),
+        weight_decay=args.weight_decay,
+        momentum_start=length.between(SHORT_RUN_MOMENTUM, MOMENTUM_START),
+        momentum=length.between(SHORT_RUN_MOMENTUM, MOMENTUM),
+    )
+    reasons |= _explain_optimizer(args, facts, by_batch, by_length, length)
     return Plan(
         facts=facts,
         num_steps=num_steps,
@@ -129,7 +139,7 @@ def plan_training(
         device_batch_size=device_batch_size,
         max_seq_len=args.max_seq_len,
         world_size=world_size,
-        optimizer=_plan_optimizer(args, facts, total_batch_size, length, reasons),
+        optimizer=optimizer,
         schedule=_plan_schedule(args, num_steps, length, reasons),
         reasons=reasons,
     )
@@ -279,35 +289,31 @@ def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reaso
     return schedule
 
 
-def _plan_optimizer(
-    args: LoopArguments, facts: ModelFacts, total_batch_size: int, length: RunLength, reasons: dict[str, str]
-) -> OptimizerSettings:
-    # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
-    batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
-    by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
-    by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""
-    if batch > 1:
-        by_scale += f" x (batch / 2^19)^0.5 = {batch:.3g}"
-    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
-    reasons["matrix_lr"] = f"matrix_lr {args.matrix_lr:g}{by_scale}"
-    reasons["embedding_lr"] = f"embedding_lr {args.embedding_lr:g} {by_width}"
-    reasons["unembedding_lr"] = f"unembedding_lr {args.unembedding_lr:g} {by_width}"
-    if facts.embedding_std != 1.0:
-        reasons["embedding_lr"] += f" x {facts.embedding_std:g}, the spread of its embedding"
-    reasons["momentum"] = f"Muon's, {length}"
-    return OptimizerSettings(
-        **scale_learning_rates(args, facts, batch * by_length),
-        weight_decay=args.weight_decay,
-        momentum_start=length.between(SHORT_RUN_MOMENTUM, MOMENTUM_START),
-        momentum=length.between(SHORT_RUN_MOMENTUM, MOMENTUM),
-    )
-
-
 def scale_learning_rates(args: LearningRates, facts: ModelFacts, factor: float) -> dict[str, float]:
-    """The learning rates of `args` for this model, times `factor`."""
+    """The learning rates of `args` for this model, times `factor`: the one rule of all stages.
+
+    Rates of the embedding and the head fall with the square root of the width. They were tuned for an embedding that
+    starts with a spread of 1; others take smaller steps in proportion.
+    """
     width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
     return {
         "matrix_lr": args.matrix_lr * factor,
         "embedding_lr": args.embedding_lr * width * factor * facts.embedding_std,
         "unembedding_lr": args.unembedding_lr * width * factor,
+    }
+
+
+def _explain_optimizer(
+    args: LoopArguments, facts: ModelFacts, by_batch: float, by_length: float, length: RunLength
+) -> dict[str, str]:
+    by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""
+    if by_batch > 1:
+        by_scale += f" x (batch / 2^19)^0.5 = {by_batch:.3g}"
+    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
+    by_spread = f" x {facts.embedding_std:g}, the spread of its embedding" if facts.embedding_std != 1.0 else ""
+    return {
+        "matrix_lr": f"matrix_lr {args.matrix_lr:g}{by_scale}",
+        "embedding_lr": f"embedding_lr {args.embedding_lr:g} {by_width}{by_spread}",
+        "unembedding_lr": f"unembedding_lr {args.unembedding_lr:g} {by_width}",
+        "momentum": f"Muon's, {length}",
     }
