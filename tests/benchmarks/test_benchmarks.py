@@ -55,6 +55,7 @@ def test_a_benchmark_of_whole_recipes_takes_its_flags(module, argv):
     assert args == module.BenchmarkArguments(**({"source": argv[1]} if argv else {}))
 
 
+@pytest.mark.slow
 def test_rows_for_the_comparison_of_stages_are_nearly_full_and_fit(tmp_path):
     documents = [row["text"] for row in open_corpus("primer").validation.take(300)]
     tokenizer = train_tokenizer(documents, vocab_size=600)

@@ -194,6 +194,7 @@ model.save_pretrained("again")
 """
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("auto", ["from_config", "pipeline"])
 def test_the_models_file_is_imported_when_it_is_needed(directory, tmp_path, auto):
     command = [sys.executable, "-c", PACKAGE, str(directory), auto]

@@ -11,6 +11,8 @@ import pytest
 from recipes.utils.run_directory import ARGUMENTS, read_metrics
 from tests.recipes.processes import REPOSITORY, flags, run
 
+pytestmark = pytest.mark.launch
+
 LION = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs" / "optimizers.md").read_text(), re.DOTALL)[1]
 
 

@@ -10,6 +10,8 @@ import pytest
 from recipes.utils.provenance import ROOT
 from tests.recipes.programs import PROGRAMS
 
+pytestmark = pytest.mark.launch
+
 HEAVY = ["torch", "transformers.modeling_utils", "trl.trainer.base_config", "datasets", "matplotlib", "gradio"]
 
 # Runs every program with a wrong flag, each in a process forked from one that has the parser loaded. Prints the exit
