@@ -4,8 +4,6 @@ Importing this package makes transformers' Auto classes know NanochatGPT. The mo
 classes is first used: it takes seconds, because transformers' base class loads torch's compiler.
 """
 
-from importlib import import_module
-
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -51,7 +49,8 @@ def __getattr__(name: str) -> type:
     """`modeling_nanochat.NanochatGPTModel` and the others (PEP 562)."""
     if name not in MODEL_CLASSES.values():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(".modeling_nanochat", __name__)
+    from . import modeling_nanochat as module
+
     for auto_class, class_name in MODEL_CLASSES.items():
         globals()[class_name] = model_class = getattr(module, class_name)
         auto_class.register(NanochatGPTConfig, model_class, exist_ok=True)

@@ -28,7 +28,7 @@ from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.models import set_special_tokens
-from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.optimizers import OptimizerSettings, build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.pass_at_k import PassAtK
 from recipes.training.plan import scale_learning_rates
@@ -78,12 +78,13 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
+    find_builder(args.optimizer)  # an unknown optimizer is reported before the model is loaded
+
     # --- Model
     source = resolve_source(args.source, output_dir)
     set_seed(args.seed)  # for what is new in the model: adapters
-    model, tokenizer = load_trainable_chat_model(
-        source, model_args, model_args.attn_implementation, trust_remote_code=args.trust_remote_code
-    )
+    attention, trusted = model_args.attn_implementation, args.trust_remote_code
+    model, tokenizer = load_trainable_chat_model(source, model_args, attention, trust_remote_code=trusted)
     if not has_chat_format(tokenizer):
         raise InputError(f"{source} calls tools in a format of its own: take a model with our chat template.")
     context = tokenizer.model_max_length
@@ -146,7 +147,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     trainer.accelerator.print(f"{len(problems):,} problems from {args.problems}, model {source}")
     record_launch(output_dir, data=args.problems, source=source, precision=trainer.accelerator.mixed_precision)
 
-    # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest. The same command resumes it.
+    # --- Train. Trainer writes a checkpoint every save_steps, `train` its manifest. The same command resumes the run.
     if not train(trainer, checkpoint, output_dir) or not processes.is_main_process:
         return
 

@@ -35,7 +35,7 @@ from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.loop import TrainingLoop
 from recipes.training.memory import device_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
-from recipes.training.optimizers import build_optimizer
+from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_midtraining
@@ -44,6 +44,7 @@ from recipes.utils.hardware import peak_flops
 from recipes.utils.loading import load_config
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
+from recipes.utils.run_directory import LOSS_CHART
 from tokenizer.chat import add_chat_template
 
 INPUTS = {"source", "conversations"}  # arguments that name what is read
@@ -51,14 +52,16 @@ INPUTS = {"source", "conversations"}  # arguments that name what is read
 
 def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
+    # --- Settings: what is not given is as in the run that trained the source, its batch and learning rates above all.
     args = inherit_settings(args, state)
+    find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
     tokenizer = load_tokenizer(None, args.max_seq_len, of_model=args.source)
     if not tokenizer.chat_template:
         add_chat_template(tokenizer)
     config = build_config(len(tokenizer), args.max_seq_len, model_name_or_path=args.source)
     facts = model_facts(config, args.max_seq_len, args.source)
 
-    # The output directory belongs to one run, as in pretraining.
+    # --- Output directory. It belongs to one run, as in pretraining.
     output_dir, world_size = Path(args.output_dir), state.num_processes
     arguments = asdict(args) | {"recipe": "midtrain", "num_processes": world_size}
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
@@ -67,7 +70,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
-    # Conversations, rendered and tokenized. One process of each machine does it first, and the others find its cache.
+    # --- Data: conversations, rendered and tokenized by one process of each machine. The others find its cache.
     wording = choice_wording(tokenizer, load_config(args.source))
     splits = ("train", "validation")
     with state.local_main_process_first():
@@ -78,7 +81,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     claim_inputs(output_dir, arguments, lambda: fingerprint_chat(args.source, args.conversations, opened), state)
     checkpoint = choose_checkpoint(output_dir, args.resume, state)
 
-    # One pass over them is the whole run. Best fit, for the end of a conversation says little without its beginning.
+    # --- Plan: one pass over them is the whole run. Best fit keeps conversations whole: an end says little by itself.
     packing = "best_fit" if args.packing == "auto" else args.packing
     rows = rows_of_one_pass(train_tokens, args.max_seq_len + 1, packing, world_size)
     one_pass = rows // (args.total_batch_size // (args.max_seq_len * world_size))
@@ -98,13 +101,10 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
         set_seed(args.seed)
+        # --- Model, optimizer and rows, as in pretraining. Every token is trained, a user's as well: the model is to
+        # know what questions look like. SFT then narrows the loss to what the assistant writes.
         model = build_model(
-            config,
-            args.max_seq_len,
-            accelerator.device,
-            source=args.source,
-            pretrained=True,
-            gradient_checkpointing=args.gradient_checkpointing,
+            config, args.max_seq_len, accelerator.device, args.source, True, args.gradient_checkpointing
         )
         set_special_tokens(model, tokenizer)
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
@@ -147,8 +147,9 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
 
     try:
         loop = train(plan, checkpoint)
+        # --- Save and publish
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
-            draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "mid")
+            draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "mid")
             save_model(unwrap(loop.model), tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
             after_training.publish_finished(target, output_dir)

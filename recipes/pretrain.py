@@ -37,34 +37,30 @@ from recipes.training.fingerprint import fingerprint_inputs
 from recipes.training.loop import TrainingLoop
 from recipes.training.memory import device_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
-from recipes.training.optimizers import build_optimizer
+from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_training
 from recipes.utils.hardware import peak_flops
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
+from recipes.utils.run_directory import LOSS_CHART
 
 INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}  # arguments that name what is read
 
 
 def pretrain(args: PretrainArguments, state: PartialState) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
-    # The plan: every number of the run, by rule from the dial, each with its reason. It needs no weights, only shapes.
+    # --- Plan: every number of the run, by rule from the dial, each with its reason. It needs no weights, only shapes.
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
-    config = build_config(
-        len(tokenizer),
-        args.max_seq_len,
-        depth=args.depth,
-        model_config=args.model_config,
-        model_name_or_path=args.model_name_or_path,
-    )
+    config = build_config(len(tokenizer), args.max_seq_len, args.depth, args.model_config, args.model_name_or_path)
     facts = model_facts(config, args.max_seq_len, source)
     plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
+    find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
-    # The output directory belongs to one run. Given the same arguments and data again, the run resumes; given others,
-    # it is refused, for nobody could say afterwards what the model was trained on.
+    # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or
+    # nobody could say what the model was trained on.
     output_dir = Path(args.output_dir)
     planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     arguments = asdict(args) | planned | {"recipe": "pretrain", "num_processes": state.num_processes}
@@ -74,6 +70,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
+    # --- Data: streams of training and held-out documents, and which share of them the run will see (data/corpora.py).
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
     models = {"model_config": args.model_config, "model_name_or_path": args.model_name_or_path}
     claim_inputs(output_dir, arguments, lambda: fingerprint_inputs(corpus, tokenizer.name_or_path, models), state)
@@ -83,6 +80,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
     packing = choose_packing(args.packing, coverage, plan.num_tokens)
 
+    # --- Machine: devices, precision, compilation and trackers.
     accelerator = start_accelerator(
         args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
     )
@@ -94,21 +92,16 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
-        # Every process draws the same initial weights, so nothing has to be sent.
+        # --- Model. Every process draws the same initial weights, so nothing has to be sent.
         set_seed(args.seed)
-        model = build_model(
-            config,
-            args.max_seq_len,
-            accelerator.device,
-            source=source,
-            pretrained=args.model_name_or_path is not None,
-            gradient_checkpointing=args.gradient_checkpointing,
-        )
+        pretrained, recompute = args.model_name_or_path is not None, args.gradient_checkpointing
+        model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
         set_special_tokens(model, tokenizer)
-        # Muon for the matrices of the blocks, AdamW for the embedding, the head and vectors: training/muon.py
+        # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
-        # Rows of max_seq_len + 1 tokens: the targets are the inputs shifted by one.
+        # --- Rows of max_seq_len + 1 tokens: targets are the inputs shifted by one. Documents are packed into them
+        # without padding (data/pools.py), and each process reads its own.
         loader = build_rows_loader(
             corpus.train,
             tokenizer,
@@ -119,6 +112,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             num_workers=args.num_workers,
             packing=packing,
         )
+        # --- Loop: forward, backward, clip, step; logs, evaluations and checkpoints when due (training/loop.py).
         bpb = bits_per_byte_evaluation(
             corpus.validation, tokenizer, accelerator, plan, args.eval_tokens, args.eval_every
         )
@@ -146,8 +140,9 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
     try:
         loop = train(plan, checkpoint)
+        # --- Save and publish
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
-            draw_loss(loop.metrics.records, output_dir / "loss.png", facts.name, "base")
+            draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "base")
             save_model(unwrap(loop.model), tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
             after_training.publish_finished(target, output_dir)

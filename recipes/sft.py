@@ -32,7 +32,7 @@ from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.models import set_special_tokens
-from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.optimizers import OptimizerSettings, build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import scale_learning_rates
 from recipes.training.trainer_metrics import log_like_pretraining
@@ -43,7 +43,7 @@ from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
-from recipes.utils.run_directory import CHECKPOINTS
+from recipes.utils.run_directory import CHECKPOINTS, LOSS_CHART
 
 INPUTS = {"source", "conversations"}  # arguments that name what is read: a resumed run must find the same contents
 RESUMABLE = resumable_flags(SFTArguments) | resumable_flags(ModelArguments)
@@ -76,6 +76,8 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
         after_training.publish_already_finished(target, output_dir)
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
+
+    find_builder(args.optimizer)  # an unknown optimizer is reported before the model is loaded
 
     # --- Model
     source = resolve_source(args.source, output_dir)
@@ -140,7 +142,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     set_special_tokens(trained, tokenizer)
     save_model(trained, tokenizer, output_dir)
     print(f"finished: {output_dir}; talk to it by python -m recipes.chat --model {output_dir}")
-    draw_loss(metrics.log.records, output_dir / "loss.png", f"SFT of {source}", "sft")
+    draw_loss(metrics.log.records, output_dir / LOSS_CHART, f"SFT of {source}", "sft")
     after_training.publish_finished(target, output_dir)
 
 

@@ -97,7 +97,7 @@ def report(args: ReportArguments) -> None:
 
 
 def main(args: ReportArguments) -> None:
-    set_verbosity_error()  # a note of ours reports a damaged config
+    set_verbosity_error()  # our own note reports a damaged config
     report(args)
 
 

@@ -1,6 +1,6 @@
 """The model card of a stage: README.md with the Hub's metadata, the report's figures in its `model-index`.
 
-Its text is in model_card.md.jinja. A card of ours carries a digest of itself: one that was written or changed by hand
+Its text is in model_card.md.jinja. Our cards carry a digest of their text: one that was written or changed by hand
 has none that fits, and is never overwritten.
 """
 

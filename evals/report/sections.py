@@ -98,7 +98,7 @@ def samples_section(run: Run) -> list[Block]:
         first = completing[0]
         right, of = first.samples.right
         blocks.append(Heading("Completions"))
-        blocks.append(Text(f"How {first.title} goes on, greedily: {right} of {of} right.", quiet=True))
+        blocks.append(Text(f"Greedy completions by {first.title}: {right} of {of} right.", quiet=True))
         blocks.append(completions_table(first.samples))
     for stage in completing[1:]:
         right, of = stage.samples.right
@@ -109,7 +109,7 @@ def samples_section(run: Run) -> list[Block]:
 def completions_table(samples: Samples) -> Table:
     marks = {True: "right", False: "wrong", None: ""}
     rows = [[prompt, completion.strip(), marks[right]] for prompt, completion, right in samples.completions]
-    return Table(["prompt", "the model goes on", ""], rows, left=3)
+    return Table(["prompt", "the model continues", ""], rows, left=3)
 
 
 def chat_section(run: Run) -> list[Block]:

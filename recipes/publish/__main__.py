@@ -27,7 +27,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 
 from recipes.publish.files import find_stage, model_files
 from recipes.publish.space import space_files
-from recipes.publish.upload import INTERRUPTED, check_account, look_at, publish
+from recipes.publish.upload import INTERRUPTED, check_account, prepare_publication, publish
 
 
 def publish_run(args: PublishArguments) -> None:
@@ -36,10 +36,10 @@ def publish_run(args: PublishArguments) -> None:
     app = space_files(args.repo) if args.space else []
     repos = [args.repo, *([args.space] if args.space else [])]
     user = check_account(*repos)
-    publications = [look_at(args.repo, "model", files, args.private)]
+    publications = [prepare_publication(args.repo, "model", files, args.private)]
     if args.space:
         variables = {"MODEL_ID": args.repo}
-        publications.append(look_at(args.space, "space", app, args.private, variables))
+        publications.append(prepare_publication(args.space, "space", app, args.private, variables))
     print(f"{stage.directory}, as {user},")
     for publication in publications:
         print("\n".join(publication.lines()))

@@ -34,10 +34,10 @@ def check_publishing_rights(target: HubTarget | None) -> None:
     """Raise `InputError` on the main process if the model could not go there now: before training, not after."""
     if target is None or not is_main_process():
         return
-    from recipes.publish.upload import check_account, look_at
+    from recipes.publish.upload import check_account, prepare_publication
 
     check_account(target.repo)
-    look_at(target.repo, "model", [], target.private)
+    prepare_publication(target.repo, "model", [], target.private)
 
 
 def publish_already_finished(target: HubTarget | None, output_dir: Path) -> None:
@@ -69,10 +69,10 @@ def publish_finished(target: HubTarget | None, output_dir: Path) -> None:
 def publish_stage(target: HubTarget, output_dir: Path) -> None:
     """Publish the stage in `output_dir`. Raises `InputError` if the Hub refuses or the connection breaks."""
     from recipes.publish.files import find_stage, model_files
-    from recipes.publish.upload import look_at, publish
+    from recipes.publish.upload import prepare_publication, publish
 
     stage, run = find_stage(output_dir.absolute().parent, output_dir.absolute().name)
-    publication = look_at(target.repo, "model", model_files(stage, run, target.repo), target.private)
+    publication = prepare_publication(target.repo, "model", model_files(stage, run, target.repo), target.private)
     print(f"publishing {publication.total} in {len(publication.uploads)} files to {publication.url}", flush=True)
     publish(publication, f"Upload {stage.title} of {run.name}")
 

@@ -101,7 +101,7 @@ def check_rights(user: dict[str, Any], repo: str) -> None:
         )
 
 
-def look_at(
+def prepare_publication(
     repo: str, kind: str, uploads: list[Upload], private: bool, variables: dict[str, str] | None = None
 ) -> Publication:
     """Plan the upload. Raises `InputError` if a private repository is asked for and the existing one is public."""

@@ -24,8 +24,14 @@ def dry_run(args: PretrainArguments) -> None:
 
 def facts_of(args: PretrainArguments) -> ModelFacts:
     """Size and FLOPs of the model: by the dial from its configuration alone, any other from its shapes."""
-    if not (args.model_config or args.model_name_or_path or args.tokenizer):
-        config = NanochatGPTConfig.from_depth(args.depth, args.vocab_size, max_position_embeddings=args.max_seq_len)
+    if not (args.model_config or args.model_name_or_path):
+        vocab_size = args.vocab_size
+        if args.tokenizer:
+            from recipes.utils import loading
+
+            loading.check_source(args.tokenizer, "tokenizer")
+            vocab_size = len(loading.load_tokenizer(args.tokenizer))
+        config = NanochatGPTConfig.from_depth(args.depth, vocab_size, max_position_embeddings=args.max_seq_len)
         return describe_config(config, args.max_seq_len)
     from recipes.training import models  # imports transformers' models, which takes seconds
 
@@ -48,7 +54,10 @@ def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: floa
     parts = estimate_memory(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing)
     listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
     enough = fits(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, capacity)
-    verdict = "fits" if enough else "too much: lower device_batch_size or use gradient_checkpointing"
+    remedy = (
+        "lower device_batch_size or use" if rows > 1 else "even for a single row: lower depth or max_seq_len, or use"
+    )
+    verdict = "fits" if enough else f"too much: {remedy} gradient_checkpointing"
     hours = plan.num_flops / (args.gpus * peak * ASSUMED_MFU) / 3600
     total = sum(parts.values()) / 1e9
     lines = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin
 from transformers.utils.logging import disable_progress_bar
 
@@ -15,7 +15,6 @@ from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import choose_precision, precision_name
-from recipes.utils.processes import join_processes
 
 # FLOPs a process after which torch.compile has repaid its own time: about three minutes of training on two CPU cores,
 # where compiling takes half a minute, and an estimated five minutes on an H100.
@@ -38,7 +37,7 @@ def start_accelerator(
         compile_model: auto, true or false.
         config: what the trackers record of the run.
     """
-    state = join_processes()
+    state = PartialState()  # joined by the script
     compiled = should_compile(compile_model, plan, state.device)
     accelerator = Accelerator(
         cpu=state.device.type == "cpu",

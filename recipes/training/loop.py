@@ -22,6 +22,10 @@ from recipes.utils.errors import InputError, writing
 from recipes.utils.run_directory import METRICS
 
 MAX_SKIPPED_IN_A_ROW = 10
+# Models whose training is over, kept until the process ends. When DDP's reducer is freed, torch joins gloo's threads
+# and holds the GIL, which these need to free their last work (torch 2.13): freed right after the last collective, the
+# process now and then waits for ever.
+_TRAINED: list[torch.nn.Module] = []
 
 
 @dataclass
@@ -132,12 +136,14 @@ class TrainingLoop:
                         path = self.checkpointer.save(state)
                         if stopping and not done:
                             console.say(f"stopped by a signal; {path} is saved, the same command resumes from it")
+                            _TRAINED.append(self.model)
                             return False
                     paused = time.perf_counter()
                     self._evaluate_and_sample(state, console)
                     started += time.perf_counter() - paused  # evaluation does not count as training time
         finally:
             self.checkpointer.close()
+        _TRAINED.append(self.model)
         return True
 
     def _start(self, checkpoint: Path | None) -> TrainingState:

@@ -36,7 +36,6 @@ def load_tokenizer(name: str | None, max_seq_len: int, of_model: str | None = No
 def build_config(
     vocab_size: int,
     max_seq_len: int,
-    *,
     depth: int | None = None,
     model_config: str | None = None,
     model_name_or_path: str | None = None,
@@ -72,7 +71,6 @@ def build_model(
     config: PretrainedConfig,
     max_seq_len: int,
     device: torch.device | str,
-    *,
     source: str | None = None,
     pretrained: bool = False,
     gradient_checkpointing: bool = False,

@@ -3,8 +3,8 @@
 Muon (Keller Jordan, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
 semi-orthogonal matrix, so that every direction of the update has the same size.
 
-Why not `torch.optim.Muon`: it takes matrices only, scales updates by another rule, and orthogonalizes every matrix on
-every rank; here the embedding, head and vectors belong to the same optimizer, and ranks share the work.
+Why not `torch.optim.Muon`: it takes matrices only and one by one, and orthogonalizes each of them on every rank. Here
+the embedding, head and vectors belong to the same optimizer, equal shapes go as one batch, and ranks share the work.
 """
 
 from collections.abc import Callable, Iterable

@@ -15,7 +15,6 @@ from recipes.utils.model_facts import ModelFacts
 REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embedding and the head were tuned
 REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
-ROWS_IN_STEP = 32  # more rows a process than these are a multiple of them
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
 # nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during
 # most of it, and with less momentum: measured in RESULTS.md, "Short runs", on 0.8 million tokens in steps of 8,192.
@@ -88,7 +87,7 @@ class Plan:
             ("compute", f"{self.facts.flops_per_token:,} FLOPs a token, {self.num_flops:.2e} in all"),
             ("horizon", f"{self.num_tokens:,} tokens: {self.reasons['horizon']}"),
             ("batch", f"{self.total_batch_size:,} tokens a step: {self.reasons['batch']}"),
-            ("", f"= {micro} x {self.accumulation_steps} accumulated"),
+            ("", f"= {micro} x {self.accumulation_steps} accumulated; rows: {self.reasons['device_batch']}"),
             ("steps", f"{self.num_steps:,}"),
             ("matrix lr", f"{self.optimizer.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
             (
@@ -212,10 +211,18 @@ def _plan_batch(
     else:
         total = _batch_by_rule(args, facts, row_tokens, reasons)
 
+    reasons["device_batch"] = "device_batch_size"
     if args.device_batch_size is None:
-        largest = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory)
         check_batch(total, 1, args.max_seq_len, world_size)
-        return total, largest_divisor(total // row_tokens, largest)
+        fitting = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory)
+        rows = largest_divisor(total // row_tokens, fitting)
+        reasons["device_batch"] = "as fit by estimate" if memory else "as many as suit a CPU"
+        if 2 * rows < min(fitting, total // row_tokens):
+            reasons["device_batch"] = (
+                f"{fitting} would fit, but {total // row_tokens} a process has no larger divisor: "
+                "another total_batch_size trains faster"
+            )
+        return total, rows
     if args.total_batch_size is not None:
         check_batch(total, args.device_batch_size, args.max_seq_len, world_size)
         return total, args.device_batch_size
@@ -239,9 +246,10 @@ def _batch_by_rule(args: LoopArguments, facts: ModelFacts, row_tokens: int, reas
         wanted = 2 ** math.floor(math.log2(limit))
         reasons["batch"] = f"so that a short run still makes {MIN_STEPS} steps"
     rows = max(1, int(wanted // row_tokens))
-    if rows > ROWS_IN_STEP:  # so that it divides well, whatever the number of processes
-        rows = rows // ROWS_IN_STEP * ROWS_IN_STEP
-    return rows * row_tokens
+    # A multiple of a power of two, so that it divides well also where the number of processes does not: 43 rows would
+    # only go 1 at a time, 32 go 16 at a time. The same on every card, for a run may be resumed on another.
+    unit = min(32, 2 ** max(0, math.floor(math.log2(rows)) - 1))
+    return rows // unit * unit * row_tokens
 
 
 def check_batch(total_batch_size: int, device_batch_size: int, max_seq_len: int, world_size: int) -> None:

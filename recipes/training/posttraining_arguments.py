@@ -43,7 +43,7 @@ class PosttrainingArguments(Arguments):
         path=True,
         resumable=True,
     )
-    optimizer: str = flag("muon", "muon, adamw or one registered by register_optimizer")
+    optimizer: str = flag("muon", "muon, adamw, or MODULE:FUNCTION of your own (docs/optimizers.md)")
     init_lr_frac: float = flag(
         0.02, "learning rates of this stage, as a share of pretraining's", above=0, most=LARGEST_RATE
     )
@@ -157,7 +157,7 @@ class GRPOArguments(PosttrainingArguments, GRPOFields):
     per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time", least=1)
     num_generations: int = flag(16, "replies to each problem, compared with each other", least=2)
     max_completion_length: int = flag(256, "tokens of a reply, calls and results included", least=1)
-    top_k: int = flag(50, "replies are sampled from so many likeliest tokens; 0: from all", least=0)
+    top_k: int = flag(50, "replies are sampled from this many likeliest tokens; 0: from all", least=0)
     loss_type: str = flag("dapo", "the loss is averaged over the tokens of all replies")
     scale_rewards: str = flag("none", "advantages are r - mean(r), not divided by the deviation")
     save_total_limit: int | None = flag(2, "newest checkpoints kept", least=1, resumable=True)

@@ -1,4 +1,4 @@
-"""Load models and tokenizers from a directory or the Hub: the one place that does.
+"""Load models and tokenizers from a directory or the Hub, for every program that runs or trains them.
 
 What cannot be loaded raises an `InputError` of one line: for a wrong path, with the path that was probably meant; for
 a damaged file, for weights that do not match the config, for a tokenizer of another model. Code in a checkpoint is not

@@ -14,10 +14,11 @@ from recipes.utils.errors import InputError
 from recipes.utils.json_lines import scan_json_rows
 
 STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "grpo": "GRPO"}  # in training order, with their names for people
-SCRIPTS = dict(zip(STAGES, ("pretrain", "midtrain", "sft", "grpo"), strict=True))  # recipes/NAME.py trains the stage
+SCRIPTS = {"base": "pretrain", "mid": "midtrain", "sft": "sft", "grpo": "grpo"}  # recipes/NAME.py trains the stage
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.json"
 FILES = {"model": CONFIG, "tokenizer": TOKENIZER}  # the file that makes a directory a model's or a tokenizer's
 METRICS, ARGUMENTS, LAUNCHES, CHECKPOINTS = "metrics.jsonl", "arguments.json", "launches.json", "checkpoints"
+LOSS_CHART = "loss.png"
 EVALS = "evals"  # results of evaluations, as evals/chat.json
 CHAT_RESULTS, CORE_RESULTS, JUDGE_RESULTS, SAMPLES = "chat.json", "core.json", "judge.json", "samples.json"
 TOKENIZER_EVALUATION = "tokenizer_evaluation.json"

@@ -185,9 +185,7 @@ def chat_tab() -> tuple[gr.Chatbot, gr.Textbox, gr.HTML, gr.Number]:
 
 
 def text_tab(base: Engine) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML, gr.Number]:
-    gr.HTML(
-        f"<p class='quiet'>{html.escape(name_of(base.source))} goes on with any text, without a chat around it.</p>"
-    )
+    gr.HTML(f"<p class='quiet'>{html.escape(name_of(base.source))} continues any text, without a chat around it.</p>")
     text = gr.Textbox(
         "",
         label="Text",

@@ -3,7 +3,6 @@
 import json
 import pickle
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,10 @@ from recipes.convert.__main__ import ConvertArguments
 from recipes.convert.__main__ import main as convert_main
 from recipes.data.corpora import open_corpus
 from recipes.data.sources import SOURCES
+from recipes.training.arguments import MidtrainArguments
 from recipes.training.models import set_special_tokens
+from recipes.training.posttraining_arguments import ModelArguments, SFTArguments
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import random_ids, random_model
 from tests.recipes.originals import encoding_of, make_encoding, original_logits, random_weights, write_original
@@ -401,6 +403,7 @@ def test_multiple_choice_is_trained_on_in_the_words_that_the_model_knows(
     for model, wording in ((convert(original, tmp_path / "from", "ours"), "nanochat"), (ours, "plain")):
         flags = ["--source", str(model), "--conversations", "mmlu", "--output_dir", str(tmp_path / "to")]
         flags += ["--total_batch_size", "512"] if stage is midtrain else []
-        monkeypatch.setattr(sys, "argv", [stage.__name__, *flags])
+        classes = [MidtrainArguments] if stage is midtrain else [SFTArguments, ModelArguments]
+        arguments = parse_arguments(*classes, argv=flags)
         with pytest.raises(InputError, match=f"asked for in the words {wording}"):
-            stage.main()
+            stage.main(*(arguments if stage is sft else [arguments]))

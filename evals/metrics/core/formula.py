@@ -1,6 +1,6 @@
 """What CORE is made of, shared by the metric beside it and our own evaluations (evals/core, evals/chat)."""
 
-# core.yaml beside evals/core has the same baselines, with the rest of each task: a metric has to load from its own
+# core.yaml in evals/core has the same baselines, with the rest of each task: a metric has to load from its own
 # directory alone, and a bundle's definitions have to be whole. A test holds the two equal.
 BASELINES = {  # accuracy of guessing, percent
     "hellaswag_zeroshot": 25,

@@ -44,10 +44,13 @@ def test_a_space_has_the_models_name_and_the_code_it_imports(space):
 
 def own_files_imported(file: Path) -> Iterator[str]:
     """The files of this project that importing `file` runs; `from a import b` may mean a module a.b."""
+    package = file.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(file.read_bytes())):
         names = [each.name for each in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         for name in names:
-            steps = [*(node.module.split(".") if isinstance(node, ast.ImportFrom) else []), *name.split(".")]
+            above = package[: len(package) - node.level + 1] if getattr(node, "level", 0) else ()
+            module = (getattr(node, "module", None) or "").split(".")
+            steps = [step for step in (*above, *module, *name.split(".")) if step]
             for depth in range(1, len(steps) + 1):
                 place = Path(*steps[:depth])
                 candidates = (place.with_suffix(".py"), place / "__init__.py")
