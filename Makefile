@@ -16,6 +16,7 @@ RUN ?=
 BUNDLE ?=
 WORKERS ?= 2
 TEXT ?= data/shakespeare/input.txt
+PROMPT ?= ROMEO:
 KIND = $(if $(filter gpu,$(PRESET)),gpu,cpu)
 CHARACTERS = $(or $(RUN),runs/shakespeare-$(KIND))
 
@@ -31,7 +32,7 @@ shakespeare: $(READY)
 		--output_dir $(CHARACTERS)/tokenizer
 	$(BIN)/python recipes/pretrain.py --config recipes/configs/shakespeare_char/$(KIND).yaml --dataset $(TEXT) \
 		--tokenizer $(CHARACTERS)/tokenizer --output_dir $(CHARACTERS)/base
-	$(BIN)/python -m evals.samples --model $(CHARACTERS)/base --prompt "ROMEO:"
+	$(BIN)/python -m evals.samples --model $(CHARACTERS)/base --prompt "$(PROMPT)"
 
 install: $(READY)
 

@@ -25,6 +25,7 @@ ELSEWHERE = (
     "rustbpe/",
     "dev/",
     "report/",
+    "val/",
     "recipes/STAGE",
 )
 

@@ -131,7 +131,7 @@ class PretrainArguments(LoopArguments):
     text_column: str | None = flag(None, "column that holds the text (default: text)")
     document_separator: str = flag(
         "auto",
-        "where documents of .txt files end: whole (nowhere; the last 10% of a single file are held out), lines, "
+        "where documents of .txt files end: whole (nowhere; the last tenth of a single file is held out), lines, "
         "blank_lines; auto: at blank lines, 2,000 characters or more apart",
         choices=DOCUMENT_SEPARATORS,
     )
