@@ -15,12 +15,24 @@ DEPTH ?=
 RUN ?=
 BUNDLE ?=
 WORKERS ?= 2
+TEXT ?= data/shakespeare/input.txt
+PROMPT ?= ROMEO:
+KIND = $(if $(filter gpu,$(PRESET)),gpu,cpu)
+CHARACTERS = $(or $(RUN),runs/shakespeare-$(KIND))
 
-.PHONY: speedrun install test test-fast quality style bench clean
+.PHONY: speedrun shakespeare install test test-fast quality style bench clean
 
 speedrun: $(READY)
 	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(DEPTH),--depth $(DEPTH)) \
 		$(if $(RUN),--run_dir $(RUN)) $(if $(BUNDLE),--core_bundle $(BUNDLE))
+
+# A model of single characters from one text file, or a dataset of the Hub: docs/shakespeare.md.
+shakespeare: $(READY)
+	$(BIN)/python -m tokenizer.train --dataset $(TEXT) --document_separator whole --vocab_size 265 \
+		--output_dir $(CHARACTERS)/tokenizer
+	$(BIN)/python recipes/pretrain.py --config recipes/configs/shakespeare_char/$(KIND).yaml --dataset $(TEXT) \
+		--tokenizer $(CHARACTERS)/tokenizer --output_dir $(CHARACTERS)/base
+	$(BIN)/python -m evals.samples --model $(CHARACTERS)/base --prompt "$(PROMPT)"
 
 install: $(READY)
 

@@ -1,6 +1,7 @@
 """Samples of a model: nanochat's seven prompts and a short conversation: `python -m evals.samples --model DIR`.
 
 Six of the prompts have a known answer. Decoding is greedy, so that samples of the same model are equal.
+`--prompt TEXT` prints the model's continuation of a text instead, to look at any base model.
 """
 
 import json
@@ -25,6 +26,10 @@ class SamplesArguments(Arguments):
     kind: str = flag(
         "auto", "completions, conversation or both; auto: both for a model that has learnt to chat", choices=KINDS
     )
+    prompt: str | None = flag(None, "print the continuation of this text instead, and write no file")
+    temperature: float = flag(0.8, "of the continuation; 0 takes the likeliest token", least=0)
+    max_new_tokens: int = flag(500, "of the continuation, which ends at the latest where the context does", least=1)
+    seed: int = flag(0, "of the continuation", least=0, below=2**32)
 
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
@@ -33,13 +38,14 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recipes.inference.generate import Sampling, context_length, generate_replies
+from recipes.inference.generate import Sampling, Text, context_length, generate_replies, stream_completion
 from recipes.inference.models import load_model, results_file
 from recipes.utils import atomic
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line
 from recipes.utils.run_directory import SAMPLES, read_documents_only
 from tokenizer.chat import Message, call_expression
+from tokenizer.encode import check_utf8
 
 PROMPTS = {  # and the words that a right completion begins with; None if any completion is right
     "The capital of France is": "Paris",
@@ -168,10 +174,30 @@ def write_samples(args: SamplesArguments) -> None:
         print(f"written to {path}")
 
 
+def print_continuation(args: SamplesArguments) -> None:
+    """Print the prompt and what the model continues it with, as it is generated."""
+    check_utf8([args.prompt])
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed)
+    model, tokenizer = load_model(args.model)
+    events = stream_completion(model, tokenizer, args.prompt, sampling)
+    print(plain_text(args.prompt), end="", flush=True)
+    for event in events:
+        if isinstance(event, Text):
+            print(plain_text(event.text), end="", flush=True)
+    print()
+
+
 def has_learnt_to_chat(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the model can hold a conversation: it has a chat template, and was trained on more than documents."""
     return bool(tokenizer.chat_template) and not read_documents_only(name)
 
 
+def main(args: SamplesArguments) -> None:
+    if args.prompt is None:
+        write_samples(args)
+    else:
+        print_continuation(args)
+
+
 if __name__ == "__main__":
-    exit_on_input_error("evals.samples", lambda: write_samples(ARGS))
+    exit_on_input_error("evals.samples", lambda: main(ARGS))

@@ -71,7 +71,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # --- Data: streams of training and held-out documents, and which share of them the run will see (data/corpora.py).
-    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
+    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator)
     models = {"model_config": args.model_config, "model_name_or_path": args.model_name_or_path}
     claim_inputs(output_dir, arguments, lambda: fingerprint_inputs(corpus, tokenizer.name_or_path, models), state)
     checkpoint = choose_checkpoint(output_dir, args.resume, state)

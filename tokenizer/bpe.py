@@ -24,6 +24,7 @@ SPLIT_PATTERN = (
     r"|\s+(?!\S)"
     r"|\s+"
 )
+DOC_CAP = 10_000  # characters of one document to train on, so that long ones do not decide the vocabulary
 BYTE_ALPHABET = pre_tokenizers.ByteLevel.alphabet()
 TOKENIZER_FILES = {
     "tokenizer.json",
@@ -66,7 +67,7 @@ def train_tokenizer(
     documents: Iterable[str],
     vocab_size: int,
     max_chars: int = 2_000_000_000,
-    doc_cap: int = 10_000,
+    doc_cap: int = DOC_CAP,
     model_max_length: int = 2048,
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer of exactly `vocab_size` tokens, of which the last nine are special. Deterministic.

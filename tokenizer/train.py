@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from recipes.data.splits import DOCUMENT_SEPARATORS
 from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error, writing
 from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
@@ -18,8 +19,13 @@ class TokenizerArguments(Arguments):
         65536, "number of tokens, the nine special ones included", least=SMALLEST_VOCABULARY, most=2**24
     )
     max_chars: int = flag(2_000_000_000, "characters to train on at most", least=1)
-    doc_cap: int = flag(10_000, "characters of one document to train on at most", least=1)
+    doc_cap: int | None = flag(
+        None, "characters of one document to train on at most (default: 10,000; of a whole text, all)", least=1
+    )
     text_column: str = flag("text", "column that holds the text")
+    document_separator: str = flag(
+        "auto", "where documents of .txt files end: as in pretraining", choices=DOCUMENT_SEPARATORS
+    )
     skip_damaged: bool = flag(False, "skip damaged files and rows, with a warning")
     model_max_length: int = flag(2048, "context length of the model it is meant for", least=1)
 
@@ -30,14 +36,15 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 from recipes.data.corpora import open_corpus
 from recipes.utils.outputs import hold
 from recipes.utils.provenance import record_launch
-from tokenizer.bpe import CappedDocuments, as_pretrained, check_replaceable, save_tokenizer, train_bpe
+from tokenizer.bpe import DOC_CAP, CappedDocuments, as_pretrained, check_replaceable, save_tokenizer, train_bpe
 from tokenizer.encode import encode_documents
 
 
 def train(args: TokenizerArguments) -> None:
     """Train and save a tokenizer, and print a summary."""
-    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged)
-    documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, args.doc_cap)
+    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator)
+    doc_cap = args.doc_cap or (args.max_chars if args.document_separator == "whole" else DOC_CAP)
+    documents = CappedDocuments((row["text"] for row in corpus.train), args.max_chars, doc_cap)
 
     started = time.perf_counter()
     tokenizer = as_pretrained(train_bpe(documents, args.vocab_size), args.model_max_length)

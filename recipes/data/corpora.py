@@ -1,19 +1,21 @@
 """Corpora by name (`--dataset`): a stream of training documents and a stream of validation documents."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from typing import Any
 
 import datasets
 from datasets.data_files import DataFilesDict, DataFilesList
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.data.files import find_files
-from recipes.data.readers import JSON_SUFFIXES, check_file, logger, read_documents
+from recipes.data.readers import JSON_SUFFIXES, check_file, is_text, logger, read_documents
 from recipes.data.splits import (
     HASH_RANGE,
     VALIDATION_HASH,
     SplitFiles,
+    cut_text,
     document_hash,
     hold_out,
     list_names,
@@ -23,6 +25,7 @@ from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
 
 TEXT = datasets.Features({"text": datasets.Value("string")})
+SAMPLE_BY = {"whole": "document", "lines": "line", "blank_lines": "paragraph"}  # `datasets`' names for plain text
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Corpus:
         files: the data files, if they are local.
         column: the column of the files that holds the text.
         num_bytes: size of the training split, if a dataset on the Hub declares it.
+        document_separator: how plain text was cut into documents; "auto" also where there is none.
     """
 
     name: str
@@ -41,21 +45,25 @@ class Corpus:
     files: SplitFiles | None = None
     column: str = "text"
     num_bytes: int | None = None
+    document_separator: str = "auto"
 
 
-def open_corpus(dataset: str, text_column: str | None = None, skip_damaged: bool = False) -> Corpus:
+def open_corpus(
+    dataset: str, text_column: str | None = None, skip_damaged: bool = False, document_separator: str = "auto"
+) -> Corpus:
     """Open `primer`, local files (a file, a directory, a glob) or a dataset of the Hub, which is streamed.
 
     Validation is the split `validation`, or else `test`; local files are sorted into splits by their names, as on the
     Hub. Without such a split it is the last of several files, or, of a single file, the documents whose hash falls in
-    the last 1%. Raises `InputError` for everything that can be checked before the first document is needed: no such
-    data, unreadable or empty files, a missing column, an unreachable Hub.
+    the last 1%. `document_separator` says where documents of plain text end; of a single text that is read whole, the
+    last 10% are validation. Raises `InputError` for everything that can be checked before the first document is
+    needed: no such data, unreadable or empty files, a missing column, an unreachable Hub.
     """
     if dataset == "primer":
         return _open_primer()
     if files := find_files(dataset):
-        return _open_files(dataset, files, text_column or "text", skip_damaged)
-    return _open_hub(dataset, text_column or "text")
+        return _open_files(dataset, files, text_column or "text", skip_damaged, document_separator)
+    return _open_hub(dataset, text_column or "text", document_separator)
 
 
 # Primer
@@ -84,7 +92,7 @@ def _primer_documents(split: str) -> list[str]:
 # Local files
 
 
-def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) -> Corpus:
+def _open_files(name: str, files: list[str], column: str, skip_damaged: bool, separator: str) -> Corpus:
     named = split_files(files)
     sound = SplitFiles(
         _sound_files(named.train, column, skip_damaged),
@@ -92,15 +100,22 @@ def _open_files(name: str, files: list[str], column: str, skip_damaged: bool) ->
         named.left_out,
     )
     split = hold_out(sound)
-    documents = partial(_local_documents, column=column, skip_damaged=skip_damaged)
-    if split.by_hash:
-        first = _first_validation_hash(read_documents(split.train, column, skip_damaged), split.train[0])
+    separator = separator if any(map(is_text, split.used)) else "auto"
+    options = {"column": column, "skip_damaged": skip_damaged, "separator": separator}
+    documents = partial(_local_documents, **options)
+    if split.by_hash and separator == "whole":
+        split = replace(split, cut=True)
+        _check_cut(read_documents(split.train, **options), split.train[0])
+        streams = documents(split.train, part=0), documents(split.train, part=1)
+    elif split.by_hash:
+        first = _first_validation_hash(read_documents(split.train, **options), split.train[0])
         streams = documents(split.train, hashes=(0, first)), documents(split.train, hashes=(first, HASH_RANGE))
-        return Corpus(name, *streams, split, column)
-    for part in (split.train, split.validation):
-        if next(read_documents(part, column, skip_damaged), None) is None:
-            raise InputError(f"no text in {list_names(part)}: every row is empty or damaged.")
-    return Corpus(name, documents(split.train), documents(split.validation), split, column)
+    else:
+        for part in (split.train, split.validation):
+            if next(read_documents(part, **options), None) is None:
+                raise InputError(f"no text in {list_names(part)}: every row is empty or damaged.")
+        streams = documents(split.train), documents(split.validation)
+    return Corpus(name, *streams, split, column, document_separator=separator)
 
 
 def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]:
@@ -121,20 +136,33 @@ def _sound_files(files: list[str], column: str, skip_damaged: bool) -> list[str]
     return sound
 
 
-def _local_documents(
-    files: list[str], column: str, skip_damaged: bool, hashes: tuple[int, int] = (0, HASH_RANGE)
-) -> datasets.IterableDataset:
-    options = {"files": files, "column": column, "skip_damaged": skip_damaged, "hashes": hashes}
+def _local_documents(files: list[str], **options: Any) -> datasets.IterableDataset:
+    options = {"files": files, **options}
     return datasets.IterableDataset.from_generator(_generate_local, features=TEXT, gen_kwargs=options)
 
 
 def _generate_local(
-    files: list[str], column: str, skip_damaged: bool, hashes: tuple[int, int]
+    files: list[str],
+    column: str,
+    skip_damaged: bool,
+    separator: str,
+    hashes: tuple[int, int] = (0, HASH_RANGE),
+    part: int | None = None,
 ) -> Iterator[dict[str, str]]:
+    """Documents whose hash lies between `hashes`; with `part`, only this part of `cut_text` of each."""
     everything = hashes == (0, HASH_RANGE)
-    for text in read_documents(files, column, skip_damaged):
+    for text in read_documents(files, column, skip_damaged, separator):
         if everything or hashes[0] <= document_hash(text) < hashes[1]:
-            yield {"text": text}
+            yield {"text": text if part is None else cut_text(text)[part]}
+
+
+def _check_cut(documents: Iterator[str], name: str) -> None:
+    """Raise `InputError` unless the single text of a file can be cut into two parts with text in both."""
+    text = next(documents, None)
+    if text is None:
+        raise InputError(f"no text in {name}: it is empty or damaged.")
+    if not all(map(str.strip, cut_text(text))):
+        raise InputError(f"{name} is too short to hold out its last 10%: it has {len(text):,} characters.")
 
 
 def _first_validation_hash(documents: Iterable[str], name: str) -> int:
@@ -158,7 +186,7 @@ def _first_validation_hash(documents: Iterable[str], name: str) -> int:
 # The Hub
 
 
-def _open_hub(dataset: str, column: str) -> Corpus:
+def _open_hub(dataset: str, column: str, separator: str) -> Corpus:
     try:
         validate_repo_id(dataset)
     except HFValidationError:
@@ -168,7 +196,7 @@ def _open_hub(dataset: str, column: str) -> Corpus:
     )
     try:
         builder = datasets.load_dataset_builder(dataset)
-        return split_builder(builder, dataset, column)
+        return split_builder(builder, dataset, column, separator)
     except InputError:
         raise
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
@@ -177,8 +205,13 @@ def _open_hub(dataset: str, column: str) -> Corpus:
         ) from error
 
 
-def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> Corpus:
-    """The corpus of a `datasets` builder. Validation: its own split, or its last data file, or a split by hash."""
+def split_builder(
+    builder: datasets.DatasetBuilder, name: str, column: str, document_separator: str = "auto"
+) -> Corpus:
+    """The corpus of a `datasets` builder. Validation: its own split, or its last data file, or a split by hash.
+
+    Of a single text that is read whole, the last 10% are validation.
+    """
     splits = builder.config.data_files
     if "train" not in splits:
         raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")
@@ -191,18 +224,23 @@ def split_builder(builder: datasets.DatasetBuilder, name: str, column: str) -> C
             DataFilesList(files[-1:], files.origin_metadata),
         )
         builder.config.data_files = DataFilesDict({"train": first, held_out: last})
+    if hasattr(builder.config, "sample_by"):  # plain text, by default a document a line
+        builder.config.sample_by = SAMPLE_BY.get(document_separator, builder.config.sample_by)
+    else:
+        document_separator = "auto"
     num_bytes = (builder.info.splits or {}).get("train", datasets.SplitInfo()).num_bytes or None
     streams = builder.as_streaming_dataset()
     train = _text_only(streams["train"], name, column)
     if held_out is not None:
-        return Corpus(name, train, _text_only(streams[held_out], name, column), num_bytes=num_bytes)
-    first = _first_validation_hash((row["text"] for row in train), name)
-    return Corpus(
-        name,
-        train.filter(_hash_between, input_columns="text", fn_kwargs={"low": 0, "high": first}),
-        train.filter(_hash_between, input_columns="text", fn_kwargs={"low": first, "high": HASH_RANGE}),
-        num_bytes=num_bytes,
-    )
+        parts = train, _text_only(streams[held_out], name, column)
+    elif document_separator == "whole":
+        _check_cut((row["text"] for row in train), name)
+        parts = tuple(train.map(_cut, input_columns="text", fn_kwargs={"part": part}) for part in (0, 1))
+    else:
+        first = _first_validation_hash((row["text"] for row in train), name)
+        ranges = {"low": 0, "high": first}, {"low": first, "high": HASH_RANGE}
+        parts = tuple(train.filter(_hash_between, input_columns="text", fn_kwargs=each) for each in ranges)
+    return Corpus(name, *parts, num_bytes=num_bytes, document_separator=document_separator)
 
 
 def _text_only(stream: datasets.IterableDataset, name: str, column: str) -> datasets.IterableDataset:
@@ -228,3 +266,7 @@ def _has_text(text: object) -> bool:
 
 def _hash_between(text: str, low: int, high: int) -> bool:
     return low <= document_hash(text) < high
+
+
+def _cut(text: str, part: int) -> dict[str, str]:
+    return {"text": cut_text(text)[part]}

@@ -13,6 +13,8 @@ from recipes.data.packing import READ_DOCUMENTS, count_rows, token_ids
 
 SAMPLE_BYTES = 8_000_000  # of text that is tokenized to estimate document lengths; takes about one second
 HEAD_BYTES = 2**20  # of a file that are read to estimate which share of it is text
+MOST_IS_LOST = 0.5  # where best fit keeps a smaller share, the run says how to keep all
+BOOKS = 0.1  # where best fit keeps a smaller share, documents are ten rows long or more
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,23 @@ class Coverage:
     kept: float  # share of the tokens that best fit keeps
 
     def choose_packing(self, num_tokens: int) -> str:
-        """Packing for a run of `num_tokens`: best_fit, or best_fit_split if documents would be repeated.
+        """Packing for a run of `num_tokens`: best_fit, or what drops nothing if documents would be repeated.
 
         Best fit drops what it crops, which is best while there are new documents to read. A run that would repeat
-        documents learns more from the dropped tokens first (measured in benchmarks/RESULTS.md, "Packing").
+        documents learns more from the dropped tokens first: with best_fit_split, or, as that reads one book from
+        beginning to end before the next, concatenated where documents are books.
         """
-        return "best_fit" if num_tokens <= self.kept * self.tokens else "best_fit_split"
+        if num_tokens <= self.kept * self.tokens:
+            return "best_fit"
+        return "concatenated" if self.kept < BOOKS else "best_fit_split"
 
     def line(self, num_tokens: int, packing: str) -> str:
         """One line for people: which share of the corpus a run of `num_tokens` sees, and how often."""
         size = f"{'' if self.exact else 'about '}{self.tokens:,.0f} tokens"
         usable = self.kept * self.tokens if packing == "best_fit" else self.tokens
         dropped = f", of which best fit keeps {self.kept:.0%}" if packing == "best_fit" else ""
+        if dropped and self.kept < MOST_IS_LOST:
+            dropped += " (documents are longer than a row; --packing concatenated keeps all)"
         if num_tokens <= usable:
             return f"{size}{dropped}; this run sees {num_tokens / self.tokens:.1%}, nothing twice"
         return f"{size}{dropped}; this run sees {usable / self.tokens:.0%} of them {num_tokens / usable:.1f} times"
@@ -61,11 +68,12 @@ def _read_sample(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> tuple[li
     """Lengths in tokens of the first documents, their size in bytes, and whether they are the whole corpus."""
     lengths: list[int] = []
     num_bytes = 0
-    for batch in corpus.train.iter(batch_size=READ_DOCUMENTS):
+    batches = corpus.train.iter(batch_size=READ_DOCUMENTS)
+    for batch in batches:
         lengths += map(len, token_ids(batch, tokenizer))
         num_bytes += sum(len(text.encode()) for text in batch["text"])
         if num_bytes > SAMPLE_BYTES:
-            return lengths, num_bytes, False
+            return lengths, num_bytes, next(batches, None) is None
     return lengths, num_bytes, True
 
 

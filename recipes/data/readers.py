@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,28 @@ from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.json_lines import UNREADABLE, Damaged, names_of, scan_json_rows
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
-SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt", ".txt.gz")  # in upper or lower case
-MIN_TEXT_CHARS = 2_000  # a document of a .txt file ends at the first blank line after this many characters,
-MAX_TEXT_CHARS = 20_000  # or, without a blank line, at the first line end after this many
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+SUFFIXES = (".parquet", *JSON_SUFFIXES, *TEXT_SUFFIXES)  # in upper or lower case
+# By default a document of a .txt file ends at the first blank line after MIN_TEXT_CHARS characters or, without a blank
+# line, at the first line end after MAX_TEXT_CHARS.
+MIN_TEXT_CHARS, MAX_TEXT_CHARS = 2_000, 20_000
 
 PARQUET_ERRORS = (pa.ArrowException, OSError)  # Arrow raises either for a damaged file
 
 logger = logging.getLogger(__name__)
 
 
-def read_documents(files: list[str], column: str, skip_damaged: bool) -> Iterator[str]:
+def read_documents(files: list[str], column: str, skip_damaged: bool, separator: str = "auto") -> Iterator[str]:
     """Yield the documents of `files` in order, without null and empty ones.
+
+    `separator`, one of `splits.DOCUMENT_SEPARATORS`, says where documents of plain text end.
 
     Raises `InputError` naming file and place at the first damaged row; with `skip_damaged` skips such rows instead,
     and warns once per file how many there were.
     """
     for path in files:
         first, skipped = None, 0
-        for item in _reader(path)(path, column):
+        for item in _reader(path, separator)(path, column):
             if isinstance(item, str):
                 yield item
             elif skip_damaged:
@@ -97,11 +101,15 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in tests)  # null is the type of a shard in which no row has text
 
 
-def _reader(path: str) -> Callable[[str, str], Iterator[str | Damaged]]:
-    name = path.lower()
-    if name.endswith(".parquet"):
+def is_text(path: str) -> bool:
+    """Whether `path` is named like a file of plain text."""
+    return path.lower().endswith(TEXT_SUFFIXES)
+
+
+def _reader(path: str, separator: str) -> Callable[[str, str], Iterator[str | Damaged]]:
+    if path.lower().endswith(".parquet"):
         return _read_parquet
-    return _read_json if name.endswith(JSON_SUFFIXES) else _read_text
+    return partial(_read_text, separator=separator) if is_text(path) else _read_json
 
 
 def _read_parquet(path: str, column: str) -> Iterator[str | Damaged]:
@@ -138,8 +146,9 @@ def _read_json(path: str, column: str) -> Iterator[str | Damaged]:
             yield from _document(row[column], place)
 
 
-def _read_text(path: str, column: str) -> Iterator[str | Damaged]:
-    """Join paragraphs, in order, into documents of at least `MIN_TEXT_CHARS`; the last one may be shorter."""
+def _read_text(path: str, column: str, separator: str) -> Iterator[str | Damaged]:
+    """Documents of a text file, in order, without the line ends around them; a whole text is left as it is."""
+    around = "" if separator == "whole" else "\r\n"
     document, length, number = [], 0, 0
     with (gzip.open if path.lower().endswith(".gz") else open)(path, "rb") as lines:
         try:
@@ -151,12 +160,24 @@ def _read_text(path: str, column: str) -> Iterator[str | Damaged]:
                     continue
                 document.append(line)
                 length += len(line)
-                if length >= MAX_TEXT_CHARS or (length >= MIN_TEXT_CHARS and line.isspace()):
-                    yield from _document("".join(document).strip("\r\n"), f"line {number}")
+                if _ends_document(line, length, separator):
+                    yield from _document("".join(document).strip(around), f"line {number}")
                     document, length = [], 0
         except UNREADABLE as error:
             yield Damaged(f"after line {number}", f"cannot be read ({in_one_line(error)})")
-    yield from _document("".join(document).strip("\r\n"), "end")
+    yield from _document("".join(document).strip(around), "end")
+
+
+def _ends_document(line: str, length: int, separator: str) -> bool:
+    """Whether a document of `length` characters ends with its last `line`."""
+    match separator:
+        case "whole":
+            return False
+        case "lines":
+            return True
+        case "blank_lines":
+            return line.isspace()
+    return length >= MAX_TEXT_CHARS or (length >= MIN_TEXT_CHARS and line.isspace())
 
 
 def _document(value: Any, place: str) -> Iterator[str | Damaged]:

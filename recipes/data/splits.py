@@ -1,4 +1,7 @@
-"""Train and validation splits: of several files by their names, as on the Hub; of a single file by a hash."""
+"""Train and validation splits: of several files by their names, as on the Hub; of a single file by a hash.
+
+A single text that is read whole is cut: its end is held out.
+"""
 
 import hashlib
 import os
@@ -8,6 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from recipes.utils.errors import InputError
+
+# Where documents of a .txt file end: at blank lines that are not too close, nowhere, at every line end, at every blank
+# line.
+DOCUMENT_SEPARATORS = ("auto", "whole", "lines", "blank_lines")
 
 HASH_RANGE = 2**64
 VALIDATION_HASH = HASH_RANGE - HASH_RANGE // 100  # the last 1% of the hashes
@@ -25,17 +32,18 @@ SPLIT_OF_WORD = {
 class SplitFiles:
     """Files to train on, files held out for validation, and files whose names exclude them from both.
 
-    A file in both of the first two lists is split by the hash of its documents.
+    A file in both of the first two lists is split by the hash of its documents, or, if `cut`, at a place in its text.
     """
 
     train: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    cut: bool = False
 
     @property
     def by_hash(self) -> bool:
-        """Whether a single file gives both train and validation."""
-        return bool(self.train) and self.train == self.validation
+        """Whether a single file gives both train and validation, by the hash of its documents."""
+        return bool(self.train) and self.train == self.validation and not self.cut
 
     @property
     def used(self) -> list[str]:
@@ -44,7 +52,7 @@ class SplitFiles:
 
     def names(self) -> dict[str, list[str]]:
         """Short names of the files by use (train, validation, left_out), uses without files omitted."""
-        parts = vars(self)
+        parts = {"train": self.train, "validation": self.validation, "left_out": self.left_out}
         files = [file for part in parts.values() for file in part]
         short = dict(zip(files, short_names(files), strict=True))
         return {use: [short[file] for file in part] for use, part in parts.items() if part}
@@ -52,7 +60,7 @@ class SplitFiles:
     def line(self) -> str:
         """One line for people: which files are trained on, held out and left out."""
         names = {use: list_names(files) for use, files in self.names().items()}
-        held_out = "1% of it" if self.by_hash else names.get("validation")
+        held_out = "1% of it" if self.by_hash else "the last 10% of it" if self.cut else names.get("validation")
         left_out = f"; left out, by name: {names['left_out']}" if self.left_out else ""
         return f"trained on {names.get('train')}; held out for validation: {held_out}{left_out}"
 
@@ -116,6 +124,12 @@ def short_names(files: Sequence[str]) -> list[str]:
 def list_names(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c`, or `a ... z (40 files)` if there are more than `most`."""
     return ", ".join(names) if len(names) <= most else f"{names[0]} ... {names[-1]} ({len(names):,} files)"
+
+
+def cut_text(text: str) -> tuple[str, str]:
+    """The first 90% of a text's characters, to train on, and the last 10%, to hold out."""
+    end = len(text) * 9 // 10
+    return text[:end], text[end:]
 
 
 def document_hash(text: str) -> int:

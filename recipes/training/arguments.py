@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from recipes.data.splits import DOCUMENT_SEPARATORS
 from recipes.utils.arguments import REQUIRED, Arguments, flag
 from recipes.utils.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
@@ -128,6 +129,12 @@ class PretrainArguments(LoopArguments):
     # Data
     dataset: str = flag("primer", "primer, a local file, directory or glob, or a Hub dataset id", path=True)
     text_column: str | None = flag(None, "column that holds the text (default: text)")
+    document_separator: str = flag(
+        "auto",
+        "where documents of .txt files end: whole (nowhere; the last tenth of a single file is held out), lines, "
+        "blank_lines; auto: at blank lines, 2,000 characters or more apart",
+        choices=DOCUMENT_SEPARATORS,
+    )
     skip_damaged: bool = flag(
         False, "skip damaged files and rows with a counted warning instead of stopping", resumable=True
     )

@@ -1,4 +1,4 @@
-"""What the training loop measures as it goes: bits per byte, CORE, and samples to read."""
+"""What the training loop measures as it goes: bits per byte and loss, CORE, and samples to read."""
 
 import math
 from collections.abc import Callable
@@ -29,9 +29,11 @@ def bits_per_byte_evaluation(
     num_tokens: int,
     every: int,
 ) -> Evaluation:
-    """Bits per byte of the first `num_tokens` of held-out `documents`, shared out among the processes.
+    """Bits per byte, and nats a token, of the first `num_tokens` of held-out `documents`.
 
-    The rows are read once, by the main process, and are the same for every batch size, packing and process count.
+    Nats a token (`val/loss`) compare only between runs with the same tokenizer; with one that has no merges they are
+    nats a character of ASCII text. Special tokens do not count. The main process reads the rows once and shares them
+    out; they are the same for every batch size, packing and process count.
     """
     if every < 0:
         return Evaluation("evaluation", every, lambda model: {})
@@ -39,6 +41,7 @@ def bits_per_byte_evaluation(
     rows = _read_on_main(
         accelerator, lambda: read_validation_rows(documents, tokenizer, plan.max_seq_len, num_tokens)
     )  # (N, T + 1)
+    num_predicted = int((byte_lengths[rows[:, 1:].long()] > 0).sum())
     mine = rows[accelerator.process_index :: accelerator.num_processes].long()
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
@@ -53,7 +56,7 @@ def bits_per_byte_evaluation(
             raise failure
         if math.isnan(nats):
             raise RuntimeError("it failed on another process")
-        return {"val/bpb": bits_per_byte(nats, num_bytes)}
+        return {"val/bpb": bits_per_byte(nats, num_bytes), "val/loss": nats / num_predicted}
 
     return Evaluation("evaluation", every, measure)
 

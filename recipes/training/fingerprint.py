@@ -22,6 +22,7 @@ Fingerprint = dict[str, dict[str, Any]]  # of each file, in the order in which t
 HASHED_WHOLE = 2**25  # bytes; of a larger file, only EDGE bytes at either end are hashed
 EDGE = 2**20
 ROWS, DOCUMENTS = " rows", " documents"  # of a split, as the names of files end
+SEPARATED = "documents of plain text"
 SAMPLE = 1000  # rows or documents at either end
 # The files of a model's directory that decide what is trained from it.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
@@ -71,15 +72,20 @@ def fingerprint_tokenizer(name: str) -> Fingerprint:
 
 
 def fingerprint_corpus(corpus: Corpus) -> Fingerprint:
-    """Of its files; without any, of the primer's documents, or of the first ones that the Hub streams."""
+    """Of its files; without any, of the primer's documents, or of the first ones that the Hub streams.
+
+    And of where documents of plain text end, if that was chosen.
+    """
+    separated = {SEPARATED: {"by": corpus.document_separator}} if corpus.document_separator != "auto" else {}
     if corpus.files:
-        return fingerprint(corpus.files.used)
+        return fingerprint(corpus.files.used) | separated
     count = None if corpus.name == "primer" else SAMPLE
     streams = {"train": corpus.train, "validation": corpus.validation}
-    return {
+    rows = {
         f"{split}{DOCUMENTS}": _fingerprint_rows([row["text"] for row in islice(stream, count)])
         for split, stream in streams.items()
     }
+    return rows | separated
 
 
 def fingerprint_inputs(corpus: Corpus, tokenizer: str, models: Mapping[str, str | None]) -> dict[str, Fingerprint]:
@@ -154,4 +160,6 @@ def _change(there: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
     for unit in ("size", "count"):
         if there.get(unit) != now.get(unit):
             return f"{unit} {there.get(unit, 0):,} -> {now.get(unit, 0):,}"
+    if "by" in there:
+        return f"separated by {there['by']} -> {now['by']}"
     return "other content"

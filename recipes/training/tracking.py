@@ -14,7 +14,6 @@ from recipes.utils.errors import InputError
 from recipes.utils.plain_text import clock
 from recipes.utils.run_directory import read_metrics
 
-SAVED_WITH_A_STEP = {"train/loss", "val/loss"}  # known before the checkpoint of their step is written
 TRACKERS = ("trackio", "wandb", "tensorboard")
 
 
@@ -43,7 +42,7 @@ class MetricsLog:
         """Keep the training records up to `step`, and the evaluations before it; drop what came after.
 
         Our loop writes a checkpoint before its step is evaluated, so a resumed run evaluates that step again.
-        (transformers' Trainer evaluates first, for it keeps the best; its loss is `val/loss`.)
+        (transformers' Trainer evaluates first, for it keeps the best; its record has `val/loss` without `val/bpb`.)
         """
         self.records = [record for record in read_metrics(self.path) if _is_kept(record, step)]
         atomic.write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
@@ -60,7 +59,8 @@ class MetricsLog:
 
 
 def _is_kept(record: dict[str, Any], step: int) -> bool:
-    return record["step"] < step or (record["step"] == step and not record.keys().isdisjoint(SAVED_WITH_A_STEP))
+    known = "train/loss" in record or ("val/loss" in record and "val/bpb" not in record)
+    return record["step"] < step or (record["step"] == step and known)
 
 
 class Console:

@@ -13,12 +13,14 @@ from evals.samples import (
     SamplesArguments,
     complete,
     is_right,
+    main,
     print_conversation,
     turns,
     write_samples,
 )
 from evals.tokenizer.samples import DOMAINS
 from recipes.utils.errors import InputError
+from recipes.utils.plain_text import plain_text
 from tests.modeling_nanochat.tiny import random_model
 from tokenizer.bpe import train_tokenizer
 
@@ -176,6 +178,20 @@ def test_a_call_of_the_calculator_is_told_from_text(capsys):
         "\n  you    12*4?\n  model  Let me see: \n  model  [calculator] 12*4\n         = 48\n  model  It is 48.\n"
     )
     assert capsys.readouterr().out == printed
+
+
+def test_a_prompt_is_continued_instead_and_nothing_is_written(tokenizer, tmp_path, capsys):
+    directory = saved(tokenizer, tmp_path / "base")
+    greedy = SamplesArguments(str(directory), prompt=FRANCE, temperature=0.0, max_new_tokens=8)
+    main(greedy)
+    model = random_model(vocab_size=len(tokenizer))
+    assert capsys.readouterr().out == plain_text(FRANCE + slow_greedy(model, tokenizer, FRANCE, 8)) + "\n"
+    assert not (directory / "evals").exists()
+    texts = []
+    for seed in (0, 0, 1):
+        main(SamplesArguments(str(directory), prompt="ROMEO:\n", temperature=1.0, max_new_tokens=20, seed=seed))
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2] and texts[0].startswith("ROMEO:\n")
 
 
 def test_a_model_that_is_not_there_and_an_unknown_kind_are_one_clear_line(tmp_path):

@@ -18,6 +18,7 @@ from recipes.training.posttraining_arguments import GRPOArguments, ModelArgument
 from recipes.training.source_run import inherit_settings, source_tokens
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.model_facts import describe_config
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 CPU, GPU = (str(CONFIGS / "pretrain" / f"{kind}.yaml") for kind in ("cpu", "gpu"))
@@ -42,6 +43,16 @@ def test_a_preset_dry_runs_says_what_it_needs_and_fits(preset, capsys):
     lines = dry_run_lines(capsys, *preset, "--price_per_gpu_hour", "3")
     assert {"parameters", "horizon", "batch", "steps", "memory", "time", "cost"} <= set(lines)
     assert "(fits)" in lines["memory"] and " h on " in lines["time"] and "$3 a GPU hour" in lines["cost"]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_a_preset_of_shakespeare_reads_a_whole_text_and_evaluates_all_that_is_held_out(kind, capsys):
+    argv = ["--config", str(CONFIGS / "shakespeare_char" / f"{kind}.yaml")]
+    lines = dry_run_lines(capsys, *argv)
+    assert "(fits)" in lines["memory"] and " on 1 x " in lines["time"]
+    args = parse_arguments(PretrainArguments, argv=argv)
+    assert (args.document_separator, args.packing, args.num_workers) == ("whole", "concatenated", 0)
+    assert args.eval_tokens > 111_540 and args.vocab_size == SMALLEST_VOCABULARY
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

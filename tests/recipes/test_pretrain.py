@@ -22,6 +22,8 @@ from recipes.training.checkpoints import whole_checkpoints
 from recipes.training.optimizers import OptimizerSettings, build_adamw, register_optimizer
 from recipes.utils.run_directory import read_metrics
 from tests.recipes.processes import Finished, Running, flags, run
+from tokenizer.bpe import save_tokenizer, train_tokenizer
+from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 pytestmark = pytest.mark.launch
 
@@ -89,7 +91,7 @@ def test_metrics_hold_exactly_the_documented_keys_as_strict_json(finished):
     records = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert [record["step"] for record in records] == [1, 2, 3, 3, 4, 5, 6, 6]
     for record in records:
-        assert record.keys() in (TRAINING_KEYS, {"step", "val/bpb"})
+        assert record.keys() in (TRAINING_KEYS, {"step", "val/bpb", "val/loss"})
 
 
 def test_training_learns(finished):
@@ -322,6 +324,39 @@ def test_validation_is_the_same_for_every_batch_and_packing_and_its_files_are_re
         assert run(flags(tiny | changed | {"output_dir": tmp_path / name})).code == 0
         measured.append(read_metrics(tmp_path / name / "metrics.jsonl")[-1]["val/bpb"])
     assert measured == pytest.approx([measured[0]] * 3, rel=1e-6)
+
+
+def test_a_whole_text_trains_by_characters_and_belongs_to_its_run(tiny, tmp_path):
+    text = "ROMEO:\nBut, soft! what light through yonder window breaks?\n\n" * 60
+    (tmp_path / "play.txt").write_text(text)
+    save_tokenizer(train_tokenizer([text], SMALLEST_VOCABULARY), tmp_path / "tokenizer")
+    play = tiny | {"dataset": tmp_path / "play.txt", "tokenizer": tmp_path / "tokenizer", "eval_tokens": 10_000}
+    play |= {"output_dir": tmp_path / "run", "document_separator": "whole"}
+    end = run(flags(play))
+    assert end.code == 0, end.stderr
+    assert "trained on play.txt; held out for validation: the last 10% of it" in end.stdout
+    assert f"concatenated: {len(text) * 9 // 10 + 1:,} tokens; this run sees" in end.stdout
+    evaluated = [record for record in read_metrics(tmp_path / "run/metrics.jsonl") if "val/bpb" in record]
+    assert len(evaluated) == 2
+    for record in evaluated:  # a token is a character is a byte
+        assert record["val/loss"] == pytest.approx(record["val/bpb"] * math.log(2), rel=1e-6)
+        assert f"val/bpb {record['val/bpb']:.4f} | val/loss {record['val/loss']:.4f}" in end.stdout
+
+    (tmp_path / "run" / "model.safetensors").unlink()  # unfinished, as after a kill
+    assert_one_line(
+        run(flags(play | {"document_separator": "lines"})), "document_separator 'whole' there, 'lines' now"
+    )
+    assert_one_line(
+        run(
+            flags(
+                play
+                | {"document_separator": "whole", "max_seq_len": 4096, "total_batch_size": 8192}
+                | {"output_dir": tmp_path / "long"}
+            )
+        ),
+        "do not fill one row of 4097 tokens",
+    )
+    assert run(flags(play)).code == 0
 
 
 def limit(kind: int, size: int) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from recipes.utils.errors import InputError
 from tokenizer.bpe import CappedDocuments, save_tokenizer, train_tokenizer
-from tokenizer.special_tokens import SPECIAL_TOKENS
+from tokenizer.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,6 +143,25 @@ def test_a_failed_save_leaves_the_previous_tokenizer(tokenizer, documents, tmp_p
         save_tokenizer(train_tokenizer(documents, 300), tmp_path / "tokenizer")
     assert (tmp_path / "tokenizer" / "tokenizer.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
+
+
+def test_without_merges_a_character_of_ascii_is_a_token():
+    characters = train_tokenizer(["To be, or not to be: that is the question."], SMALLEST_VOCABULARY)
+    ascii_text = "".join(map(chr, range(128))) + "  the 1234 isn't\n\n"
+    assert len(characters) == 265
+    assert len(characters(ascii_text, add_special_tokens=False)["input_ids"]) == len(ascii_text)
+    assert len(characters("é", add_special_tokens=False)["input_ids"]) == 2  # its bytes
+
+
+@pytest.mark.launch
+def test_a_whole_text_is_trained_on_to_its_held_out_end(tmp_path):
+    (tmp_path / "play.txt").write_text("To be, or not to be.\n" * 1000)
+    where = ["--dataset", tmp_path / "play.txt", "--output_dir", tmp_path / "out", "--vocab_size", 265]
+    done = run_module("tokenizer.train", *where, "--document_separator", "whole")
+    assert done.returncode == 0, done.stderr
+    assert "trained on       18,900 characters" in done.stdout
+    assert "bytes per token  1.00" in done.stdout
+    assert "held out for validation: the last 10% of it" in done.stdout
 
 
 @pytest.mark.launch

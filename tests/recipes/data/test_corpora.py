@@ -131,6 +131,74 @@ def test_text_without_blank_lines_is_cut_at_line_ends(tmp_path):
     assert "\n".join(documents) == "\n".join(lines)
 
 
+PLAY = "\n".join(f"ROMEO:\nI am line {number}.\n" for number in range(40))
+
+
+def separated(path, separator, read="train"):
+    return texts_of(getattr(open_corpus(str(path), document_separator=separator), read))
+
+
+@pytest.mark.parametrize(
+    ("separator", "documents"),
+    [
+        ("whole", ["\n a\r\nb\n\n\n c \n\n"]),  # not a character is changed
+        ("lines", [" a", "b", " c "]),
+        ("blank_lines", [" a\r\nb", " c "]),
+        ("auto", [" a\r\nb\n\n\n c "]),
+    ],
+)
+def test_a_text_file_is_cut_into_documents_as_asked_for(tmp_path, separator, documents):
+    (tmp_path / "a.txt").write_bytes(b"\n a\r\nb\n\n\n c \n\n")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"The end."))
+    assert separated(tmp_path, separator) == documents
+    assert separated(tmp_path, separator, "validation") == ["The end."]
+
+
+def test_the_last_tenth_of_a_whole_text_is_held_out(tmp_path):
+    path = tmp_path / "play.txt"
+    path.write_text(PLAY)
+    corpus = open_corpus(str(path), document_separator="whole")
+    (train,), (validation,) = texts_of(corpus.train), texts_of(corpus.validation)
+    assert train + validation == PLAY
+    assert len(train) == int(0.9 * len(PLAY))
+    assert corpus.files.line() == "trained on play.txt; held out for validation: the last 10% of it"
+    assert corpus.files.names() == {"train": ["play.txt"], "validation": ["play.txt"]}
+    stream, again = (open_corpus(str(path), document_separator="whole").train for _ in range(2))
+    assert texts_of(stream) == texts_of(again) == [train]
+
+
+def test_a_text_by_lines_is_held_out_by_hash_as_rows_are(tmp_path):
+    lines = [f"Line {number}" for number in range(400)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    corpus = open_corpus(str(tmp_path / "a.txt"), document_separator="lines")
+    assert corpus.files.line() == "trained on a.txt; held out for validation: 1% of it"
+    assert sorted(texts_of(corpus.train) + texts_of(corpus.validation)) == sorted(lines)
+
+
+@pytest.mark.parametrize(("text", "said"), [("a", "too short"), ("word word\n\n", "too short"), (" \n", "no text in")])
+def test_a_text_with_nothing_to_hold_out_is_named(tmp_path, text, said):
+    path = tmp_path / "short.txt"
+    path.write_text(text)
+    message = fails(path, document_separator="whole")
+    assert said in message and str(path) in message
+
+
+def test_a_damaged_line_of_a_whole_text_is_named_or_left_out(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\ntw\xff\nthree three three\n")
+    assert fails(path, document_separator="whole").startswith(f"{path}, line 2: not valid UTF-8")
+    corpus = open_corpus(str(path), skip_damaged=True, document_separator="whole")
+    assert "".join(texts_of(corpus.train) + texts_of(corpus.validation)) == "one\nthree three three\n"
+
+
+def test_rows_of_other_files_stay_documents(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl")
+    for separator in ("whole", "lines", "blank_lines"):
+        corpus = open_corpus(str(tmp_path / "a.jsonl"), document_separator=separator)
+        assert corpus.document_separator == "auto"
+        assert texts_of(corpus.train) == separated(tmp_path / "a.jsonl", "auto")
+
+
 def test_another_text_column_can_be_chosen(tmp_path):
     write_parquet(tmp_path / "a.parquet", ["one"], column="content")
     write_parquet(tmp_path / "b.parquet", ["two"], column="content")
@@ -394,6 +462,23 @@ def test_hub_data_of_a_single_file_is_split_as_a_local_file_is(tmp_path):
     hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path / "data.parquet"))
     assert texts_of(hub.train) == texts_of(local.train)
     assert texts_of(hub.validation) == texts_of(local.validation)
+
+
+@pytest.mark.parametrize("separator", ["whole", "lines", "blank_lines"])
+def test_hub_text_is_cut_into_documents_as_a_local_file_is(tmp_path, separator):
+    (tmp_path / "play.txt").write_text(PLAY)
+    hub = split_builder(builder_of(tmp_path), "name", "text", separator)
+    local = open_corpus(str(tmp_path / "play.txt"), document_separator=separator)
+    assert hub.document_separator == local.document_separator == separator
+    assert [text.rstrip() for text in texts_of(hub.train)] == [text.rstrip() for text in texts_of(local.train)]
+    assert texts_of(hub.validation)[0].rstrip() == texts_of(local.validation)[0].rstrip()
+
+
+def test_hub_rows_stay_documents(tmp_path):
+    write_parquet(tmp_path / "data.parquet")
+    whole = split_builder(builder_of(tmp_path), "name", "text", "whole")
+    assert whole.document_separator == "auto"
+    assert texts_of(whole.train) == texts_of(split_builder(builder_of(tmp_path), "name", "text").train)
 
 
 def test_hub_data_without_the_column_lists_those_there(tmp_path):

@@ -84,3 +84,28 @@ def test_documents_are_split_where_a_run_would_see_their_beginnings_again():
     )
     assert seen.line(4000, "best_fit_split") == "about 1,000 tokens; this run sees 100% of them 4.0 times"
     assert seen.line(4000, "best_fit").endswith("this run sees 50% of them 8.0 times")
+
+
+def test_a_corpus_that_would_lose_most_to_cropping_says_how_to_keep_all():
+    books = Coverage(tokens=100_000, exact=True, kept=0.02)
+    assert "best fit keeps 2% (documents are longer than a row; --packing concatenated keeps all)" in books.line(
+        500, "best_fit"
+    )
+    assert "concatenated" not in books.line(500, "concatenated")
+    assert "concatenated" not in Coverage(tokens=100_000, exact=True, kept=0.6).line(500, "best_fit")
+
+
+def test_books_are_read_in_random_order_where_a_run_would_see_their_beginnings_again():
+    books = Coverage(tokens=100_000, exact=True, kept=0.02)
+    assert books.choose_packing(2_000) == "best_fit"
+    assert books.choose_packing(2_001) == "concatenated"
+
+
+def test_a_single_long_text_is_counted_not_estimated(tmp_path, tokenizer, monkeypatch):
+    (tmp_path / "a.txt").write_text("\n\n".join(TEXTS))
+    monkeypatch.setattr(coverage, "SAMPLE_BYTES", 1000)
+    corpus = open_corpus(str(tmp_path / "a.txt"), document_separator="whole")
+    (text,) = [row["text"] for row in corpus.train]
+    measured = measure_coverage(corpus, tokenizer, ROW)
+    assert (measured.tokens, measured.exact) == (len(tokenizer(text)["input_ids"]), True)
+    assert measured.kept < 0.01

@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 import datasets
 import numpy as np
@@ -131,8 +131,32 @@ def test_concatenated_rows_are_the_documents_end_to_end(lengths, row_length):
     documents = make_documents(lengths)
     rows = pack_concatenated(documents, row_length)
     stream = list(chain.from_iterable(documents))
-    assert rows.ravel().tolist() == stream[: rows.size]
+    size = len(stream) // row_length * row_length
+    in_order = np.array(stream[:size]).reshape(-1, row_length).tolist()
+    assert Counter(map(tuple, rows.tolist())) == Counter(map(tuple, in_order))
     assert len(stream) - rows.size < row_length
+
+
+def test_the_rows_of_a_book_come_in_random_order_and_the_next_begins_where_it_ends():
+    pool = ConcatenatingPool(10)
+    pool.add(np.arange(1004))
+    first = [row.tolist() for row in take_rows(pool)]
+    starts = [row[0] for row in first]
+    assert sorted(starts) == list(range(0, 1000, 10)) and starts != sorted(starts)
+    assert all(row == list(range(row[0], row[0] + 10)) for row in first)
+    neighbours = sum(abs(one - other) == 10 for one, other in pairwise(starts))
+    assert neighbours < 10
+    pool.add(np.arange(2000, 2006))
+    assert [row.tolist() for row in take_rows(pool)] == [[*range(1000, 1004), *range(2000, 2006)]]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 7, 20])
+def test_a_pool_of_rows_in_random_order_is_restored_from_its_state(taken):
+    pool, restored = ConcatenatingPool(10), ConcatenatingPool(10)
+    pool.add(np.arange(204))
+    take_rows(pool, taken)
+    restored.load_state_dict(pool.state_dict())
+    assert [row.tolist() for row in take_rows(restored)] == [row.tolist() for row in take_rows(pool)]
 
 
 # Streams of rows

@@ -71,6 +71,19 @@ def test_of_the_primer_its_documents_count():
     assert fingerprint_corpus(open_corpus("primer")) == found
 
 
+def test_of_a_text_where_its_documents_end_counts(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\ntwo\n\nthree\n")
+    blank, lines, whole = (
+        fingerprint_corpus(open_corpus(str(path), document_separator=each))
+        for each in ("blank_lines", "lines", "whole")
+    )
+    assert differences(lines, whole) == ["documents of plain text: separated by lines -> whole"]
+    assert differences(blank, blank) == []
+    before = fingerprint([path])  # of a run from before there was a choice
+    assert differences(before, lines) == ["documents of plain text: new"]
+
+
 def test_of_a_model_its_weights_config_and_vocabulary_count(student, tmp_path):
     found = fingerprint_model(str(student))
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= found.keys()

@@ -21,7 +21,7 @@ def trained(step):
 
 
 def evaluated(step):
-    return {"step": step, "val/bpb": 1.0 / step}
+    return {"step": step, "val/bpb": 1.0 / step, "val/loss": 2.0 / step}
 
 
 RECORD = {
@@ -70,6 +70,15 @@ def test_resuming_keeps_what_the_checkpoint_knew(log, step, kept):
     assert read_metrics(log.path) == kept
     resumed.write(trained(100))
     assert read_metrics(log.path) == [*kept, trained(100)]
+
+
+def test_an_evaluation_of_transformers_trainer_is_kept_for_it_precedes_the_checkpoint(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    records = [trained(2), {"step": 2, "val/loss": 1.5}]
+    for record in records:
+        log.write(record)
+    log.resume(2)
+    assert read_metrics(log.path) == records
 
 
 def test_a_half_written_last_line_is_dropped_and_the_next_record_starts_a_new_one(log):
