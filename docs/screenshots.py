@@ -18,7 +18,7 @@ from chat_page.page import serve  # noqa: E402
 
 QUESTIONS = (
     "What is the capital of France?",
-    "Anna has 14 apples and buys 27 more. How many apples does Anna have now?",
+    "Tom has 23 marbles and finds 18 more. How many marbles does Tom have now?",
 )
 SIZE = {"width": 960, "height": 780}
 ZOOM = 1.5  # device pixels a CSS pixel: sharp at half a README's width
