@@ -66,7 +66,9 @@ def test_without_a_tokenizer_the_way_to_one_is_named():
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "runs/base/tokenizer", "../x"])
-def test_a_tokenizer_directory_that_is_not_there_is_one_clear_line(name):
+def test_a_tokenizer_directory_that_is_not_there_is_one_clear_line(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # beside it are no runs that could be meant
     with pytest.raises(InputError) as error:
         load_tokenizer(name, 64)
     assert one_line(error) == f"tokenizer {name}: no such directory."

@@ -63,7 +63,7 @@ def test_moved_files_join_and_replace_those_that_are_there(tmp_path):
 @pytest.mark.launch
 def test_many_that_write_one_file_at_once_leave_it_as_one_of_them_wrote_it(tmp_path):
     script = (
-        "import sys\nfrom pathlib import Path\nfrom recipes import atomic\n"
+        "import sys\nfrom pathlib import Path\nfrom recipes.utils import atomic\n"
         "for _ in range(50): atomic.write_text(Path(sys.argv[1]), sys.argv[2] * 50_000)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "file")]
