@@ -18,7 +18,7 @@ from chat_page.page import serve  # noqa: E402
 
 QUESTIONS = (
     "What is the capital of France?",
-    "Tom has 23 marbles and finds 18 more. How many marbles does Tom have now?",
+    "What is 12 times 7?",
 )
 SIZE = {"width": 960, "height": 780}
 ZOOM = 1.5  # device pixels a CSS pixel: sharp at half a README's width
