@@ -243,6 +243,7 @@ def test_a_text_is_continued_and_stopped(browser, slow_url):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(browser, page_url, scheme):
     visitor = Visitor(browser, page_url, scheme=scheme)
+    expect(visitor.page.locator("#chat")).to_be_visible()
     brightness = "Number(getComputedStyle(document.querySelector('#chat')).backgroundColor.match(/[0-9]+/)[0])"
     assert (visitor.page.evaluate(brightness) > 127) == (scheme == "light")
     visitor.page.locator("#colours").click()
