@@ -11,7 +11,6 @@ from recipes.data import sources
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import CONVERSATIONS, assistant, calculator_call, user
 from recipes.data.mixtures import MIXTURES, read_mixture
-from recipes.data.readers import warn_once
 from recipes.utils.errors import InputError
 from tokenizer.bpe import train_tokenizer
 
@@ -204,7 +203,6 @@ def write_file(directory, talks):
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    warn_once.cache_clear()
 
 
 @pytest.mark.parametrize("write_talks", [write_file, write_smoltalk])

@@ -1,73 +1,28 @@
-import gzip
-import json
 import logging
-import os
 import random
-import socket
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.data.corpora import open_corpus, split_builder
-from recipes.data.packing import PackedRows
+from recipes.data.corpora import open_corpus
 from recipes.data.primer import primer_documents
-from recipes.data.readers import check_file, read_documents, warn_once
+from recipes.data.readers import check_file, read_documents
 from recipes.data.splits import document_hash
 from recipes.utils.errors import InputError
-from tokenizer.bpe import train_tokenizer
-
-TEXTS = [f"Document number {number}." for number in range(400)]
-
-
-def write_parquet(path, texts=TEXTS, column="text", **options):
-    pq.write_table(pa.table({"number": list(range(len(texts))), column: texts}), path, **options)
-
-
-def write_jsonl(path, texts=TEXTS):
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-
-
-def write_jsonl_gz(path, texts=TEXTS):
-    with gzip.open(path, "wt") as file:
-        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
-
-
-def write_json_list(path, texts=TEXTS):
-    path.write_text(json.dumps([{"text": text} for text in texts], indent=1))
-
-
-WRITERS = {
-    "data.parquet": write_parquet,
-    "data.jsonl": write_jsonl,
-    "data.jsonl.gz": write_jsonl_gz,
-    "data.json": write_json_list,
-    "DATA.Parquet": write_parquet,
-    "DATA.JSONL.GZ": write_jsonl_gz,
-    "lines.json": write_jsonl,
-}
-
-
-PROSE = "\n\n".join(f"Paragraph {number}:\n" + "word " * 100 for number in range(20)).encode()
-
-
-def texts_of(stream):
-    return [row["text"] for row in stream]
-
-
-def train_texts(path, **options):
-    return texts_of(open_corpus(str(path), **options).train)
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_news():
-    warn_once.cache_clear()
-
+from tests.recipes.data.corpus_files import (
+    TEXTS,
+    WRITERS,
+    fails,
+    texts_of,
+    train_texts,
+    write_json_list,
+    write_jsonl,
+    write_jsonl_gz,
+    write_parquet,
+)
 
 # What can be opened
 
@@ -112,93 +67,6 @@ def test_the_last_of_several_files_is_validation_at_any_depth(tmp_path):
     assert corpus.train.num_shards == 2
 
 
-def test_text_files_become_documents_of_whole_paragraphs(tmp_path):
-    paragraphs = [f"Paragraph {number}:\n" + "word " * 100 for number in range(20)]
-    (tmp_path / "a.txt").write_text("\n\n".join(paragraphs))
-    (tmp_path / "b.txt").write_text("The end.")
-    documents = train_texts(tmp_path)
-    assert "\n\n".join(documents) == "\n\n".join(paragraphs)
-    assert all(len(text) >= 2_000 for text in documents[:-1])
-    assert all(text.startswith("Paragraph") for text in documents)
-
-
-def test_text_without_blank_lines_is_cut_at_line_ends(tmp_path):
-    lines = [f"Line {number} " + "word " * 50 for number in range(400)]
-    (tmp_path / "a.txt").write_text("\n".join(lines))
-    (tmp_path / "b.txt").write_text("The end.")
-    documents = train_texts(tmp_path)
-    assert len(documents) > 3
-    assert "\n".join(documents) == "\n".join(lines)
-
-
-PLAY = "\n".join(f"ROMEO:\nI am line {number}.\n" for number in range(40))
-
-
-def separated(path, separator, read="train"):
-    return texts_of(getattr(open_corpus(str(path), document_separator=separator), read))
-
-
-@pytest.mark.parametrize(
-    ("separator", "documents"),
-    [
-        ("whole", ["\n a\r\nb\n\n\n c \n\n"]),  # not a character is changed
-        ("lines", [" a", "b", " c "]),
-        ("blank_lines", [" a\r\nb", " c "]),
-        ("auto", [" a\r\nb\n\n\n c "]),
-    ],
-)
-def test_a_text_file_is_cut_into_documents_as_asked_for(tmp_path, separator, documents):
-    (tmp_path / "a.txt").write_bytes(b"\n a\r\nb\n\n\n c \n\n")
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"The end."))
-    assert separated(tmp_path, separator) == documents
-    assert separated(tmp_path, separator, "validation") == ["The end."]
-
-
-def test_the_last_tenth_of_a_whole_text_is_held_out(tmp_path):
-    path = tmp_path / "play.txt"
-    path.write_text(PLAY)
-    corpus = open_corpus(str(path), document_separator="whole")
-    (train,), (validation,) = texts_of(corpus.train), texts_of(corpus.validation)
-    assert train + validation == PLAY
-    assert len(train) == int(0.9 * len(PLAY))
-    assert corpus.files.line() == "trained on play.txt; held out for validation: the last 10% of it"
-    assert corpus.files.names() == {"train": ["play.txt"], "validation": ["play.txt"]}
-    stream, again = (open_corpus(str(path), document_separator="whole").train for _ in range(2))
-    assert texts_of(stream) == texts_of(again) == [train]
-
-
-def test_a_text_by_lines_is_held_out_by_hash_as_rows_are(tmp_path):
-    lines = [f"Line {number}" for number in range(400)]
-    (tmp_path / "a.txt").write_text("\n".join(lines))
-    corpus = open_corpus(str(tmp_path / "a.txt"), document_separator="lines")
-    assert corpus.files.line() == "trained on a.txt; held out for validation: 1% of it"
-    assert sorted(texts_of(corpus.train) + texts_of(corpus.validation)) == sorted(lines)
-
-
-@pytest.mark.parametrize(("text", "said"), [("a", "too short"), ("word word\n\n", "too short"), (" \n", "no text in")])
-def test_a_text_with_nothing_to_hold_out_is_named(tmp_path, text, said):
-    path = tmp_path / "short.txt"
-    path.write_text(text)
-    message = fails(path, document_separator="whole")
-    assert said in message and str(path) in message
-
-
-def test_a_damaged_line_of_a_whole_text_is_named_or_left_out(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"one\ntw\xff\nthree three three\n")
-    assert fails(path, document_separator="whole").startswith(f"{path}, line 2: not valid UTF-8")
-    corpus = open_corpus(str(path), skip_damaged=True, document_separator="whole")
-    assert "".join(texts_of(corpus.train) + texts_of(corpus.validation)) == "one\nthree three three\n"
-
-
-def test_rows_of_other_files_stay_documents(tmp_path):
-    write_jsonl(tmp_path / "a.jsonl")
-    for separator in ("whole", "lines", "blank_lines"):
-        corpus = open_corpus(str(tmp_path / "a.jsonl"), document_separator=separator)
-        assert corpus.document_separator == "auto"
-        assert texts_of(corpus.train) == separated(tmp_path / "a.jsonl", "auto")
-
-
 def test_another_text_column_can_be_chosen(tmp_path):
     write_parquet(tmp_path / "a.parquet", ["one"], column="content")
     write_parquet(tmp_path / "b.parquet", ["two"], column="content")
@@ -234,15 +102,6 @@ def test_the_primer_needs_no_files():
 
 
 # What cannot
-
-
-def fails(dataset, **options):
-    """The one line that opening `dataset` and reading it through ends with."""
-    with pytest.raises(InputError) as error:
-        corpus = open_corpus(str(dataset), **options)
-        texts_of(corpus.train), texts_of(corpus.validation)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "data.txt"])
@@ -314,34 +173,6 @@ def test_a_damaged_json_list_is_named_by_line(tmp_path):
     assert fails(path).startswith(f"{path}, row 1: int where text")
 
 
-def test_a_damaged_line_of_text_is_named(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes("Erste Zeile\nZweite Zeile mit Umläuten\n".encode("latin-1"))
-    assert fails(path).startswith(f"{path}, line 2: not valid UTF-8")
-
-
-def test_compressed_text_is_read_as_text_is(tmp_path):
-    (tmp_path / "a.txt").write_bytes(PROSE)
-    (tmp_path / "B.TXT.GZ").write_bytes(gzip.compress(PROSE))
-    one, two = (list(read_documents([str(tmp_path / name)], "text", False)) for name in ("a.txt", "B.TXT.GZ"))
-    assert one == two and len(one) > 3
-    (tmp_path / "B.TXT.GZ").write_bytes(gzip.compress(PROSE)[:-20])
-    assert fails(tmp_path / "B.TXT.GZ").startswith(f"{tmp_path / 'B.TXT.GZ'}, after line ")
-
-
-def test_a_cut_off_gzip_file_is_named_and_skipping_keeps_what_came_before(tmp_path, caplog):
-    path = tmp_path / "a.jsonl.gz"
-    write_jsonl_gz(path)
-    path.write_bytes(path.read_bytes()[:-200])
-    write_jsonl(tmp_path / "b.jsonl")
-    message = fails(tmp_path)
-    assert message.startswith(f"{path}, after line ")
-    kept = train_texts(tmp_path, skip_damaged=True)
-    assert kept == TEXTS[: len(kept)]
-    assert len(kept) > 50
-    assert "skipped 1 damaged" in caplog.text
-
-
 def damage_row_group(path, group):
     chunk = pq.ParquetFile(path).metadata.row_group(group).column(1)
     start = chunk.dictionary_page_offset or chunk.data_page_offset
@@ -408,140 +239,6 @@ def test_nothing_left_after_skipping_is_an_error(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     (tmp_path / "b.parquet").write_bytes(b"nor this")
     assert "none of the 2 data files can be read" in fails(tmp_path, skip_damaged=True)
-
-
-# The Hub: its streams from local builders, its absence from a closed port
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-
-
-def builder_of(directory):
-    return datasets.load_dataset_builder(str(directory))
-
-
-def test_hub_data_without_a_validation_split_holds_out_the_last_file(tmp_path):
-    for number in range(3):
-        write_parquet(tmp_path / f"train-{number}.parquet", [f"text {number}", None], column="content")
-    corpus = split_builder(builder_of(tmp_path), "name", "content")
-    assert texts_of(corpus.train) == ["text 0", "text 1"]
-    assert texts_of(corpus.validation) == ["text 2"]
-    assert list(next(iter(corpus.train))) == ["text"]
-
-
-def test_hub_data_with_a_validation_split_uses_it(tmp_path):
-    write_jsonl(tmp_path / "train.jsonl", ["one", "two"])
-    write_jsonl(tmp_path / "validation.jsonl", ["three"])
-    corpus = split_builder(builder_of(tmp_path), "name", "text")
-    assert (texts_of(corpus.train), texts_of(corpus.validation)) == (["one", "two"], ["three"])
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"],
-        ["train", "valid", "test"],
-        ["data/train", "data/eval"],
-        ["train/part1", "train/part2", "test/part1"],
-        ["a", "b", "c"],
-    ],
-)
-def test_local_files_are_split_as_datasets_splits_those_of_the_hub(tmp_path, names):
-    for number, name in enumerate(names):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        write_jsonl(tmp_path / f"{name}.jsonl", [f"text {number}"])
-    hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path))
-    assert texts_of(hub.train) == texts_of(local.train)
-    assert texts_of(hub.validation) == texts_of(local.validation)
-
-
-def test_hub_data_of_a_single_file_is_split_as_a_local_file_is(tmp_path):
-    write_parquet(tmp_path / "data.parquet")
-    hub, local = split_builder(builder_of(tmp_path), "name", "text"), open_corpus(str(tmp_path / "data.parquet"))
-    assert texts_of(hub.train) == texts_of(local.train)
-    assert texts_of(hub.validation) == texts_of(local.validation)
-
-
-@pytest.mark.parametrize("separator", ["whole", "lines", "blank_lines"])
-def test_hub_text_is_cut_into_documents_as_a_local_file_is(tmp_path, separator):
-    (tmp_path / "play.txt").write_text(PLAY)
-    hub = split_builder(builder_of(tmp_path), "name", "text", separator)
-    local = open_corpus(str(tmp_path / "play.txt"), document_separator=separator)
-    assert hub.document_separator == local.document_separator == separator
-    assert [text.rstrip() for text in texts_of(hub.train)] == [text.rstrip() for text in texts_of(local.train)]
-    assert texts_of(hub.validation)[0].rstrip() == texts_of(local.validation)[0].rstrip()
-
-
-def test_hub_rows_stay_documents(tmp_path):
-    write_parquet(tmp_path / "data.parquet")
-    whole = split_builder(builder_of(tmp_path), "name", "text", "whole")
-    assert whole.document_separator == "auto"
-    assert texts_of(whole.train) == texts_of(split_builder(builder_of(tmp_path), "name", "text").train)
-
-
-def test_hub_data_without_the_column_lists_those_there(tmp_path):
-    write_parquet(tmp_path / "data.parquet")
-    with pytest.raises(InputError, match="name: no column 'content'; the columns there are number, text"):
-        split_builder(builder_of(tmp_path), "name", "content")
-    with pytest.raises(InputError, match="name: column 'number' holds int"):
-        split_builder(builder_of(tmp_path), "name", "number")
-
-
-@pytest.mark.slow
-def test_hub_data_that_is_damaged_further_on_is_one_line(tmp_path):
-    rows = [json.dumps({"text": f"{text} {'and on ' * 1000}"}) + "\n" for text in TEXTS * 10]
-    (tmp_path / "train.jsonl").write_text("".join(rows) + '{"text": "cut o')
-    write_jsonl(tmp_path / "test.jsonl")
-    corpus = split_builder(builder_of(tmp_path), "name", "text")
-    tokenizer = train_tokenizer(TEXTS, 300)
-    with pytest.raises(InputError, match=r"cannot be read beyond document [\d,]+ of reader 1 of 1 \(.*intact") as told:
-        list(PackedRows(corpus.train, tokenizer, 16, epochs=1))
-    assert "\n" not in str(told.value)
-
-
-OPEN_SCRIPT = """
-from recipes.data.corpora import open_corpus
-from recipes.utils.errors import exit_on_input_error
-exit_on_input_error("script", lambda: open_corpus("someone/something"))
-"""
-
-
-def open_in_subprocess(tmp_path, **environment):
-    online = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path), "no_proxy": "127.0.0.1"}
-    environment = {**os.environ, **online, **environment}
-    return subprocess.run(
-        [sys.executable, "-c", OPEN_SCRIPT], capture_output=True, text=True, timeout=60, env=environment
-    )
-
-
-@pytest.mark.launch
-def test_an_unreachable_hub_is_one_line_within_seconds(tmp_path):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        done = open_in_subprocess(tmp_path, HF_ENDPOINT=endpoint)
-    assert done.returncode == 2
-    assert done.stderr.strip().startswith(f"script: the Hub ({endpoint}) cannot be reached")
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.launch
-def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()  # accepts and says nothing
-        done = open_in_subprocess(tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert done.returncode == 2
-    assert "cannot be reached (timed out)" in done.stderr
-
-
-@pytest.mark.launch
-def test_an_offline_hub_is_one_line(tmp_path):
-    done = open_in_subprocess(tmp_path, HF_HUB_OFFLINE="1")
-    assert done.returncode == 2
-    assert "HF_HUB_OFFLINE" in done.stderr
 
 
 # Real data
