@@ -35,15 +35,12 @@ from recipes.training.plan import scale_learning_rates
 from recipes.training.problems import open_problems
 from recipes.training.rewards import called_calculator, right_answer
 from recipes.training.trainer_metrics import log_like_pretraining
-from recipes.training.trainer_run import run_settings, train
-from recipes.training.trl_config import build_config, refusals_in_one_line
+from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.calculator import calculator
 from recipes.utils.errors import InputError, exit_on_input_error
-from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
-from recipes.utils.run_directory import CHECKPOINTS
 from tokenizer.chat import has_chat_format
 
 INPUTS = {"source", "problems"}  # arguments that name what is read: a resumed run must find the same contents
@@ -61,16 +58,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     """Train `args.source` by its rewards into `args.output_dir`, a directory that `from_pretrained` loads."""
     # --- The run: its directory, and whether there is anything left to do
     output_dir = Path(args.output_dir)
-    config = build_config(
-        TrainerConfig,
-        args,
-        output_dir=str(output_dir / CHECKPOINTS),
-        use_cpu=processes.device.type == "cpu",
-        # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
-        bf16=has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
-        push_to_hub=False,  # or Trainer would push every checkpoint: we publish the finished model, below
-        hub_model_id=None,
-    )
+    config = build_trainer_config(TrainerConfig, args, processes)  # TRL's own class, with our flags
     settings = run_settings(config, model_args, "grpo", processes)
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
     if claim_output_dir(output_dir, settings, RESUMABLE, INPUTS, processes):

@@ -41,7 +41,6 @@ from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_o
 from recipes.training.plan import Plan, plan_midtraining
 from recipes.training.source_run import inherit_settings, source_tokens, warm_start
 from recipes.utils.hardware import peak_flops
-from recipes.utils.loading import load_config
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 from recipes.utils.run_directory import LOSS_CHART
@@ -71,7 +70,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # --- Data: conversations, rendered and tokenized by one process of each machine. The others find its cache.
-    wording = choice_wording(tokenizer, load_config(args.source))
+    wording = choice_wording(tokenizer, config)
     splits = ("train", "validation")
     with state.local_main_process_first():
         opened = {split: open_conversations(args.conversations, split, args.seed, wording) for split in splits}

@@ -2,9 +2,11 @@
 
 import logging
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -21,7 +23,46 @@ from recipes.training.checkpoint_files import (
 )
 from recipes.training.export import has_finite_weights
 from recipes.training.loop import StopSignal
-from recipes.utils.errors import InputError, writing
+from recipes.training.posttraining_arguments import PosttrainingArguments
+from recipes.utils.errors import InputError, in_one_line, writing
+from recipes.utils.hardware import has_bf16
+from recipes.utils.run_directory import CHECKPOINTS
+
+Config = TypeVar("Config", bound=TrainingArguments)
+
+
+def build_trainer_config(config_class: type[Config], args: PosttrainingArguments, processes: PartialState) -> Config:
+    """A configuration of TRL's with the values of `args`, apart from what SFT and GRPO decide alike.
+
+    Raises `InputError` for what TRL refuses: a combination of flags, a file, an extra that is not installed.
+    """
+    decided = {
+        "output_dir": str(Path(args.output_dir, CHECKPOINTS)),
+        "use_cpu": processes.device.type == "cpu",
+        # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
+        "bf16": has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
+        "push_to_hub": False,  # or Trainer would push every checkpoint: the scripts publish the finished model
+        "hub_model_id": None,
+    }
+    try:
+        return config_class(**vars(args) | decided)
+    except (ValueError, OSError, ImportError) as error:
+        raise InputError(in_one_line(error, 300)) from None
+
+
+@contextmanager
+def refusals_in_one_line(explanations: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn the `ValueError` of one of TRL's trainers that is built within into an `InputError`.
+
+    `explanations` maps a word of TRL's message to what to say instead.
+    """
+    try:
+        yield
+    except ValueError as error:
+        for word, explanation in (explanations or {}).items():
+            if word in str(error):
+                raise InputError(explanation) from None
+        raise InputError(f"TRL refuses these flags: {in_one_line(error)}") from error
 
 
 def run_settings(

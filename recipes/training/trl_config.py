@@ -1,4 +1,4 @@
-"""TRL's configurations: their flags without importing TRL's trainers, and the configurations themselves.
+"""The flags of TRL's configurations, without importing TRL's trainers.
 
 Importing `trl.SFTConfig` takes 5 s of CPU: transformers' TrainingArguments bring torch, accelerate and peft along. So
 that a wrong flag is reported at once, the fields of these dataclasses are read from the installed source instead.
@@ -8,20 +8,14 @@ import ast
 import builtins
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
-
-from recipes.utils.errors import InputError
+from typing import Any
 
 READ = {"transformers", "trl"}  # packages whose classes are read rather than imported
 LIGHT = "transformers.utils"  # which argument parsing has loaded already
 HOMES = {"TrainingArguments": "transformers.training_args"}  # of what the package `transformers` imports on demand
-
-T = TypeVar("T")
 
 
 def config_fields(module: str, name: str) -> type:
@@ -30,32 +24,6 @@ def config_fields(module: str, name: str) -> type:
     The classes that it inherits from are treated alike.
     """
     return _source(module).resolve(name)
-
-
-def build_config(config_class: type[T], args: Any, **decided: Any) -> T:
-    """A configuration of TRL's with the values of `args`, apart from those `decided`.
-
-    Raises `InputError` for what TRL refuses: a combination of flags, a file, an extra that is not installed.
-    """
-    try:
-        return config_class(**vars(args) | decided)
-    except (ValueError, OSError, ImportError) as error:
-        raise InputError(f"{' '.join(str(error).split()):.300}") from None
-
-
-@contextmanager
-def refusals_in_one_line(explanations: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Turn the `ValueError` of a trainer of TRL's that is built within into an `InputError`.
-
-    `explanations` hold, for a word in TRL's message, what to say instead.
-    """
-    try:
-        yield
-    except ValueError as error:
-        for word, explanation in (explanations or {}).items():
-            if word in str(error):
-                raise InputError(explanation) from None
-        raise InputError(f"TRL refuses these flags: {' '.join(str(error).split()):.200}") from error
 
 
 class _Source:

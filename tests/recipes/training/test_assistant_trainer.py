@@ -11,7 +11,8 @@ from recipes.sft import TrainerConfig
 from recipes.training.assistant_trainer import AssistantTrainer
 from recipes.training.chat_model import load_trainable_chat_model
 from recipes.training.posttraining_arguments import SFTArguments
-from recipes.training.trl_config import build_config
+from recipes.training.trainer_run import build_trainer_config
+from recipes.utils.processes import join_processes
 from tokenizer.chat import encode_conversation
 
 ROWS = 24
@@ -20,7 +21,7 @@ ROWS = 24
 @pytest.fixture(params=[False, True], ids=["padded", "packed"])
 def trainer(request, student, sums, tmp_path, fresh_accelerate) -> AssistantTrainer:
     """A trainer whose first batch holds all of its conversations."""
-    config = build_config(
+    config = build_trainer_config(
         TrainerConfig,
         SFTArguments(
             output_dir=str(tmp_path),
@@ -31,6 +32,7 @@ def trainer(request, student, sums, tmp_path, fresh_accelerate) -> AssistantTrai
             use_cpu=True,
             bf16=False,
         ),
+        join_processes(use_cpu=True),
     )
     model, tokenizer = load_trainable_chat_model(str(student), ModelConfig(), longest_row=96)
     conversations = open_conversations(str(sums)).select(range(ROWS))
