@@ -63,9 +63,8 @@ class NanochatGPTConfig(PretrainedConfig):
         pad_token_id: int | None = None,
         **kwargs,
     ) -> None:
-        if (
-            "transformers.pipelines" in sys.modules
-        ):  # `pipeline` loads the config first, then looks up the pipeline class
+        # `pipeline` makes the config first, and then looks up the class of the pipeline.
+        if "transformers.pipelines" in sys.modules:
             from .generation_nanochat import NanochatGPTTextPipeline  # noqa: F401  (registers it)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size

@@ -44,10 +44,10 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import torch
 
 from evals.samples import print_completions, print_conversation
+from recipes.training.output_dir import read_arguments
 from recipes.utils.outputs import hold
 from recipes.utils.plain_text import clock
 from recipes.utils.run_directory import (
-    ARGUMENTS,
     CHAT_RESULTS,
     CORE_RESULTS,
     EVALS,
@@ -129,14 +129,11 @@ def default_run_dir(preset: str, depth: int | None) -> Path:
 
 def check_depth(base_dir: Path, depth: int | None) -> None:
     """Refuse to take the finished stages of one depth for those of another."""
-    path = base_dir / ARGUMENTS
-    if depth is None or not path.exists():
-        return
-    trained = json.loads(path.read_text()).get("depth")
-    if trained != depth:
+    trained = read_arguments(base_dir).get("depth", depth)
+    if depth is not None and trained != depth:
         raise InputError(
             f"depth {depth}: {base_dir.parent} is a run of depth {trained}. "
-            f"Choose another run_dir, or leave depth out to continue that run."
+            "Choose another run_dir, or leave depth out to continue that run."
         )
 
 

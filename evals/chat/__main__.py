@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
-from recipes.utils.errors import InputError, exit_on_input_error
+from recipes.utils.errors import InputError, exit_on_input_error, in_one_line
 
 
 @dataclass
@@ -89,7 +89,7 @@ def evaluate(args: ChatEvalArguments) -> None:
                 results.append(each)
                 state.print(table_line(each, args.num_samples), flush=True)
         except Exception as error:  # on every process: what the others make of it is not lost
-            failed[task.name] = " ".join(str(error).split())[:300] or type(error).__name__
+            failed[task.name] = in_one_line(error, 300)
             state.print(plain_text(f"{task.name} failed: {failed[task.name]}"), flush=True)
     if line := core_line(results):
         state.print(line)

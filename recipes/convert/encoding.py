@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from tokenizer.bpe import SPLIT_PATTERN, add_special_tokens, as_pretrained, byte_level
 from tokenizer.encode import CHARACTER_OF_BYTE
 from tokenizer.special_tokens import SPECIAL_TOKENS
@@ -67,7 +67,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         check_instructions(content)
         encoding = EncodingReader(io.BytesIO(content)).load()
     except Exception as error:  # a broken pickle can make pickle raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise InputError(f"{path} is not a tokenizer of nanochat's: {reason}. Nothing of it was run.") from None
     state = encoding.state if isinstance(encoding, PickledEncoding) else None
     if not isinstance(state, dict):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def publish_finished(target: HubTarget | None, output_dir: Path) -> None:
     try:
         publish_stage(target, output_dir)
     except Exception as error:
-        say_unpublished(target, output_dir, " ".join(str(error).split()) or type(error).__name__)
+        say_unpublished(target, output_dir, in_one_line(error, 1000))
     except KeyboardInterrupt:
         say_unpublished(target, output_dir, "interrupted.")
         raise SystemExit(128 + signal.SIGINT) from None  # the exit code of shells for Ctrl-C

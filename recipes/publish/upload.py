@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFound
 from huggingface_hub.utils import disable_progress_bars, logging
 
 from recipes.publish.files import MODEL_FILES, Upload
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable, check_repo_id
 
 AGAIN = "what was uploaded is kept: the same again completes it."
@@ -151,7 +151,7 @@ def one_line(about: str, remedy: str) -> Iterator[None]:
         cause = first_cause(error)
         if isinstance(cause, HfHubHTTPError):
             raise InputError(explain(cause, about, remedy)) from None
-        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+        reason = in_one_line(cause)
         raise InputError(f"the connection for {about} broke off ({reason}); {remedy}") from None
     except ValueError as error:
         if "README.md" not in str(error):

@@ -26,7 +26,7 @@ from recipes.training.checkpoint_files import (
     write_manifest,
 )
 from recipes.utils import atomic
-from recipes.utils.errors import InputError, writing
+from recipes.utils.errors import InputError, in_one_line, writing
 from recipes.utils.run_directory import CHECKPOINTS
 
 STATE_FILE = STATE_FILES[OURS]
@@ -104,7 +104,7 @@ class Checkpointer:
         try:
             self.accelerator.load_state(str(path))
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise InputError(f"{path} does not fit this run's model and optimizer: {reason}") from None
         if self.accelerator.is_main_process:
             set_aside_after(path, state.step, self.output_dir)

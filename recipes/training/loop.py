@@ -73,7 +73,8 @@ class TrainingLoop:
         tokenizer: saved with every checkpoint.
         evaluations: what to measure as training goes, each with its own interval.
         sample: lines to print, given the bare model.
-        sample_every, save_every: steps between samples and between checkpoints; 0: only at the end, -1: never.
+        sample_every, save_every: steps between samples and between checkpoints; 0: only at the end. Samples also take
+            -1: never.
         peak_flops: of one device, for MFU; None where it is not known.
     """
 

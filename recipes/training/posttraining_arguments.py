@@ -39,7 +39,7 @@ class PosttrainingArguments(Arguments):
     source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
     resume: str = flag(
         "auto",
-        "auto: from the newest checkpoint in output_dir; none: afresh; or a checkpoint's path",
+        "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
         path=True,
         resumable=True,
     )

@@ -12,7 +12,7 @@ from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import find_damage, whole_checkpoints
 from recipes.training.output_dir import read_arguments
 from recipes.training.plan import check_batch
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.loading import load_config
 from recipes.utils.run_directory import ARGUMENTS
 
@@ -66,7 +66,7 @@ def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
         saved = torch.load(file, map_location="cpu", weights_only=True)
         misfit = _misfit(saved, optimizer)
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
-        misfit = " ".join(str(error).split())[:200]
+        misfit = in_one_line(error)
     if misfit:
         return f"{name}, starting without state: {file} does not fit ({misfit})"
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
