@@ -29,7 +29,9 @@ class BitsPerByteArguments(Arguments):
     dataset: str = flag(REQUIRED, "text: a file, a directory, a glob, a dataset on the Hub, or primer", path=True)
     text_column: str = flag("text", "column of the dataset that holds the text")
     document_separator: str = flag(
-        "auto", "where documents of a .txt file end; auto: at blank lines that are not too close", choices=DOCUMENT_SEPARATORS
+        "auto",
+        "where documents of a .txt file end; auto: at blank lines that are not too close",
+        choices=DOCUMENT_SEPARATORS,
     )
     split: str = flag("validation", "part of the dataset, split as in training", choices=SPLITS)
     max_bytes: int = flag(1_000_000, "bytes of text, from its beginning", least=1)
@@ -198,7 +200,9 @@ def describe(args: BitsPerByteArguments, texts: Texts, length: int, stride: int)
 def table(figures: list[ModelFigures], texts: Texts) -> list[str]:
     """A line for each model, and what to know about it."""
     width = max(len("model"), *(len(each.model) for each in figures))
-    head = f"{'bits/byte':>10}{'more than best':>20}{'nats/token':>12}{'perplexity':>12}{'bytes/token':>13}{'tokens':>12}"
+    head = (
+        f"{'bits/byte':>10}{'more than best':>20}{'nats/token':>12}{'perplexity':>12}{'bytes/token':>13}{'tokens':>12}"
+    )
     lines = [f"{'model':<{width}}{head}"]
     for each in figures:
         more, error = difference(each, figures[0])
