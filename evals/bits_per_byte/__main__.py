@@ -1,8 +1,8 @@
 """Compare causal LMs on a text: `python -m evals.bits_per_byte --model A --model B --dataset my_texts/`.
 
-Every model reads the same documents through its own tokenizer, so that loss and perplexity, which are a token's, do not
-compare, and bits a byte do. `accelerate launch -m evals.bits_per_byte ...` divides the windows among several processes;
-the figures stay the same.
+Every model reads the same documents through its own tokenizer: loss and perplexity, which are a token's, do not
+compare, and bits a byte do. `accelerate launch -m evals.bits_per_byte ...` divides the windows among several processes; the
+figures stay the same.
 """
 
 import json
@@ -221,8 +221,8 @@ def warning(figures: ModelFigures) -> str:
     share = 1 - figures.reproduced_bytes / figures.num_bytes.sum()
     before, after = (repr(text[:MOST_QUOTED]) for text in figures.changed)
     return (
-        f"{figures.model}: its tokenizer changes lines with {share:.1%} of the bytes, such as {before} to {after}. What "
-        "it drops costs it nothing, so its bits per byte are too few there."
+        f"{figures.model}: its tokenizer changes lines with {share:.1%} of the bytes, such as {before} to {after}. "
+        "What it drops costs it nothing, so its bits per byte are too few there."
     )
 
 

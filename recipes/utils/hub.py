@@ -56,6 +56,6 @@ def explain_refusal(error: BaseException | None, repo: str) -> str | None:
         if isinstance(error, RepositoryNotFoundError):
             return f"the Hub has no {repo}, or it is private: check the name, or log in by `hf auth login`."
         if status in (401, 403):
-            return f"the Hub does not hand out {repo} (HTTP {status}): log in by `hf auth login` with a token that may read it."
+            return f"the Hub refuses {repo} (HTTP {status}): log in by `hf auth login` with a token that may read it."
         error = error.__cause__ or error.__context__
     return None

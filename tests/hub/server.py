@@ -28,7 +28,7 @@ FILES = rf"/(?:(?P<kind>dataset|space)s/)?{ID}"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP, a status or why it is refused, before it is served."""
+    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP, a status or a refusal."""
 
     daemon_threads = True
 
