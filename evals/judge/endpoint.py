@@ -47,9 +47,7 @@ class EndpointJudge:
         self._failed_in_a_row = 0
         self._stopped = threading.Event()
 
-    def score(
-        self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = read_verdict
-    ) -> None:
+    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = read_verdict) -> None:
         """Call `take` with each prompt's index and verdict as they arrive, in the caller's thread.
 
         After `FAILURES_IN_A_ROW` the remaining prompts fail unasked, so that a dead endpoint does not take hours.

@@ -19,9 +19,7 @@ class LocalJudge:
         self.model, self.tokenizer = load_chat_model(name)
         self.context = context_length(self.model)
 
-    def score(
-        self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = read_verdict
-    ) -> None:
+    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = read_verdict) -> None:
         """Call `take` with each prompt's index and verdict, batch by batch."""
         lengths = [len(render_prompt(self.tokenizer, [user(prompt)])) for prompt in prompts]
         fitting = [place for place, length in enumerate(lengths) if length < self.context]
@@ -29,7 +27,9 @@ class LocalJudge:
             length = f"{lengths[place]:,} tokens and the judge's context only {self.context:,}"
             take(place, Verdict(error=f"the judge's prompt has {length}"))
         for start in range(0, len(fitting), self.batch_size):
-            self._score_batch({place: prompts[place] for place in fitting[start : start + self.batch_size]}, take, read)
+            self._score_batch(
+                {place: prompts[place] for place in fitting[start : start + self.batch_size]}, take, read
+            )
 
     def _score_batch(self, batch: dict[int, str], take: Callable[[int, Verdict], None], read: Reader) -> None:
         """Score one batch (index -> prompt); prompts with an unusable verdict are asked once more."""
