@@ -1,8 +1,8 @@
 """Compare causal LMs on a text: `python -m evals.bits_per_byte --model A --model B --dataset my_texts/`.
 
 Every model reads the same documents through its own tokenizer: loss and perplexity, which are a token's, do not
-compare, and bits a byte do. `accelerate launch -m evals.bits_per_byte ...` divides the windows among several processes;
-the figures stay the same.
+compare, and bits a byte do. `accelerate launch -m evals.bits_per_byte ...` divides the windows among several
+processes; the figures stay the same.
 """
 
 import json

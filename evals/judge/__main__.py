@@ -101,7 +101,9 @@ def compare(
     """Have several models' answers judged together. Returns the number of instructions without scores."""
     tables = resume_comparison(output, header, {model: list(map(replace, rows)) for model in args.model})
     known = len(judged_places(tables))
-    print(f"{len(args.model)} models: {len(rows):,} instructions, {known:,} scored before, judged by {judge.name}")
+    print(
+        f"{len(args.model)} models: {len(rows):,} instructions, {known:,} scored before, judged by {plain_text(judge.name)}"
+    )
 
     def save() -> None:
         write_comparison(output, header, tables)
@@ -110,7 +112,8 @@ def compare(
         print(f"{model}:", flush=True)
         answer(own, model, args, sampling, save)
     score_together(tables, judge, save)
-    print(plain_text("\n".join([*ranking_lines(tables), *why([each for own in tables.values() for each in own])])))
+    failures = [next((row for row in each if row.error), each[0]) for each in zip(*tables.values(), strict=True)]
+    print(plain_text("\n".join([*ranking_lines(tables), *why(failures)])))
     print(f"written to {output}", flush=True)
     return len(rows) - len(judged_places(tables))
 

@@ -85,10 +85,10 @@ def resume_comparison(path: Path, header: dict[str, Any], tables: dict[str, list
         known = {_plain(model): model for model in content["models"]}
         facts = [("models", *(", ".join(sorted(map(_plain, each["models"]))) for each in (content, header)))]
         facts += _facts(content, header)
-        _check_same(path, facts)
-        before = {
-            model: [_alone(row, row["answers"][known[_plain(model)]]) for row in content["rows"]] for model in tables
-        }
+        rows = content["rows"]
+    _check_same(path, facts)
+    with _reading(path):
+        before = {model: [_alone(row, row["answers"][known[_plain(model)]]) for row in rows] for model in tables}
     return {model: _continued(path, before[model], rows) for model, rows in tables.items()}
 
 
@@ -103,8 +103,6 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what reading another file raises into an `InputError`."""
     try:
         yield
-    except InputError:
-        raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise InputError(f"{path} exists and is not a result of evals.judge{_of_such(path)}: {REMEDY}") from None
 

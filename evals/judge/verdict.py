@@ -46,9 +46,7 @@ class Verdict:
     of: Mapping[str, "Verdict"] | None = None
 
 
-Reader = Callable[
-    [int, str], Verdict
-]  # of a prompt's index and what the judge wrote: a verdict with `error` is unusable
+Reader = Callable[[int, str], Verdict]  # of a prompt's index and what the judge wrote; unusable if it has an `error`
 
 
 class Judge(Protocol):

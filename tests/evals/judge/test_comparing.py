@@ -95,7 +95,7 @@ def test_an_unusable_verdict_is_asked_once_more_and_then_one_clear_failure(compa
         assert row["error"].startswith(told) and len(server.requests) == len(SHOWN) + 1
         said = capsys.readouterr().out
         assert said.splitlines()[-1].startswith("1 instructions have no scores: run the same command again")
-        assert f"commonest failure (2 times): {row['error']}" not in said and row["error"] in said
+        assert f"commonest failure (1 times): {row['error']}" in said
     with serve(grade) as second:
         missing, results = compared(second)
     assert missing == 0 and len(second.requests) == 1, "only the one that failed"
