@@ -101,9 +101,8 @@ def compare(
     """Have several models' answers judged together. Returns the number of instructions without scores."""
     tables = resume_comparison(output, header, {model: list(map(replace, rows)) for model in args.model})
     known = len(judged_places(tables))
-    print(
-        f"{len(args.model)} models: {len(rows):,} instructions, {known:,} scored before, judged by {plain_text(judge.name)}"
-    )
+    who = plain_text(judge.name)  # may come from a server
+    print(f"{len(args.model)} models: {len(rows):,} instructions, {known:,} scored before, judged by {who}")
 
     def save() -> None:
         write_comparison(output, header, tables)

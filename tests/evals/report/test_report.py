@@ -9,8 +9,8 @@ import pytest
 from matplotlib import image
 
 from evals.report.__main__ import ReportArguments, build_page, report
-from evals.report.formats import duration, flops, percent, short
 from evals.report.files import parse_judge, read
+from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
