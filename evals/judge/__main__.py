@@ -62,6 +62,7 @@ from recipes.inference.generate import Sampling, generate_replies
 from recipes.inference.models import check_distinct, check_output, load_chat_model, results_file
 from recipes.inference.openai_client import read_key
 from recipes.inference.urls import public_url
+from recipes.utils.loading import check_source
 from recipes.utils.plain_text import plain_text
 from recipes.utils.provenance import command_line, join
 from recipes.utils.run_directory import EVALS, JUDGE_RESULTS
@@ -100,6 +101,9 @@ def compare(
 ) -> int:
     """Have several models' answers judged together. Returns the number of instructions without scores."""
     tables = resume_comparison(output, header, {model: list(map(replace, rows)) for model in args.model})
+    for model, own in tables.items():  # before the first of them takes its time
+        if any(row.answer is None for row in own):
+            check_source(model)
     known = len(judged_places(tables))
     who = plain_text(judge.name)  # may come from a server
     print(f"{len(args.model)} models: {len(rows):,} instructions, {known:,} scored before, judged by {who}")
