@@ -9,13 +9,13 @@ from statistics import fmean
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.core.bundle import CoreTask, Example, core_tasks, read_examples
 from evals.core.questions import order_examples, tokenize_questions, write_questions
 from evals.core.scoring import answer_questions, can_share_prefixes
 from evals.metrics.core.formula import center
+from evals.out_of_memory import halve_batch_on_oom
 from recipes.inference.generate import context_length
 from recipes.utils.errors import in_one_line
 
@@ -124,7 +124,7 @@ def evaluate_task(
     try:
         examples = order_examples(read_examples(task, bundle), max_examples)
         answer = partial(_answer_share, model, tokenizer, task, examples, state)
-        answers = _halve_batch_on_oom(answer, batch_tokens or BATCH_TOKENS.get(model.device.type, 8192))
+        answers = halve_batch_on_oom(answer, batch_tokens or BATCH_TOKENS.get(model.device.type, 8192))
     except Exception as error:
         failure = error
     # Also after a failure, since the other processes wait here.
@@ -199,15 +199,3 @@ def make_chunks(lengths: Sequence[int]) -> list[list[int]]:
         chunks[-1].append(place)
         characters += lengths[place]
     return chunks
-
-
-def _halve_batch_on_oom(answer: Callable[[int], dict[int, Answer]], batch_tokens: int) -> dict[int, Answer]:
-    """Call `answer`, again with half the `batch_tokens` each time memory runs out."""
-    while True:
-        try:
-            return answer(batch_tokens)
-        except Exception as error:
-            if batch_tokens == 1 or not should_reduce_batch_size(error):
-                raise
-        clear_device_cache(garbage_collection=True)
-        batch_tokens //= 2

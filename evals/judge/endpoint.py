@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from urllib.parse import parse_qsl, urlsplit
 
-from evals.judge.verdict import NOT_ASKED, Verdict, attempts, nonsense, parse_verdict
+from evals.judge.verdict import NOT_ASKED, Reader, Verdict, attempts, read_verdict
 from recipes.data.messages import user
 from recipes.inference.generate import Sampling
 from recipes.inference.openai_client import EndpointError, NoConnection, OpenAIClient, Refused, TooSlow
@@ -47,7 +47,7 @@ class EndpointJudge:
         self._failed_in_a_row = 0
         self._stopped = threading.Event()
 
-    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None]) -> None:
+    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = read_verdict) -> None:
         """Call `take` with each prompt's index and verdict as they arrive, in the caller's thread.
 
         After `FAILURES_IN_A_ROW` the remaining prompts fail unasked, so that a dead endpoint does not take hours.
@@ -56,7 +56,7 @@ class EndpointJudge:
         self._stopped.clear()
         self._failed_in_a_row = 0
         pool = ThreadPoolExecutor(self.concurrency)
-        places = {pool.submit(self._judge, prompt): place for place, prompt in enumerate(prompts)}
+        places = {pool.submit(self._judge, place, prompt, read): place for place, prompt in enumerate(prompts)}
         try:
             for future in as_completed(places):
                 take(places.pop(future), future.result())
@@ -86,19 +86,15 @@ class EndpointJudge:
             raise InputError(f"judge {self.url} serves several models: choose one by --judge_model: {some}.")
         return model or next(iter(served or []), None)
 
-    def _judge(self, prompt: str) -> Verdict:
+    def _judge(self, place: int, prompt: str, read: Reader) -> Verdict:
         """The verdict on one prompt, or its failure."""
         if self._stopped.is_set():
             return Verdict(error=NOT_ASKED)
-        text = ""
         try:
             for sampling in self.attempts:
-                text = self._ask(prompt, sampling)
-                verdict = parse_verdict(self._without_secrets(text))
-                if verdict is not None:
+                verdict = read(place, self._without_secrets(self._ask(prompt, sampling)))
+                if verdict.error is None:
                     break
-            else:
-                verdict = nonsense(self._without_secrets(text))
         except EndpointError as error:
             # A request may be refused for itself, as one that is too long: others may be answered.
             only_this = isinstance(error, Refused) and error.status in (400, 413, 422)

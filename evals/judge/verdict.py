@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,11 +35,18 @@ SCORE = re.compile(
 
 @dataclass(frozen=True)
 class Verdict:
-    """A score from 0 to 100 and the judge's reason; or the error that left it without a score."""
+    """A score from 0 to 100 and the judge's reason; or the error that left it without a score.
+
+    On several answers that were shown together: a verdict on each, by its label.
+    """
 
     score: float | None = None
     reason: str | None = None
     error: str | None = None
+    of: Mapping[str, "Verdict"] | None = None
+
+
+Reader = Callable[[int, str], Verdict]  # of a prompt's index and what the judge wrote; unusable if it has an `error`
 
 
 class Judge(Protocol):
@@ -47,8 +54,11 @@ class Judge(Protocol):
 
     name: str
 
-    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None]) -> None:
-        """Call `take` with each prompt's index and verdict as they arrive. Failures of the judge become verdicts."""
+    def score(self, prompts: Sequence[str], take: Callable[[int, Verdict], None], read: Reader = ...) -> None:
+        """Call `take` with each prompt's index and verdict as they arrive. Failures of the judge become verdicts.
+
+        `read` finds the verdict in what the judge wrote (default: on a single answer).
+        """
 
 
 def attempts(max_new_tokens: int) -> tuple[Sampling, Sampling]:
@@ -63,31 +73,41 @@ def judge_prompt(row: Row) -> str:
     return f"{BEFORE}\n{quoted}\n{AFTER}"
 
 
+def read_verdict(place: int, text: str) -> Verdict:
+    """The verdict on a single answer, or why there is none."""
+    return parse_verdict(text) or nonsense(text)
+
+
 def parse_verdict(text: str) -> Verdict | None:
     """The verdict in what a judge wrote: its JSON object with a score, else the last `score: N` in the text.
 
     None for nonsense: no such number, one that is not from 0 to 100, or objects with different scores, one of which
     may be quoted from the answer.
     """
-    text = text.rpartition("</think>")[2]  # reasoning is not the verdict
-    verdicts = [each for each in _json_objects(text) if "score" in each]
+    text = after_thinking(text)
+    verdicts = [each for each in json_objects(text) if "score" in each]
     if verdicts:
-        scores = {_number(each["score"]) for each in verdicts}
+        scores = {read_number(each["score"]) for each in verdicts}
         score, reason = scores.pop() if len(scores) == 1 else None, verdicts[-1].get("reason")
         reason = reason if isinstance(reason, str) else ""
     elif matches := list(SCORE.finditer(text)):
-        score, reason = _number(matches[-1].group(1), matches[-1].group(2)), text[: matches[-1].start()]
+        score, reason = read_number(matches[-1].group(1), matches[-1].group(2)), text[: matches[-1].start()]
     else:
         return None
     return Verdict(score, reason.strip()) if score is not None else None
 
 
-def _json_objects(text: str) -> list[dict[str, Any]]:
-    """Top-level JSON objects in a text, in order."""
+def after_thinking(text: str) -> str:
+    """What a judge writes after its reasoning, which is not the verdict."""
+    return text.rpartition("</think>")[2]
+
+
+def json_objects(text: str, **options: Any) -> list[dict[str, Any]]:
+    """Top-level JSON objects in a text, in order; `options` are those of `json.JSONDecoder`."""
     objects, start = [], text.find("{")
     while start >= 0:
         try:
-            found, end = json.JSONDecoder().raw_decode(text, start)
+            found, end = json.JSONDecoder(**options).raw_decode(text, start)
             objects.append(found)
         except (ValueError, RecursionError):
             end = start + 1
@@ -95,7 +115,7 @@ def _json_objects(text: str) -> list[dict[str, Any]]:
     return objects
 
 
-def _number(value: Any, out_of: str | None = None) -> float | None:
+def read_number(value: Any, out_of: str | None = None) -> float | None:
     """The score as a number, if it is one from 0 to 100; `80/100` may stand for 80."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*(\d+)\s*)?", value)

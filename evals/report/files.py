@@ -190,8 +190,8 @@ def parse_core(content: dict[str, Any]) -> CoreScores | None:
 
 
 def parse_judge(content: dict[str, Any]) -> JudgeScores | None:
-    """judge.json as evals.judge writes it; None if no answer was judged."""
-    if content["mean_score"] is None:
+    """judge.json as evals.judge writes it; None if no answer was judged, and of several models, which are compared."""
+    if "models" in content or content["mean_score"] is None:
         return None
     rows = [row for row in content["rows"] if is_number(row.get("score"))]
     mean = number(content["mean_score"])

@@ -48,8 +48,23 @@ def results_file(model: str, name: str, output: str | None) -> Path | None:
         check_source(model)
     if output is None and not is_here:
         return None
-    path = Path(output or Path(model, EVALS, name))
+    return check_output(output or Path(model, EVALS, name))
+
+
+def check_output(output: str | Path) -> Path:
+    """The path of a results file. Raises `InputError` if it cannot be written."""
+    path = Path(output)
     if os.path.exists(path) and not path.is_file():  # a device such as /dev/null would be replaced
         raise InputError(f"cannot write to {path}, which is not a file: choose another --output.")
     ensure_writable(path.parent, str(path))
     return path
+
+
+def check_distinct(models: list[str]) -> None:
+    """Raise `InputError` if a model is given twice, which would be compared with itself."""
+    seen = set()
+    for model in models:
+        place = os.path.realpath(model) if os.path.exists(model) else model
+        if place in seen:
+            raise InputError(f"model {model} is given twice: give each --model once.")
+        seen.add(place)

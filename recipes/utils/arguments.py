@@ -50,6 +50,14 @@ SYNONYMS = (
 )
 
 
+class Extend(Action):
+    """Collects the values of a list flag, wherever they stand: `--model A --model B` is `--model A B`."""
+
+    def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest)  # no list where the flag has not been seen yet
+        setattr(namespace, self.dest, [*before, *values] if isinstance(before, list) else values)
+
+
 class Parser(HfArgumentParser):
     """Splits a command line into flags and their words; its errors are one line."""
 
@@ -61,6 +69,8 @@ class Parser(HfArgumentParser):
         self, *names: str, type: Any = None, choices: Any = None, required: Any = None, limits: Any = None, **rest: Any
     ) -> Action:
         """Leave types, choices and required flags to `Flag`, which checks them for YAML files as well."""
+        if rest.get("nargs") == "+":
+            rest["action"] = Extend
         action = super().add_argument(*names, **rest)
         if each := self.flags.get(action.dest):
             if each.default is REQUIRED:

@@ -119,6 +119,11 @@ class Flag:
         return NoneType in self.types
 
     @property
+    def is_list(self) -> bool:
+        """Whether every value is a list; a single value is a list of one."""
+        return all(get_origin(each) is list for each in self.types if each is not NoneType)
+
+    @property
     def kind(self) -> Any:
         """The type of a value, or of a list's elements; None if there are several."""
         kinds = [each for each in self.types if each is not NoneType]
@@ -155,7 +160,8 @@ class Flag:
             if not value:
                 raise InputError(f"{self.name} is an empty list: give a value, or leave it out.")
             return [self._check_one(each) for each in value]
-        return self._check_one(value)
+        checked = self._check_one(value)
+        return [checked] if self.is_list else checked
 
     def _check_one(self, value: Any) -> Any:
         if isinstance(value, os.PathLike):

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from recipes.utils.errors import InputError
@@ -43,3 +44,18 @@ def check_hub_reachable(remedy: str) -> None:
             raise InputError(f"the Hub ({constants.ENDPOINT}) cannot be reached ({why}), and {remedy}") from None
     except ValueError:
         raise InputError(f"HF_ENDPOINT is not the URL of a Hub: {constants.ENDPOINT!r}, and {remedy}") from None
+
+
+def explain_refusal(error: BaseException | None, repo: str) -> str | None:
+    """What to do if `error`, or one that caused it, is that the Hub does not hand out `repo`; None if it is not."""
+    while error is not None:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if isinstance(error, GatedRepoError):
+            page = f"{constants.ENDPOINT}/{repo}"
+            return f"{repo} is gated on the Hub: accept its conditions at {page}, then log in by `hf auth login`."
+        if isinstance(error, RepositoryNotFoundError):
+            return f"the Hub has no {repo}, or it is private: check the name, or log in by `hf auth login`."
+        if status in (401, 403):
+            return f"the Hub refuses {repo} (HTTP {status}): log in by `hf auth login` with a token that may read it."
+        error = error.__cause__ or error.__context__
+    return None

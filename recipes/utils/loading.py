@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import transformers
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -27,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.utils.errors import InputError, in_one_line
-from recipes.utils.hub import check_hub_reachable
+from recipes.utils.hub import check_hub_reachable, explain_refusal
 from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, explain_path, parent, siblings, suggest_path
 
 if TYPE_CHECKING:  # importing it takes 2 s, which loading a tokenizer or a configuration does not need
@@ -41,6 +42,7 @@ LARGEST_SIZES = {  # plausible sizes in a configuration; larger ones are typing 
 }  # fmt: skip
 # How a tokenizer was loaded: transformers notes it in the tokenizer, and would save it with it.
 ABOUT_THIS_MACHINE = ("is_local", "local_files_only")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 PICKLED = {".bin", ".pt", ".pth", ".pkl"}  # written by torch, as zip archives
 VOCABULARIES = {TOKENIZER, "vocab.json", "vocab.txt"}  # a tokenizer of transformers has one of these files,
 VOCABULARY_SUFFIXES = {".model", ".tiktoken"}  # or a file with one of these suffixes
@@ -91,6 +93,8 @@ def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
     except InputError:
         raise
     except Exception as error:  # values of a wrong type raise anything
+        if refusal := explain_refusal(error, name):
+            raise InputError(refusal) from None
         raise InputError(f"no model configuration in {name}: {in_one_line(error)}") from None
 
 
@@ -120,7 +124,7 @@ def load_tokenizer(name: str, called: str | None = None, **options: Any) -> PreT
     path = Path(name)
     if not (path.is_dir() and has_vocabulary(path)):
         check_source(name, "tokenizer", called)
-    with as_input_error(f"tokenizer {called or name}"):
+    with as_input_error(f"tokenizer {called or name}", name):
         tokenizer = AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
     tokenizer.deprecation_warnings[TOO_LONG] = True
     for key in ABOUT_THIS_MACHINE:
@@ -142,7 +146,7 @@ def load_weights(
     """
     check_source(name, called=called)
     disable_progress_bar()
-    with as_input_error(f"model {called or name}"):
+    with as_input_error(f"model {called or name}", name):
         options = {"trust_remote_code": False, **options}
         model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     lacking, beyond = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
@@ -165,7 +169,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, called: str)
 
 def has_vocabulary(directory: Path) -> bool:
     """Whether `directory` holds a file that a tokenizer can be loaded from."""
-    return any(path.name in VOCABULARIES or path.suffix in VOCABULARY_SUFFIXES for path in directory.iterdir())
+    if any(path.name in VOCABULARIES or path.suffix in VOCABULARY_SUFFIXES for path in directory.iterdir()):
+        return True
+    try:  # a tokenizer of bytes (ByT5) needs no vocabulary
+        name = json.loads((directory / TOKENIZER_CONFIG).read_bytes())["tokenizer_class"]
+        return getattr(transformers, name).vocab_files_names == {}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return False
 
 
 def unreadable(path: Path) -> str | None:
@@ -184,9 +194,10 @@ def unreadable(path: Path) -> str | None:
 
 
 @contextmanager
-def as_input_error(what: str) -> Iterator[None]:
-    """Turn whatever a library raises while loading `what` into an `InputError`."""
+def as_input_error(what: str, repo: str) -> Iterator[None]:
+    """Turn whatever a library raises while loading `what`, from a directory or the Hub, into an `InputError`."""
     try:
         yield
     except Exception as error:  # damaged files raise anything; `tokenizers` raises a bare Exception
-        raise InputError(f"{what} cannot be loaded: {in_one_line(error)}") from None
+        message = explain_refusal(error, repo) or f"{what} cannot be loaded: {in_one_line(error)}"
+        raise InputError(message) from None

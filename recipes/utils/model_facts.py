@@ -65,7 +65,12 @@ def _name(class_name: str, config: PretrainedConfig) -> str:
 
 def context_length(model: nn.Module, default: int = 2**31) -> int:
     """Most tokens that prompt and reply may have together; `default` for models without a limit on positions."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or default
+    return configured_context(model.config) or default
+
+
+def configured_context(config: PretrainedConfig) -> int | None:
+    """Most tokens that a model of this configuration has positions for; None if there is no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:

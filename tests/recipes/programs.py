@@ -19,6 +19,7 @@ PROGRAMS = {
     "recipes.convert": ("recipes.convert.__main__.ConvertArguments",),
     "tokenizer.train": ("tokenizer.train.TokenizerArguments",),
     "tokenizer.evaluate": ("evals.tokenizer.arguments.EvaluateArguments",),
+    "evals.bits_per_byte": ("evals.bits_per_byte.__main__.BitsPerByteArguments",),
     "evals.core": ("evals.core.__main__.CoreArguments",),
     "evals.core.fetch": ("evals.core.fetch.FetchArguments",),
     "evals.chat": ("evals.chat.__main__.ChatEvalArguments",),

@@ -81,10 +81,11 @@ def test_whatever_may_be_a_path_knows_the_home_directory(program, tmp_path, monk
             names |= {"model_name_or_path"}  # --source there
         assert each.limits.path == (each.name in paths - names), each.name
         if each.limits.path:
-            assert each.check("~/x") == str(tmp_path / "x")
-            assert each.check("gsm8k:~/x,mmlu:~/y") == f"gsm8k:{tmp_path}/x,mmlu:{tmp_path}/y"
+            checked = (lambda word, each=each: each.check([word])[0]) if each.is_list else each.check
+            assert checked("~/x") == str(tmp_path / "x")
+            assert checked("gsm8k:~/x,mmlu:~/y") == f"gsm8k:{tmp_path}/x,mmlu:{tmp_path}/y"
             for other in ("user/name", "https://here/~user/x", "a~b", "primer:mid"):
-                assert each.check(other) == other
+                assert checked(other) == other
             for nothing in ("gsm8k:", "gsm8k: ", "gsm8k:,mmlu:x"):
                 assert "names nothing after the colon" in refusal(program, f"--{each.name}={nothing}")
 
@@ -113,6 +114,19 @@ def test_help_says_what_there_is(program, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"--{name} " in shown or f"--{name}," in shown for name in flags_of(program))
+
+
+@pytest.mark.parametrize("program", ["evals.judge", "evals.bits_per_byte"])
+def test_a_list_is_given_at_once_or_one_by_one_or_by_a_file(program, tmp_path):
+    rest = [word for word in needed(program) if not word.startswith("--model")]
+    for words in (["--model", "a", "b"], ["--model", "a", "--model=b"]):
+        assert parse_arguments(*classes_of(program), argv=[*rest, *words]).model == ["a", "b"]
+    (tmp_path / "one.yaml").write_text("model: a\n")
+    (tmp_path / "two.yaml").write_text("model: [a, b]\n")
+    for name, expected in (("one", ["a"]), ("two", ["a", "b"])):
+        argv = ["--config", str(tmp_path / f"{name}.yaml"), *rest]
+        assert parse_arguments(*classes_of(program), argv=argv).model == expected
+        assert parse_arguments(*classes_of(program), argv=[*argv, "--model", "c"]).model == ["c"]
 
 
 # From Python

@@ -9,6 +9,7 @@ import pytest
 from matplotlib import image
 
 from evals.report.__main__ import ReportArguments, build_page, report
+from evals.report.files import parse_judge, read
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
 from recipes.utils.arguments import parse_arguments
@@ -337,3 +338,10 @@ def test_no_path_of_the_machine_is_in_report_or_card(run_dir):
     (run_dir / "base" / "launches.json").unlink()
     for text in [*written(run_dir), (run_dir / "base/README.md").read_text()]:
         assert home not in text.replace("\\", "") and "~/secret/corpus.jsonl" in text.replace("\\", "")
+
+
+def test_a_comparison_of_several_models_is_not_one_stages_and_breaks_nothing(run_dir):
+    path = run_dir / "sft" / "evals" / "judge.json"
+    write(path, {"models": ["a", "b"], "judge": "a-judge", "count": 1, "ranking": [], "pairs": [], "rows": []})
+    notes: list[str] = []
+    assert read(path, parse_judge, notes) is None and notes == []

@@ -5,37 +5,15 @@ import math
 import evaluate
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
-from evals.tokenizer.samples import DOMAINS
+from tests.evals.bits_per_byte.foreign import TEXTS, gpt2_model, gpt2_tokenizer
 from tests.evals.metrics.test_bits_per_byte import METRIC
 from tests.modeling_nanochat.tiny import random_model
 from tokenizer.bpe import train_tokenizer
 from tokenizer.encode import encode_documents, token_byte_lengths
 
-TEXTS = [text[:400] for text in DOMAINS.values()]
 ROW = 33  # tokens
-
-
-def gpt2_tokenizer():
-    """Built like GPT-2's, of 280 tokens."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=279, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    backend.train_from_iterator(TEXTS, trainer)
-    backend.add_special_tokens([AddedToken("<|endoftext|>", special=True)])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
-
-
-def gpt2_model(vocab_size):
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=vocab_size, n_embd=32, n_layer=2, n_head=2, n_positions=64, initializer_range=0.5)
-    return GPT2LMHeadModel(config).eval()
 
 
 @pytest.fixture(scope="module", params=["nanochat", "gpt2"])
