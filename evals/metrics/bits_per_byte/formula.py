@@ -1,4 +1,4 @@
-"""The formula, shared by the metric beside it and our own evaluation (evals/bits_per_byte.py)."""
+"""The formula, shared by the metric beside it and our own evaluation (evals/bits_per_byte/sums.py)."""
 
 import math
 
