@@ -46,8 +46,8 @@ def begin_corpus(
     if corpus.prepared is None:
         if given:
             raise InputError(
-                f"{given} needs a prepared corpus, whose documents are numbered, and {corpus.name} is not: make one by "
-                "python -m recipes.data.prepare."
+                f"{given} needs a prepared corpus, whose documents are numbered, and {corpus.name} is not one: make "
+                "one by python -m recipes.data.prepare."
             )
         return corpus
 
@@ -69,7 +69,7 @@ def _skip(tokens: int, documents: TokenizedDocuments, corpus: str) -> int:
     first = documents.document_after(tokens)
     if first == len(documents):
         raise InputError(
-            f"skip_tokens {tokens:,} leaves no document of {corpus}, which has {documents.tokens:,} tokens to train on."
+            f"skip_tokens {tokens:,} leaves no document of {corpus}, which has {documents.tokens:,} tokens."
         )
     return first
 
