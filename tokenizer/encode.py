@@ -48,15 +48,17 @@ def document_start_id(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def encoding_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Hash of what a tokenizer makes of texts, equal for tokenizers that make the same: 0.3 s for 65,536 tokens.
+    """Hash of what a tokenizer makes of texts, equal for tokenizers that make the same: 0.5 s for 65,536 tokens.
 
-    Of its vocabulary, and of the ids of a text in which every token of it is spelled out. Not of tokenizer.json, which
-    changes with the chat template beside it, and with the version of the library that saved it.
+    Of its vocabulary and merges, and of the ids of a text in which every token is spelled out, alone and between others,
+    which shows how it splits. Not of tokenizer.json, which changes with the version of the library that saved it.
     """
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    spelled_out = "\n".join(tokenizer.backend_tokenizer.decode_batch([[index] for _, index in vocabulary]))
-    encoded = encode_documents(tokenizer, [spelled_out])[0]
-    return hashlib.sha256(json.dumps([vocabulary, encoded]).encode()).hexdigest()
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges", [])
+    pairs = [each.split(" ") if isinstance(each, str) else each for each in merges]  # older versions have "a b"
+    spelled_out = tokenizer.backend_tokenizer.decode_batch([[index] for _, index in vocabulary])
+    encoded = encode_documents(tokenizer, ["\n".join(spelled_out), "".join(spelled_out)])
+    return hashlib.sha256(json.dumps([vocabulary, pairs, encoded]).encode()).hexdigest()
 
 
 def check_utf8(texts: Sequence[str], first: int = 0) -> None:
