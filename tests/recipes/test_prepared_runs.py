@@ -1,4 +1,4 @@
-"""Pretraining from a prepared corpus, as its users meet it: runs that follow each other, resumed and on two processes."""
+"""Pretraining from a prepared corpus, as users meet it: runs that follow each other, resumed, on two processes."""
 
 import json
 import shutil
