@@ -51,7 +51,7 @@ def encoding_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """Hash of what a tokenizer makes of texts, equal for tokenizers that make the same: 0.5 s for 65,536 tokens.
 
     Of its vocabulary and merges, and of the ids of texts in which every token is spelled out, alone and between
-    others, which show how it splits. Not of tokenizer.json, which changes with the version of the library that saved it.
+    others, which show how it splits. Not of tokenizer.json, which changes with the library that saved it.
     """
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges", [])
