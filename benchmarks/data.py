@@ -1,11 +1,13 @@
-"""Speed of tokenizing and packing in one process, and of generating the primer: `python -m benchmarks.data`."""
+"""Speed of tokenizing, packing, prepared corpora (one process) and making the primer: `python -m benchmarks.data`."""
 
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
@@ -31,6 +33,7 @@ import numpy as np
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
 from recipes.data.pools import BestFitPool
+from recipes.data.shards import describe_request, write_corpus
 from tokenizer.bpe import train_tokenizer
 from tokenizer.encode import encode_documents
 
@@ -53,13 +56,21 @@ def main(args: BenchmarkArguments) -> None:
 
     batches = max(1, len(rows) // 8 - 1)
 
-    def load() -> None:
-        loader = build_rows_loader(corpus.train, tokenizer, args.max_seq_len + 1, 8)
+    def load(documents) -> None:
+        loader = build_rows_loader(documents, tokenizer, args.max_seq_len + 1, 8)
         for _ in islice(loader, batches):
             pass
 
-    seconds = median_seconds(load, args.rounds)
+    seconds = median_seconds(lambda: load(corpus.train), args.rounds)
     print(f"whole loader  {batches * 8 * args.max_seq_len / seconds:>12,.0f} tokens/s delivered, one process")
+    with tempfile.TemporaryDirectory() as directory:
+        prepared = Path(directory, "prepared")
+        request = describe_request(corpus, tokenizer, args.dataset, 100_000_000, 2 * tokens, seed=0)
+        write_corpus(corpus, tokenizer, request, prepared)
+        prepared_documents = open_corpus(str(prepared), tokenizer=tokenizer).train
+        of_prepared = median_seconds(lambda: load(prepared_documents), args.rounds)
+    speed = batches * 8 * args.max_seq_len / of_prepared
+    print(f"prepared      {speed:>12,.0f} tokens/s delivered from a prepared corpus: {seconds / of_prepared:.1f} x")
 
 
 def pack(documents: list[np.ndarray], row_length: int) -> list[np.ndarray]:

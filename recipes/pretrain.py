@@ -30,6 +30,7 @@ from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.checkpoints import unwrap
+from recipes.training.documents_read import begin_corpus, keep_record
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
 from recipes.training.export import save_model
@@ -71,10 +72,12 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
     # --- Data: streams of training and held-out documents, and which share of them the run will see (data/corpora.py).
-    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator)
+    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator, tokenizer)
     models = {"model_config": args.model_config, "model_name_or_path": args.model_name_or_path}
     claim_inputs(output_dir, arguments, lambda: fingerprint_inputs(corpus, tokenizer.name_or_path, models), state)
     checkpoint = choose_checkpoint(output_dir, args.resume, state)
+    # Of a prepared corpus, begin with the documents that this run was told to, or that another has not read.
+    corpus = begin_corpus(corpus, args.skip_tokens, args.continue_from, checkpoint, output_dir, state)
     # Best fit crops documents and drops the rest of them, which costs nothing while there are new ones to read. A run
     # that comes to its documents again learns more from their ends first.
     coverage = measure_coverage(corpus, tokenizer, args.max_seq_len + 1)
@@ -85,10 +88,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
     )
     peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
-    files = corpus.files
-    record_launch(output_dir, data=args.dataset, files=files and files.names(), precision=accelerator.mixed_precision)
+    files = corpus.files and corpus.files.names()
+    record_launch(output_dir, data=args.dataset, files=files, precision=accelerator.mixed_precision)
     seen = describe_coverage(coverage, plan.num_tokens, packing)
-    print_run(accelerator, plan, files.line() if files else corpus.name, f"{packing}: {seen}", peak)
+    print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", peak)
 
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
@@ -143,6 +146,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         # --- Save and publish
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
             draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "base")
+            keep_record(output_dir)  # of the documents it has read, if they are numbered
             save_model(unwrap(loop.model), tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
             after_training.publish_finished(target, output_dir)

@@ -3,6 +3,8 @@
 Works with any byte-level BPE tokenizer of transformers, such as GPT-2's and ours.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,6 +45,20 @@ def document_start_id(tokenizer: PreTrainedTokenizerFast) -> int:
         f"tokenizer {tokenizer.name_or_path!r} has neither a bos_token nor an eos_token to start a document with: "
         "set one in its tokenizer_config.json."
     )
+
+
+def encoding_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Hash of what a tokenizer makes of texts, equal for tokenizers that make the same: 0.5 s for 65,536 tokens.
+
+    Of its vocabulary and merges, and of the ids of texts in which every token is spelled out, alone and between
+    others, which show how it splits. Not of tokenizer.json, which changes with the library that saved it.
+    """
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges", [])
+    pairs = [each.split(" ") if isinstance(each, str) else each for each in merges]  # older versions have "a b"
+    spelled_out = tokenizer.backend_tokenizer.decode_batch([[index] for _, index in vocabulary])
+    encoded = encode_documents(tokenizer, ["\n".join(spelled_out), "".join(spelled_out)])
+    return hashlib.sha256(json.dumps([vocabulary, pairs, encoded]).encode()).hexdigest()
 
 
 def check_utf8(texts: Sequence[str], first: int = 0) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import datasets
 from datasets.data_files import DataFilesDict, DataFilesList
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers import PreTrainedTokenizerFast
 
 from recipes.data.files import find_files
+from recipes.data.prepared import PreparedCorpus, find_prepared
 from recipes.data.readers import JSON_SUFFIXES, check_file, is_text, logger, read_documents
 from recipes.data.splits import (
     HASH_RANGE,
@@ -21,6 +23,7 @@ from recipes.data.splits import (
     list_names,
     split_files,
 )
+from recipes.data.tokenized import TokenizedDocuments
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
 
@@ -32,26 +35,44 @@ SAMPLE_BY = {"whole": "document", "lines": "line", "blank_lines": "paragraph"}  
 class Corpus:
     """Training and validation documents: two streams with the single column `text`, without common documents.
 
+    Those of a prepared corpus have the single column `input_ids`.
+
     Args:
         files: the data files, if they are local.
         column: the column of the files that holds the text.
         num_bytes: size of the training split, if a dataset on the Hub declares it.
         document_separator: how plain text was cut into documents; "auto" also where there is none.
+        revision: the commit of a dataset on the Hub.
+        prepared: what the streams read, if it was tokenized before.
     """
 
     name: str
-    train: datasets.IterableDataset
-    validation: datasets.IterableDataset
+    train: datasets.IterableDataset | TokenizedDocuments
+    validation: datasets.IterableDataset | TokenizedDocuments
     files: SplitFiles | None = None
     column: str = "text"
     num_bytes: int | None = None
     document_separator: str = "auto"
+    revision: str | None = None
+    prepared: PreparedCorpus | None = None
+
+    def line(self) -> str:
+        """One line for people: what is trained on and what is held out."""
+        if self.prepared:
+            return self.prepared.line(self.train)
+        return self.files.line() if self.files else self.name
 
 
 def open_corpus(
-    dataset: str, text_column: str | None = None, skip_damaged: bool = False, document_separator: str = "auto"
+    dataset: str,
+    text_column: str | None = None,
+    skip_damaged: bool = False,
+    document_separator: str = "auto",
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Corpus:
     """Open `primer`, local files (a file, a directory, a glob) or a dataset of the Hub, which is streamed.
+
+    With a `tokenizer`, also a directory of documents that `python -m recipes.data.prepare` has tokenized by it.
 
     Validation is the split `validation`, or else `test`; local files are sorted into splits by their names, as on the
     Hub. Without such a split it is the last of several files, or, of a single file, the documents whose hash falls in
@@ -61,6 +82,8 @@ def open_corpus(
     """
     if dataset == "primer":
         return _open_primer()
+    if (prepared := find_prepared(dataset)) is not None:
+        return _open_prepared(dataset, prepared, text_column, document_separator, tokenizer)
     if files := find_files(dataset):
         return _open_files(dataset, files, text_column or "text", skip_damaged, document_separator)
     return _open_hub(dataset, text_column or "text", document_separator)
@@ -87,6 +110,28 @@ def _primer_documents(split: str) -> list[str]:
     from recipes.data.primer import primer_documents  # here: other corpora need not build its tables
 
     return primer_documents(split)
+
+
+# Prepared corpora
+
+
+def _open_prepared(
+    name: str,
+    prepared: PreparedCorpus,
+    column: str | None,
+    separator: str,
+    tokenizer: PreTrainedTokenizerFast | None,
+) -> Corpus:
+    if tokenizer is None:
+        raise InputError(
+            f"{name} is a prepared corpus, which holds token ids and no text: give what it was made from "
+            f"({prepared.source})."
+        )
+    if column is not None or separator != "auto":
+        chosen = "text_column" if column is not None else "document_separator"
+        raise InputError(f"{name} is a prepared corpus, whose documents are made already: leave out --{chosen}.")
+    prepared.check_tokenizer(tokenizer)
+    return Corpus(name, prepared.train, prepared.validation, prepared=prepared)
 
 
 # Local files
@@ -229,6 +274,8 @@ def split_builder(
     else:
         document_separator = "auto"
     num_bytes = (builder.info.splits or {}).get("train", datasets.SplitInfo()).num_bytes or None
+    origins = [origin for origin in files.origin_metadata if len(origin) == 2]  # repository and commit; else a time
+    revision = origins[0][1] if origins else None
     streams = builder.as_streaming_dataset()
     train = _text_only(streams["train"], name, column)
     if held_out is not None:
@@ -240,7 +287,7 @@ def split_builder(
         first = _first_validation_hash((row["text"] for row in train), name)
         ranges = {"low": 0, "high": first}, {"low": first, "high": HASH_RANGE}
         parts = tuple(train.filter(_hash_between, input_columns="text", fn_kwargs=each) for each in ranges)
-    return Corpus(name, *parts, num_bytes=num_bytes, document_separator=document_separator)
+    return Corpus(name, *parts, num_bytes=num_bytes, document_separator=document_separator, revision=revision)
 
 
 def _text_only(stream: datasets.IterableDataset, name: str, column: str) -> datasets.IterableDataset:

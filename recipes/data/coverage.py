@@ -10,8 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.data.corpora import Corpus
 from recipes.data.packing import READ_DOCUMENTS, count_rows, token_ids
+from recipes.data.tokenized import TokenizedDocuments
 
 SAMPLE_BYTES = 8_000_000  # of text that is tokenized to estimate document lengths; takes about one second
+SAMPLE_DOCUMENTS = 20_000  # of a prepared corpus, whose order is random
 HEAD_BYTES = 2**20  # of a file that are read to estimate which share of it is text
 MOST_IS_LOST = 0.5  # where best fit keeps a smaller share, the run says how to keep all
 BOOKS = 0.1  # where best fit keeps a smaller share, documents are ten rows long or more
@@ -49,10 +51,12 @@ class Coverage:
 
 
 def measure_coverage(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, row_length: int) -> Coverage | None:
-    """Coverage of a corpus: exact if it is small, else estimated from its first documents and its files' sizes.
+    """Coverage of a corpus: exact if it is small or prepared, else estimated from its first documents and its size.
 
     None if the size is unknown, as for many datasets of the Hub.
     """
+    if corpus.prepared:
+        return _measure_prepared(corpus.train, row_length)
     if not corpus.files and corpus.num_bytes is None and corpus.name != "primer":
         return None
     lengths, sampled_bytes, everything = _read_sample(corpus, tokenizer)
@@ -62,6 +66,13 @@ def measure_coverage(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, row_len
         num_bytes = corpus.num_bytes or sum(text_bytes(file, corpus.column) for file in corpus.files.train)
         tokens *= num_bytes / sampled_bytes
     return Coverage(tokens, everything, kept)
+
+
+def _measure_prepared(documents: TokenizedDocuments, row_length: int) -> Coverage:
+    """Of the documents from the first one on; which share best fit keeps is that of a sample of them."""
+    tokens = documents.tokens - documents.tokens_before(documents.first)
+    lengths = documents.lengths(SAMPLE_DOCUMENTS)
+    return Coverage(tokens, True, row_length * count_rows(lengths, row_length) / sum(lengths))
 
 
 def _read_sample(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int, bool]:

@@ -22,6 +22,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
+from recipes.data.tokenized import Share, TokenizedDocuments
 from recipes.utils.errors import InputError, in_one_line
 from tokenizer.encode import encode_documents
 
@@ -41,7 +42,8 @@ class PackedRows(torch.utils.data.IterableDataset):
     """Packed rows of this process's share of a stream of documents, for `epochs` passes (None: endless).
 
     A document has a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
-    Yields dicts of `tokens`, (row_length,) int64, and `epoch`, the epoch (from 0) of the newest document read.
+    Yields dicts of `tokens`, (row_length,) int64, `epoch`, the epoch (from 0) of the newest document read, and
+    `read_to`: where the documents end that were read of a prepared corpus (0 of others).
     Training uses rows of max_seq_len + 1 tokens: inputs are tokens[:-1], targets are tokens[1:].
     Every loader worker of every process is a reader with its own documents. `iter(rows)` has `state_dict()` and
     `load_state_dict()`: the position in the stream, and the documents waiting to be packed.
@@ -49,7 +51,7 @@ class PackedRows(torch.utils.data.IterableDataset):
 
     def __init__(
         self,
-        documents: datasets.IterableDataset,
+        documents: datasets.IterableDataset | TokenizedDocuments,
         tokenizer: PreTrainedTokenizerFast,
         row_length: int,
         *,
@@ -84,6 +86,7 @@ class PackedRowsIterator:
         self.epoch = 0
         self.documents_read = 0  # of this epoch
         self.tokens_read = 0  # of the first epoch
+        self.read_to = 0
         self.pool = POOLS[rows.packing](rows.row_length)
         self._open_stream()
 
@@ -96,7 +99,8 @@ class PackedRowsIterator:
         row = self.pool.next_row()
         if row is None:
             raise StopIteration
-        return {"tokens": torch.from_numpy(row.astype(np.int64)), "epoch": self._epoch_of_newest()}
+        tokens = torch.from_numpy(row.astype(np.int64))
+        return {"tokens": tokens, "epoch": self._epoch_of_newest(), "read_to": self.read_to}
 
     def _needs_documents(self) -> bool:
         """Whether to read more before the next row. A pool that drops nothing is used up before a new epoch begins."""
@@ -111,6 +115,7 @@ class PackedRowsIterator:
             "epoch": self.epoch,
             "documents_read": self.documents_read,
             "tokens_read": self.tokens_read,
+            "read_to": self.read_to,
             "stream": self.stream_state,
             "pool": self.pool.state_dict(),
         }
@@ -118,16 +123,13 @@ class PackedRowsIterator:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.documents_read = state["epoch"], state["documents_read"]
         self.tokens_read = state["tokens_read"]
+        self.read_to = state.get("read_to", 0)  # older checkpoints have none
         self.pool.load_state_dict(state["pool"])
         self._open_stream(state["stream"])
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
         """Continue the stream at `state`, or start an epoch if None."""
-        # A copy, because a `datasets` stream keeps its state in objects that all views of the dataset share.
-        documents = copy.deepcopy(self.rows.documents)
-        # Split by file if there are enough files: split by document, every reader would read (or download) all data.
-        strategy = "shards" if documents.num_shards >= self.num_readers else "auto"
-        self.stream = split_dataset_by_node(documents, self.reader, self.num_readers, strategy=strategy)
+        self.stream = _share(self.rows.documents, self.reader, self.num_readers)
         if state is not None:
             self.stream.load_state_dict(copy.deepcopy(state))
         # Remembered, since a stream that was just restored reports the state of its start until it is read from.
@@ -143,6 +145,8 @@ class PackedRowsIterator:
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
             self.documents_read += 1
+        if documents and isinstance(self.stream, Share):
+            self.read_to = max(self.read_to, self.stream.read_to)
         self.stream_state = copy.deepcopy(self.stream.state_dict())
         if ended:  # before anyone saves the state: the state of a stream that has ended starts over
             self._end_epoch()
@@ -171,6 +175,8 @@ class PackedRowsIterator:
     def _end_epoch(self) -> None:
         if self.documents_read == 0 or self.tokens_read < self.rows.row_length:
             raise self._too_small()
+        if isinstance(self.stream, Share):
+            self.read_to = len(self.rows.documents)
         self.epoch += 1
         self.documents_read = 0
         self._open_stream()
@@ -194,6 +200,19 @@ class PackedRowsIterator:
         )
 
 
+def _share(
+    documents: datasets.IterableDataset | TokenizedDocuments, reader: int, num_readers: int
+) -> datasets.IterableDataset | Share:
+    """The documents of one of `num_readers` readers, with a position of their own."""
+    if isinstance(documents, TokenizedDocuments):
+        return documents.share(reader, num_readers)
+    # A copy, because a `datasets` stream keeps its state in objects that all views of the dataset share.
+    documents = copy.deepcopy(documents)
+    # Split by file if there are enough files: split by document, every reader would read (or download) all data.
+    strategy = "shards" if documents.num_shards >= num_readers else "auto"
+    return split_dataset_by_node(documents, reader, num_readers, strategy=strategy)
+
+
 def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit") -> int:
     """Number of rows that one reader packs from one pass over documents of these `lengths`, without their tokens."""
     pool, rows, waiting = POOLS[packing](row_length), 0, iter(lengths)
@@ -208,9 +227,14 @@ def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit
 
 
 class RowsLoader(StatefulDataLoader):
-    """Batches of packed rows. The state includes the number of processes and workers that it is valid for."""
+    """Batches of packed rows. The state includes the number of processes and workers that it is valid for.
+
+    Attributes:
+        read_to: where the documents end that were read of a prepared corpus for the batches so far.
+    """
 
     def __init__(self, rows: PackedRows, batch_size: int, num_workers: int):
+        self.read_to = 0
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata 0.11 on torch 2.13
             super().__init__(
@@ -226,7 +250,9 @@ class RowsLoader(StatefulDataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
-            yield from super().__iter__()
+            for batch in super().__iter__():
+                self.read_to = max(self.read_to, batch["read_to"])
+                yield batch
         except InputError as error:
             # Release the workers now: left to the garbage collector, each takes 5 s to stop.
             error.__traceback__ = None
@@ -234,7 +260,7 @@ class RowsLoader(StatefulDataLoader):
             raise InputError(_without_traceback(error)) from None
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._readers(), "loader": super().state_dict()}
+        return {**self._readers(), "read_to": self.read_to, "loader": super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at a saved state. Raises `InputError` if processes, workers or packing differ from then."""
@@ -244,6 +270,7 @@ class RowsLoader(StatefulDataLoader):
                     f"the position in the data was saved with {name} {state_dict[name]} and does not fit "
                     f"{name} {now}: resume with {name} {state_dict[name]}."
                 )
+        self.read_to = state_dict.get("read_to", 0)
         super().load_state_dict(state_dict["loader"])
 
     def _readers(self) -> dict[str, int | str]:
@@ -251,11 +278,12 @@ class RowsLoader(StatefulDataLoader):
             "world_size": self.dataset.world_size,
             "num_workers": self.num_workers,
             "packing": self.dataset.packing,
+            "corpus": "prepared" if isinstance(self.dataset.documents, TokenizedDocuments) else "streamed",
         }
 
 
 def build_rows_loader(
-    documents: datasets.IterableDataset,
+    documents: datasets.IterableDataset | TokenizedDocuments,
     tokenizer: PreTrainedTokenizerFast,
     row_length: int,
     batch_size: int,
@@ -266,7 +294,7 @@ def build_rows_loader(
     packing: str = "best_fit",
     epochs: int | None = None,
 ) -> RowsLoader:
-    """Resumable batches of packed rows: `tokens`, (B, row_length) int64, and `epoch`, the largest of the batch.
+    """Resumable batches of packed rows: `tokens`, (B, row_length) int64; the largest `epoch` and `read_to` in it.
 
     With `epochs` the last batch of each worker may be smaller. Raises `InputError` for an unknown packing; iterating
     raises it for damaged data, and for a dataset too small to give every worker of every process a row.
@@ -287,7 +315,8 @@ def build_rows_loader(
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"tokens": torch.stack([row["tokens"] for row in rows]), "epoch": max(row["epoch"] for row in rows)}
+    newest = {name: max(row[name] for row in rows) for name in ("epoch", "read_to")}
+    return {"tokens": torch.stack([row["tokens"] for row in rows]), **newest}
 
 
 def _leave_stopping_to_main(worker_id: int) -> None:

@@ -127,7 +127,11 @@ class PretrainArguments(LoopArguments):
     """
 
     # Data
-    dataset: str = flag("primer", "primer, a local file, directory or glob, or a Hub dataset id", path=True)
+    dataset: str = flag(
+        "primer",
+        "primer, a local file, directory or glob, a Hub dataset id, or what recipes.data.prepare made of one",
+        path=True,
+    )
     text_column: str | None = flag(None, "column that holds the text (default: text)")
     document_separator: str = flag(
         "auto",
@@ -137,6 +141,14 @@ class PretrainArguments(LoopArguments):
     )
     skip_damaged: bool = flag(
         False, "skip damaged files and rows with a counted warning instead of stopping", resumable=True
+    )
+    skip_tokens: int | None = flag(
+        None, "of a prepared corpus: begin at the first document after so many tokens", least=1
+    )
+    continue_from: str | None = flag(
+        None,
+        "of a prepared corpus: begin with the documents that the run in this directory has not read",
+        path=True,
     )
     # Model
     tokenizer: str | None = flag(
@@ -172,6 +184,8 @@ class PretrainArguments(LoopArguments):
         super().__post_init__()
         if self.model_config and self.model_name_or_path:
             raise InputError("give model_config or model_name_or_path, not both.")
+        if self.skip_tokens is not None and self.continue_from is not None:
+            raise InputError("give skip_tokens or continue_from, not both: each says where to begin.")
 
 
 @dataclass(kw_only=True)

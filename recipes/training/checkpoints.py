@@ -25,6 +25,7 @@ from recipes.training.checkpoint_files import (
     whole_checkpoints,
     write_manifest,
 )
+from recipes.training.documents_read import record_documents
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, in_one_line, writing
 from recipes.utils.run_directory import CHECKPOINTS
@@ -119,6 +120,7 @@ class Checkpointer:
     def _write(self, directory: Path, state: TrainingState) -> None:
         self.accelerator.save_state(str(directory))
         torch.save(self.loader.state_dict(), directory / f"data_{self.accelerator.process_index:05d}.pt")
+        record_documents(directory, self.loader, self.accelerator)
         if self.accelerator.is_main_process:
             self.tokenizer.save_pretrained(directory)
             (directory / STATE_FILE).write_text(json.dumps(asdict(state)))

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -16,38 +15,14 @@ from recipes.data.conversations import MIXTURE, conversation_files
 from recipes.data.corpora import Corpus
 from recipes.data.files import find_files
 from recipes.data.mixtures import read_mixture
+from recipes.utils.fingerprint import Fingerprint, fingerprint
 
-Fingerprint = dict[str, dict[str, Any]]  # of each file, in the order in which they are read: size and hash
-
-HASHED_WHOLE = 2**25  # bytes; of a larger file, only EDGE bytes at either end are hashed
-EDGE = 2**20
 ROWS, DOCUMENTS = " rows", " documents"  # of a split, as the names of files end
 SEPARATED = "documents of plain text"
 SAMPLE = 1000  # rows or documents at either end
 # The files of a model's directory that decide what is trained from it.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
 MODEL_FILES = ("config.json", "*.safetensors", "pytorch_model*.bin", *TOKENIZER_FILES)
-
-
-def fingerprint(files: Iterable[str | Path]) -> Fingerprint:
-    """Size and hash of each file, by its path below the directory that all of them lie in."""
-    paths = [Path(file).expanduser().absolute() for file in files]
-    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    return {path.relative_to(root).as_posix(): _fingerprint_file(path) for path in paths}
-
-
-def _fingerprint_file(path: Path) -> dict[str, Any]:
-    """Size, and a hash of all bytes or, for large files, of head and tail."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if size <= HASHED_WHOLE:
-            digest.update(file.read())
-        else:
-            digest.update(file.read(EDGE))
-            file.seek(-EDGE, os.SEEK_END)
-            digest.update(file.read())
-    return {"size": size, "sha256": digest.hexdigest()}
 
 
 def fingerprint_model(name: str, patterns: Sequence[str] = MODEL_FILES) -> Fingerprint:
@@ -74,8 +49,15 @@ def fingerprint_tokenizer(name: str) -> Fingerprint:
 def fingerprint_corpus(corpus: Corpus) -> Fingerprint:
     """Of its files; without any, of the primer's documents, or of the first ones that the Hub streams.
 
-    And of where documents of plain text end, if that was chosen.
+    And of where documents of plain text end, if that was chosen. Of a prepared corpus it is what the manifest says of
+    its shards, once they were read and found to be those. Raises `InputError` naming a shard that is damaged.
     """
+    if corpus.prepared:
+        corpus.prepared.verify()
+        return {
+            shard.path.name: {"size": shard.bytes, "sha256": shard.sha256}
+            for shard in (*corpus.prepared.train.shards, *corpus.prepared.validation.shards)
+        }
     separated = {SEPARATED: {"by": corpus.document_separator}} if corpus.document_separator != "auto" else {}
     if corpus.files:
         return fingerprint(corpus.files.used) | separated

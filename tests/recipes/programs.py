@@ -13,6 +13,7 @@ PROGRAMS = {
     "recipes.sft": (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.grpo": (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
+    "recipes.data.prepare": ("recipes.data.prepare.PrepareArguments",),
     "recipes.chat": ("recipes.chat.ChatArguments",),
     "recipes.serve": ("recipes.serve.ServeArguments",),
     "recipes.publish": ("recipes.publish.__main__.PublishArguments",),

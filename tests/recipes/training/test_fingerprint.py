@@ -8,14 +8,14 @@ import pytest
 from huggingface_hub import constants
 
 from recipes.data.corpora import open_corpus
-from recipes.training import fingerprint as module
 from recipes.training.fingerprint import (
     differences,
-    fingerprint,
     fingerprint_conversations,
     fingerprint_corpus,
     fingerprint_model,
 )
+from recipes.utils import fingerprint as module
+from recipes.utils.fingerprint import fingerprint
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import json
 import pytest
 from accelerate import PartialState
 
-from recipes.training.fingerprint import fingerprint
 from recipes.training.output_dir import agree, claim_inputs, claim_output_dir, hold_output_dir, read_arguments
 from recipes.utils.errors import InputError
+from recipes.utils.fingerprint import fingerprint
 
 FREE = {"save_every", "output_dir"}
 INPUTS = {"dataset", "tokenizer"}
