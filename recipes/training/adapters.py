@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+import recipes.utils.quiet  # noqa: F401  (of peft, which warns of what it corrects by itself)
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.model_facts import Adapters, ModelFacts, linear_layers

@@ -53,8 +53,8 @@ class LoopArguments(Arguments):
     )
     learning_rate: float | None = flag(
         None,
-        "one learning rate for all weights in place of the three above, exactly as given, as AdamW's recipes state it; "
-        "with muon it is that of Muon's matrices too, which need some 100 times as much as AdamW's",
+        "one learning rate for all weights in place of the three above, exactly as given: what recipes for AdamW state. "
+        "With muon its matrices take it too, and what suits AdamW hardly moves them",
         least=0,
         most=LARGEST_RATE,
     )
