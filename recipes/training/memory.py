@@ -31,15 +31,19 @@ def estimate_memory(
     # Adapters keep their inputs in fp32 before and after dropout, its mask, and a bf16 copy (11 x 7), and the products
     # of frozen weights need not keep theirs (14).
     kept = 8 if gradient_checkpointing else 103 if facts.adapters else 40
+    # Three copies of a chunk of logits. Of all logits, in fp32: the logits, their softmax and its gradient, and both in
+    # bf16.
+    logits = 4.0 * tokens * facts.vocab_size
+    logits = 4 * logits if facts.logits_at_once else 3 * min(2**30, logits)
+    # The head's gradient before it is added to the others.
+    head_gradient = 0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size
     return {
         "weights": 6.0 * all_weights,  # fp32, and their bf16 copies
         "gradients": 4.0 * trained,
         # Muon keeps one momentum, AdamW two moments.
         "optimizer": 4.0 * in_blocks + 8.0 * rest if optimizer == "muon" else 8.0 * trained,
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
-        # Three copies of a chunk of logits, and the head's gradient before it is added to the others.
-        "loss": 3.0 * min(2**30, 4 * tokens * facts.vocab_size)
-        + (0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size),
+        "loss": logits + head_gradient,
     }
 
 

@@ -34,6 +34,7 @@ class ModelFacts:
     num_layers: int
     vocab_size: int
     embedding_std: float
+    logits_at_once: bool = False  # whether its loss needs the logits of all tokens, and not only of some at a time
     adapters: Adapters | None = None
 
     @property
@@ -58,6 +59,7 @@ def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=getattr(config, "initializer_range", 0.02),
+        logits_at_once=True,
     )
 
 
