@@ -31,8 +31,8 @@ def estimate_memory(
     # Adapters keep their inputs in fp32 before and after dropout, its mask, and a bf16 copy (11 x 7), and the products
     # of frozen weights need not keep theirs (14).
     kept = 8 if gradient_checkpointing else 103 if facts.adapters else 40
-    # Three copies of a chunk of logits. Of all logits, in fp32: the logits, their softmax and its gradient, and both in
-    # bf16.
+    # Three copies of a chunk of logits. Of all logits four: in fp32 themselves, their softmax and its gradient, and
+    # two in bf16.
     logits = 4.0 * tokens * facts.vocab_size
     logits = 4 * logits if facts.logits_at_once else 3 * min(2**30, logits)
     # The head's gradient before it is added to the others.

@@ -28,7 +28,7 @@ FILES = rf"/(?:(?P<kind>dataset|space)s/)?{ID}"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP, a status or a refusal, before it is served."""
+    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP, a status or a refusal, before that."""
 
     daemon_threads = True
 

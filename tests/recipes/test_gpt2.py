@@ -54,6 +54,13 @@ def gpt2(play, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def finetuned(small, tmp_path_factory):
+    """It, after forty steps of finetuning: the run's directory, and what the run printed."""
+    output_dir = tmp_path_factory.mktemp("finetuned") / "run"
+    return output_dir, train(FINETUNE, small | {"output_dir": output_dir, "num_iterations": 40})
+
+
+@pytest.fixture(scope="module")
 def small(play, gpt2) -> dict:
     """What a run of the presets needs to take seconds."""
     return {
@@ -77,26 +84,28 @@ def values(name: str, output_dir: Path) -> list[float]:
 # The presets
 
 
-def test_finetuning_lowers_the_loss_and_keeps_the_rate_as_given(small, gpt2, tmp_path):
-    end = train(FINETUNE, small | {"output_dir": tmp_path, "num_iterations": 40})
+def test_finetuning_lowers_the_loss_and_keeps_the_rate_as_given(finetuned):
+    output_dir, end = finetuned
     for label in ("matrix lr", "embedding lr", "head lr"):
         assert re.search(rf"^{label} +0.003: learning_rate, the same for all weights", end.stdout, re.MULTILINE)
-    before, after = values("val/loss", tmp_path)[0], values("val/loss", tmp_path)[-1]
-    assert after < before - 0.5 and set(values("train/lrm", tmp_path)) == {1.0}
-    state = torch.load(tmp_path / "checkpoints" / "step_000040" / "optimizer.bin", weights_only=True)
+    before, after = values("val/loss", output_dir)[0], values("val/loss", output_dir)[-1]
+    assert after < before - 0.5 and set(values("train/lrm", output_dir)) == {1.0}
+    state = torch.load(output_dir / "checkpoints" / "step_000040" / "optimizer.bin", weights_only=True)
     groups = state["param_groups"]
     assert {group["lr"] for group in groups} == {3e-3} and {group["betas"] for group in groups} == {(0.9, 0.95)}
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0, 0.0]
 
 
-def test_lora_lowers_the_loss_and_leaves_a_merged_model_with_the_adapters_beside_it(small, gpt2, tmp_path):
-    end = train(LORA, small | {"output_dir": tmp_path, "num_iterations": 40, "learning_rate": 2e-2, "sample_every": 0})
+def test_lora_lowers_the_loss_and_leaves_a_merged_model_with_the_adapters_beside_it(small, finetuned, tmp_path):
+    source = finetuned[0]
+    more = {"model_name_or_path": source, "learning_rate": 1e-2, "num_iterations": 40, "sample_every": 0}
+    end = train(LORA, small | more | {"output_dir": tmp_path})
     trained = int(re.search(r"^trained +([\d,]+) \(", end.stdout, re.MULTILINE)[1].replace(",", ""))
     assert "LoRA of rank 16 on c_attn, c_proj, c_fc, nothing else" in end.stdout
     assert "  The capital of France is|" in end.stdout, "samples of the adapted model"
     assert values("val/loss", tmp_path)[-1] < values("val/loss", tmp_path)[0] - 0.1
 
-    before, after = (load_file(path / "model.safetensors") for path in (gpt2, tmp_path))
+    before, after = (load_file(path / "model.safetensors") for path in (source, tmp_path))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if re.search(r"c_(attn|proj|fc)\.weight", name)}
@@ -180,6 +189,7 @@ def test_any_causal_lm_trains_onward_and_keeps_its_tokenizer_and_generation_conf
     model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
     model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, eos_token_id=[0, 5], pad_token_id=3)
     model.save_pretrained(source)
+    AutoTokenizer.from_pretrained(source).save_pretrained(source)  # in the form of the architecture's own class
 
     arguments = small | {"model_name_or_path": source, "optimizer": optimizer, "output_dir": tmp_path / "run"}
     rates = {"learning_rate": 1e-3} if optimizer == "adamw" else {"learning_rate": "none"}
