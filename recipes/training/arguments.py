@@ -53,7 +53,7 @@ class LoopArguments(Arguments):
     )
     learning_rate: float | None = flag(
         None,
-        "one learning rate for all weights in place of the three above, exactly as given, as recipes for AdamW have it; "
+        "one learning rate for all weights in place of the three above, exactly as given, as AdamW's recipes have it; "
         "muon's matrices take it too, and what suits AdamW hardly moves them",
         least=0,
         most=LARGEST_RATE,

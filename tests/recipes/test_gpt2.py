@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from recipes.training.checkpoints import whole_checkpoints
+from recipes.utils.loading import load_tokenizer
 from recipes.utils.run_directory import read_metrics
 from tests.hub.client import use_hub
 from tests.hub.server import serve
@@ -189,7 +190,7 @@ def test_any_causal_lm_trains_onward_and_keeps_its_tokenizer_and_generation_conf
     model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
     model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, eos_token_id=[0, 5], pad_token_id=3)
     model.save_pretrained(source)
-    AutoTokenizer.from_pretrained(source).save_pretrained(source)  # in the form of the architecture's own class
+    load_tokenizer(str(source)).save_pretrained(source)  # in the form of the architecture's own class
 
     arguments = small | {"model_name_or_path": source, "optimizer": optimizer, "output_dir": tmp_path / "run"}
     rates = {"learning_rate": 1e-3} if optimizer == "adamw" else {"learning_rate": "none"}

@@ -95,7 +95,7 @@ def test_the_largest_gpt2_is_finetuned_on_24_gigabytes_by_lora(openai, capsys):
     argv = ["--config", str(CONFIGS / "gpt2" / "finetune_lora.yaml"), "--model_name_or_path"]
     lines = dry_run_lines(capsys, *argv, str(openai / "gpt2-xl"))
     assert first_number(lines["parameters"]) == 1_557_611_200
-    # Rank 16 for four layers of inputs and outputs (1, 3), (1, 1), (1, 4) and (4, 1), in widths of 1,600, in 48 blocks.
+    # Rank 16 for four layers of inputs and outputs (1, 3), (1, 1), (1, 4) and (4, 1) times 1,600, in 48 blocks.
     assert first_number(lines["trained"]) == 16 * 1600 * (4 + 2 + 5 + 5) * 48
     assert "of 24 a device (fits)" in lines["memory"] and " on 1 x RTX 4090" in lines["time"]
 

@@ -212,8 +212,8 @@ def test_a_stage_keeps_the_settings_of_the_run_it_goes_on_from():
 
 
 def test_one_learning_rate_is_that_of_all_weights_whatever_the_run():
-    for given in ({"depth": 4, "num_iterations": 10}, {"depth": 32, "total_batch_size": 2**22}):
-        plan = plan_of(learning_rate=3e-5, **given)
+    for run in ({"depth": 4, "num_iterations": 10}, {"depth": 32, "total_batch_size": 2**22}):
+        plan = plan_of(learning_rate=3e-5, **run)
         rates = {plan.optimizer.matrix_lr, plan.optimizer.embedding_lr, plan.optimizer.unembedding_lr}
         assert rates == {3e-5}
         for name in ("matrix_lr", "embedding_lr", "unembedding_lr"):
