@@ -36,7 +36,14 @@ from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_inputs
 from recipes.training.loop import TrainingLoop
 from recipes.training.memory import device_memory
-from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
+from recipes.training.models import (
+    build_config,
+    build_model,
+    freeze_parameters,
+    load_tokenizer,
+    model_facts,
+    set_special_tokens,
+)
 from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
@@ -55,7 +62,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
     config = build_config(len(tokenizer), args.max_seq_len, args.depth, args.model_config, args.model_name_or_path)
-    facts = model_facts(config, args.max_seq_len, source)
+    facts = model_facts(config, args.max_seq_len, source, args.freeze)
     plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
@@ -96,6 +103,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         set_seed(args.seed)
         pretrained, recompute = args.model_name_or_path is not None, args.gradient_checkpointing
         model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
+        freeze_parameters(model, args.freeze)
         set_special_tokens(model, tokenizer)
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)

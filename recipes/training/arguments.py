@@ -152,6 +152,7 @@ class PretrainArguments(LoopArguments):
         None, "train another architecture from scratch: a transformers config.json", path=True
     )
     model_name_or_path: str | None = flag(None, "train an existing causal LM onward", path=True)
+    freeze: str | None = flag(None, "regular expression: parameters with such names stay as they are, untrained")
     # Horizon
     target_flops: float | None = flag(None, "train until this many floating-point operations", above=0)
     target_param_data_ratio: float | None = flag(20.0, "tokens for each parameter (Chinchilla: 20)", above=0)

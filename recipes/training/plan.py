@@ -84,6 +84,7 @@ class Plan:
         rows = [
             ("model", self.facts.name),
             ("parameters", f"{self.facts.num_parameters:,}: {counts}"),
+            *self._frozen(),
             ("compute", f"{self.facts.flops_per_token:,} FLOPs a token, {self.num_flops:.2e} in all"),
             ("horizon", f"{self.num_tokens:,} tokens: {self.reasons['horizon']}"),
             ("batch", f"{self.total_batch_size:,} tokens a step: {self.reasons['batch']}"),
@@ -99,6 +100,14 @@ class Plan:
             ("schedule", self.reasons["schedule"]),
         ]
         return [f"{label:<13}{text}" for label, text in rows]
+
+    def _frozen(self) -> list[tuple[str, str]]:
+        if not (frozen := self.facts.frozen):
+            return []
+        count, names = sum(frozen.values()), list(frozen)
+        listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        trained = self.facts.num_parameters - count
+        return [("frozen", f"{count:,} of them, in {len(names)} tensors ({listed}): {trained:,} are trained")]
 
 
 def plan_training(

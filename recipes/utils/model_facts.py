@@ -1,6 +1,6 @@
 """Facts about a causal LM of any architecture: sizes, FLOPs, context length, and its parameters by role."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -11,7 +11,11 @@ from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know about a model of any architecture."""
+    """What planning needs to know about a model of any architecture.
+
+    Attributes:
+        frozen: sizes, by name, of the parameters that are not trained. The other figures include them.
+    """
 
     name: str
     parameter_counts: dict[str, int]
@@ -20,6 +24,7 @@ class ModelFacts:
     num_layers: int
     vocab_size: int
     embedding_std: float
+    frozen: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_parameters(self) -> int:
