@@ -105,6 +105,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
         freeze_parameters(model, args.freeze)
         set_special_tokens(model, tokenizer)
+        set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
@@ -140,6 +141,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             sample_every=args.sample_every,
             save_every=args.save_every,
             keep_checkpoints=args.keep_checkpoints,
+            keep_best=args.keep_best,
             log_every=args.log_every,
             grad_clip=args.grad_clip,
             peak_flops=peak,

@@ -76,6 +76,9 @@ class LoopArguments(Arguments):
     sample_every: int = flag(2000, "steps between samples; 0: only at the end, -1: never", least=-1, resumable=True)
     save_every: int = flag(1000, "steps between checkpoints; 0: only at the end", least=0, resumable=True)
     keep_checkpoints: int = flag(2, "newest checkpoints kept; 0 keeps all", least=0, resumable=True)
+    keep_best: bool = flag(
+        False, "also keep the checkpoint with the lowest val/bpb (checkpoints/best.json names it)", resumable=True
+    )
     resume: str = flag(
         "auto",
         "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
@@ -113,6 +116,8 @@ class LoopArguments(Arguments):
         if (self.warmup_ratio or 0) + (self.warmdown_ratio or 0) > 1:
             both = f"warmup_ratio {self.warmup_ratio:g} and warmdown_ratio {self.warmdown_ratio:g}"
             raise InputError(f"{both} make more than all steps.")
+        if self.keep_best and self.eval_every < 0:
+            raise InputError("keep_best needs evaluations: set eval_every, best to the same number as save_every.")
         if self.core_metric_every >= 0 and self.core_bundle is None:
             raise InputError(
                 "core_metric_every needs core_bundle: get one by python -m evals.core.fetch --bundle DIR."

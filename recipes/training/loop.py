@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
+from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidate, record_best, recorded_best
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
@@ -75,6 +76,8 @@ class TrainingLoop:
         sample: lines to print, given the bare model.
         sample_every, save_every: steps between samples and between checkpoints; 0: only at the end. Samples also take
             -1: never.
+        keep_checkpoints: how many of the newest stay on disk; 0: all.
+        keep_best: whether the one with the lowest val/bpb stays beside them.
         peak_flops: of one device, for MFU; None where it is not known.
     """
 
@@ -90,6 +93,7 @@ class TrainingLoop:
     sample_every: int
     save_every: int
     keep_checkpoints: int
+    keep_best: bool
     log_every: int
     grad_clip: float
     peak_flops: float | None
@@ -114,6 +118,8 @@ class TrainingLoop:
             with closing(console), StopSignal() as stop:
                 if checkpoint is not None:
                     console.say(f"resuming from {checkpoint}, step {state.step}")
+                if self.keep_best:
+                    self._announce_best(console)
                     self._evaluate_and_sample(state, console)  # checkpoints are written before evaluating
                 batches = iter(self.loader)
                 started, seconds_before = time.perf_counter(), state.seconds
@@ -142,6 +148,8 @@ class TrainingLoop:
                     paused = time.perf_counter()
                     self._evaluate_and_sample(state, console)
                     started += time.perf_counter() - paused  # evaluation does not count as training time
+                if self.keep_best:
+                    self._say_best(console)
         finally:
             self.checkpointer.close()
         _TRAINED.append(self.model)
@@ -156,6 +164,10 @@ class TrainingLoop:
             state = self._restore(checkpoint)
         if self.accelerator.is_main_process:
             self.metrics.resume(state.step)
+            # A resumed run's best may be newer than the step that it goes back to. Recorded even where it is no longer
+            # asked for: a flag forgotten in the command must not cost the best checkpoint.
+            if self.keep_best or recorded_best(self.output_dir):
+                record_best(self.output_dir, self.metrics.records)
         return state
 
     def _restore(self, checkpoint: Path) -> TrainingState:
@@ -298,6 +310,29 @@ class TrainingLoop:
             self._write(record)
             shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items() if k != "step")
             console.say(f"step {step:06d} | " + " | ".join(shown))
+            if self.keep_best and MEASURE in record and self.accelerator.is_main_process:
+                self._update_best(step, console)
+
+    def _update_best(self, step: int, console: Console) -> None:
+        """Keep the checkpoint of `step`, if it was just evaluated as the best, and no longer the one before it."""
+        best = record_best(self.output_dir, self.metrics.records)
+        if best is not None and best.step == step:
+            console.say(f"step {step:06d} | best so far: {recorded_best(self.output_dir)}")
+            self.checkpointer.drop_old()
+
+    def _announce_best(self, console: Console) -> None:
+        """Say when the first checkpoint is evaluated, if that is not before the end."""
+        every = next(each.every for each in self.evaluations if each.name == EVALUATION)
+        if first_candidate(self.save_every, every, self.plan.num_steps) == self.plan.num_steps:
+            console.say(
+                f"keep_best: save_every {self.save_every} and eval_every {every} do not meet before the last step, "
+                f"{self.plan.num_steps}, which alone can be the best: choose the same number for both, below that"
+            )
+
+    def _say_best(self, console: Console) -> None:
+        if self.accelerator.is_main_process and (best := record_best(self.output_dir, self.metrics.records)):
+            path = recorded_best(self.output_dir)
+            console.say(f"best         step {best.step:,}, {MEASURE} {best.bpb:.4f}: {path} loads by from_pretrained")
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:
