@@ -56,6 +56,24 @@ def is_due(every: int, step: int, num_steps: int) -> bool:
     return step == num_steps or (every > 0 and step > 0 and step % every == 0)
 
 
+def rows_loss(model: torch.nn.Module, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Cross-entropy of a micro-batch of rows, (B, T + 1): its sum, divided by the tokens of the whole step.
+
+    Each micro-batch contributes its share of the mean over `num_tokens`, so accumulated gradients equal those of one
+    large batch.
+    """
+    inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
+    options = {"skip_logits": True} if hasattr(unwrap(model), "loss_without_logits") else {}
+    return model(
+        input_ids=inputs,
+        labels=targets,
+        shift_labels=targets,
+        num_items_in_batch=num_tokens,
+        use_cache=False,
+        **options,
+    ).loss
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Figures of the bare model, by their names in metrics.jsonl, measured each `every` steps (see `is_due`)."""
@@ -200,30 +218,13 @@ class TrainingLoop:
             # exchange, with the last of them, gives the same sum for a fraction of the traffic.
             last = index == num_micro_batches - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self._loss(rows, tokens_of_this_process)
+                loss = rows_loss(self.model, rows, tokens_of_this_process)
                 self.accelerator.backward(loss)
             total += loss.detach()  # stays on the device: reading it here would make the GPU wait
         # One small reduction a step: all processes agree on the loss and on whether any of them got a signal.
         shared = torch.stack([total, torch.tensor(float(stop.received), device=total.device)])
         shared = self.accelerator.reduce(shared, reduction="mean").tolist()
         return shared[0], batch["epoch"], shared[1] > 0
-
-    def _loss(self, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
-        """Cross-entropy of a micro-batch of rows, (B, T + 1): its sum, divided by the tokens of the whole step.
-
-        Each micro-batch contributes its share of the mean over `num_tokens`, so accumulated gradients equal those of
-        one large batch.
-        """
-        inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
-        options = {"skip_logits": True} if hasattr(unwrap(self.model), "loss_without_logits") else {}
-        return self.model(
-            input_ids=inputs,
-            labels=targets,
-            shift_labels=targets,
-            num_items_in_batch=num_tokens,
-            use_cache=False,
-            **options,
-        ).loss
 
     def _update(self, loss: float, state: TrainingState) -> float:
         """Clip the gradient and step; a step whose loss or gradient is not finite is skipped and counted."""

@@ -29,7 +29,7 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality", "reinforcement", "space",
+            "batch_size", "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality", "reinforcement", "space",
             "stages",
         )
     },
