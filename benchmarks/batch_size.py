@@ -1,8 +1,8 @@
 """Tokens/s and peak memory of a training step by batch size: `python -m benchmarks.batch_size --model_config FILE`.
 
 Batch sizes 1, 2, 4, ... up to the first that does not fit, then some between it and the last that does; forward,
-backward, clipping and optimizer as in the training loop, on random tokens, medians over the steps. Each batch size runs
-in a process of its own: peaks do not add up, and one that is killed for its memory ends a row of the table only.
+backward, clipping and optimizer as in the training loop, on random tokens, medians over the steps. Each batch size
+runs in a process of its own: peaks do not add up, and one that is killed for its memory ends a row of the table only.
 Memory is what torch allocated on a GPU (max_memory_allocated), and the resident peak of the process on a CPU.
 """
 
@@ -157,11 +157,8 @@ def measure_apart(args: BenchmarkArguments, precision: str, rows: int, limit: fl
         raise InputError(f"the process that measured batch size {rows} ended by exit code {process.exitcode}.")
     if isinstance(result, str):
         raise InputError(f"batch size {rows} cannot be measured: {result}")
-    if result is None:
-        told = "does not fit"
-    else:
-        told = f"{result.speed:>14,.0f}{result.memory / 1e9:>13.2f} GB"
-    print(f"{precision:<12}{rows:>10}{told:>14}", flush=True)
+    figures = f"{result.speed:>14,.0f}{result.memory / 1e9:>13.2f} GB" if result else "does not fit".rjust(14)
+    print(f"{precision:<12}{rows:>10}{figures}", flush=True)
     return result
 
 
