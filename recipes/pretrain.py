@@ -29,6 +29,7 @@ from recipes.data.coverage import choose_packing, describe_coverage, measure_cov
 from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
+from recipes.training.adapters import add_lora, facts_with_adapters, lora_config, save_and_merge
 from recipes.training.checkpoints import unwrap
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
@@ -62,7 +63,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
     config = build_config(len(tokenizer), args.max_seq_len, args.depth, args.model_config, args.model_name_or_path)
-    facts = model_facts(config, args.max_seq_len, source, args.freeze)
+    facts, lora = model_facts(config, args.max_seq_len, source, args.freeze), None
+    if args.use_peft:  # adapters are trained in place of the model's own weights (training/adapters.py)
+        lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
+        facts = facts_with_adapters(facts, config, lora)
     plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
@@ -104,7 +108,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         pretrained, recompute = args.model_name_or_path is not None, args.gradient_checkpointing
         model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
         freeze_parameters(model, args.freeze)
-        set_special_tokens(model, tokenizer)
+        if args.tokenizer is not None:  # a model's own is known to it already, with all tokens that may end a text
+            set_special_tokens(model, tokenizer)
+        if lora is not None:
+            model = add_lora(model, lora)
         set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
@@ -153,7 +160,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         # --- Save and publish
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
             draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "base")
-            save_model(unwrap(loop.model), tokenizer, output_dir)
+            trained = unwrap(loop.model)
+            if lora is not None:
+                trained = save_and_merge(trained, output_dir / "adapter")
+            save_model(trained, tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
             after_training.publish_finished(target, output_dir)
     finally:

@@ -8,6 +8,7 @@ from recipes.utils.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 LARGEST_RATE = 1000  # of learning or decay, that was not mistyped
+THREE_RATES = ("matrix_lr", "embedding_lr", "unembedding_lr")  # which learning_rate replaces
 PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 
 
@@ -49,6 +50,13 @@ class LoopArguments(Arguments):
     embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE)
     unembedding_lr: float = flag(
         0.004, "learning rate of the head (and of adamw's matrices), at width 768", least=0, most=LARGEST_RATE
+    )
+    learning_rate: float | None = flag(
+        None,
+        "one learning rate for all weights in place of the three above, exactly as given, as AdamW's recipes have it; "
+        "muon's matrices take it too, and what suits AdamW hardly moves them",
+        least=0,
+        most=LARGEST_RATE,
     )
     weight_decay: float = flag(0.0, "decoupled weight decay of the matrices", least=0, most=LARGEST_RATE)
     grad_clip: float = flag(1.0, "largest norm of the gradient; 0 for no limit", least=0)
@@ -118,6 +126,9 @@ class LoopArguments(Arguments):
             raise InputError(f"{both} make more than all steps.")
         if self.keep_best and self.eval_every < 0:
             raise InputError("keep_best needs evaluations: set eval_every, best to the same number as save_every.")
+        for name in THREE_RATES if self.learning_rate is not None else ():
+            if getattr(self, name) not in (None, getattr(LoopArguments, name)):
+                raise InputError(f"give learning_rate, which is for all weights, or {name}, not both.")
         if self.core_metric_every >= 0 and self.core_bundle is None:
             raise InputError(
                 "core_metric_every needs core_bundle: get one by python -m evals.core.fetch --bundle DIR."
@@ -158,6 +169,16 @@ class PretrainArguments(LoopArguments):
     )
     model_name_or_path: str | None = flag(None, "train an existing causal LM onward", path=True)
     freeze: str | None = flag(None, "regular expression: parameters with such names stay as they are, untrained")
+    # LoRA, by TRL's names and defaults, as in SFT
+    use_peft: bool = flag(
+        False, "train LoRA adapters in place of the weights of model_name_or_path; merged at the end"
+    )
+    lora_r: int = flag(16, "rank of the adapters", least=1)
+    lora_alpha: int = flag(32, "adapters count lora_alpha / lora_r times", least=1)
+    lora_dropout: float = flag(0.05, "dropout in front of the adapters", least=0, below=1)
+    lora_target_modules: list[str] | None = flag(
+        None, "names of the layers that get adapters, such as c_attn (default: all linear ones but the head)"
+    )
     # Horizon
     target_flops: float | None = flag(None, "train until this many floating-point operations", above=0)
     target_param_data_ratio: float | None = flag(20.0, "tokens for each parameter (Chinchilla: 20)", above=0)
@@ -178,6 +199,13 @@ class PretrainArguments(LoopArguments):
         super().__post_init__()
         if self.model_config and self.model_name_or_path:
             raise InputError("give model_config or model_name_or_path, not both.")
+        if self.use_peft and not self.model_name_or_path:
+            raise InputError("use_peft adapts a trained model: name one by --model_name_or_path.")
+        if self.use_peft and self.freeze:
+            raise InputError("use_peft trains adapters alone: leave out freeze.")
+        for name in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
+            if not self.use_peft and getattr(self, name) != getattr(PretrainArguments, name):
+                raise InputError(f"{name} has no effect without --use_peft.")
 
 
 @dataclass(kw_only=True)
@@ -185,7 +213,8 @@ class MidtrainArguments(LoopArguments):
     """Arguments of recipes/midtrain.py. Unset ones default to those of the run that trained the source."""
 
     INHERITED_FROM_SOURCE = (  # unless set
-        "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay",
+        "max_seq_len", "total_batch_size", "optimizer", "matrix_lr", "embedding_lr", "unembedding_lr", "learning_rate",
+        "weight_decay",
         "grad_clip", "warmup_ratio", "warmdown_ratio", "final_lr_frac",
     )  # fmt: skip
 
@@ -218,6 +247,7 @@ class MidtrainArguments(LoopArguments):
     matrix_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     embedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     unembedding_lr: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
+    learning_rate: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     weight_decay: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=LARGEST_RATE)
     grad_clip: float | None = flag(None, "as in pretraining (default: the source's)", least=0)
     warmup_ratio: float | None = flag(None, "as in pretraining (default: the source's)", least=0, most=1)

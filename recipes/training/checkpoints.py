@@ -2,7 +2,7 @@
 
 A checkpoint holds all that a bit-exact continuation needs: weights, optimizer, random states and gradient scaler by
 accelerate, each process's place in the data, and the run's counters. Its directory is also one that
-`from_pretrained` loads.
+`from_pretrained` loads, or peft's where adapters are trained.
 """
 
 import json
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
+from recipes.training.adapters import has_adapters, load_adapters, save_adapters
 from recipes.training.best_checkpoint import recorded_best
 from recipes.training.checkpoint_files import (
     OURS,
@@ -129,10 +130,17 @@ class Checkpointer:
         """Replaces accelerate's own saving: `save_pretrained` also writes config and code, without wrappers' names."""
         weights.clear()
         if self.accelerator.is_main_process:
-            unwrap(models[0]).save_pretrained(output_dir)
+            model = unwrap(models[0])
+            if has_adapters(model):  # what they adapt does not change, and lies where it was loaded from
+                save_adapters(model, output_dir)
+            else:
+                model.save_pretrained(output_dir)
 
     def _load_weights(self, models: list, input_dir: str) -> None:
         model = unwrap(models.pop())
+        if has_adapters(model):
+            load_adapters(model, input_dir)
+            return
         weights: dict[str, torch.Tensor] = {}
         for shard in sorted(Path(input_dir).glob("model*.safetensors")):
             weights |= load_file(shard, device=str(model.device))

@@ -46,15 +46,21 @@ def facts_of(args: PretrainArguments) -> ModelFacts:
         model_name_or_path=args.model_name_or_path,
     )
     source = args.model_name_or_path or args.model_config
-    return models.model_facts(config, args.max_seq_len, source, args.freeze)
+    facts = models.model_facts(config, args.max_seq_len, source, args.freeze)
+    if not args.use_peft:
+        return facts
+    from recipes.training.adapters import facts_with_adapters, lora_config  # imports peft, which takes seconds
+
+    lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
+    return facts_with_adapters(facts, config, lora)
 
 
 def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: float) -> list[str]:
     """Memory, hours and, where a price is given, cost; `peak` in FLOP/s a device. All of them estimates."""
     rows, capacity = plan.device_batch_size, gigabytes * 1e9
-    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing)
+    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, args.optimizer)
     listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
-    enough = fits(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, capacity)
+    enough = fits(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, capacity, args.optimizer)
     remedy = (
         "lower device_batch_size or use" if rows > 1 else "even for a single row: lower depth or max_seq_len, or use"
     )

@@ -9,40 +9,69 @@ CPU_DEVICE_BATCH = 32
 USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left to kernels and fragmentation
 
 
-def estimate_memory(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool) -> dict[str, float]:
-    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time."""
+def estimate_memory(
+    facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool, optimizer: str = "muon"
+) -> dict[str, float]:
+    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
+
+    Optimizers other than "muon" are taken to keep two moments of every weight, as AdamW does.
+    """
     tokens = rows * max_seq_len
     in_blocks = sum(
         facts.parameter_counts.get(name, 0) for name in ("attention", "mlp", "matrices", "transposed matrices")
     )
-    rest = facts.num_parameters - in_blocks
+    trained, all_weights = facts.num_parameters, facts.num_parameters
+    if facts.adapters:
+        trained = in_blocks = facts.adapters.num_parameters
+        all_weights += trained
+    rest = trained - in_blocks
     # Kept for the backward pass, bytes a token and unit of width in a block: two fp32 residual streams (8), the bf16
     # inputs of the four products (2 + 2 + 2 + 8), queries, keys and values before and after rotation and norm (10),
     # fc1's output (8).
-    kept = 8 if gradient_checkpointing else 40
+    # Adapters keep their inputs in fp32 before and after dropout, its mask, and a bf16 copy (11 x 7), and the products
+    # of frozen weights need not keep theirs (14).
+    kept = 8 if gradient_checkpointing else 103 if facts.adapters else 40
+    # Three copies of a chunk of logits. Of all logits four: in fp32 themselves, their softmax and its gradient, and
+    # two in bf16.
+    logits = 4.0 * tokens * facts.vocab_size
+    logits = 4 * logits if facts.logits_at_once else 3 * min(2**30, logits)
+    # The head's gradient before it is added to the others.
+    head_gradient = 0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size
     return {
-        "weights": 6.0 * facts.num_parameters,  # fp32, and their bf16 copies
-        "gradients": 4.0 * facts.num_parameters,
-        "optimizer": 4.0 * in_blocks + 8.0 * rest,  # Muon keeps one momentum, AdamW two moments
+        "weights": 6.0 * all_weights,  # fp32, and their bf16 copies
+        "gradients": 4.0 * trained,
+        # Muon keeps one momentum, AdamW two moments.
+        "optimizer": 4.0 * in_blocks + 8.0 * rest if optimizer == "muon" else 8.0 * trained,
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
-        # Three copies of a chunk of logits, and the head's gradient before it is added to the others.
-        "loss": 3.0 * min(2**30, 4 * tokens * facts.vocab_size) + 8.0 * facts.vocab_size * facts.hidden_size,
+        "loss": logits + head_gradient,
     }
 
 
-def fits(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool, capacity: float) -> bool:
+def fits(
+    facts: ModelFacts,
+    rows: int,
+    max_seq_len: int,
+    gradient_checkpointing: bool,
+    capacity: float,
+    optimizer: str = "muon",
+) -> bool:
     """Whether the estimate is within a device of `capacity` bytes."""
-    return sum(estimate_memory(facts, rows, max_seq_len, gradient_checkpointing).values()) < USABLE * capacity
+    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer)
+    return sum(parts.values()) < USABLE * capacity
 
 
 def choose_device_batch(
-    facts: ModelFacts, max_seq_len: int, gradient_checkpointing: bool, capacity: float | None
+    facts: ModelFacts,
+    max_seq_len: int,
+    gradient_checkpointing: bool,
+    capacity: float | None,
+    optimizer: str = "muon",
 ) -> int:
     """The largest power of two of rows whose estimate fits into `capacity` bytes; on a CPU (None) 32."""
     if capacity is None:
         return CPU_DEVICE_BATCH
     rows = LARGEST_DEVICE_BATCH
-    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity):
+    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer):
         rows //= 2
     return rows
 

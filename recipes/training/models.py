@@ -19,7 +19,7 @@ LONGEST_EAGER_ROW = 1024
 
 
 def load_tokenizer(name: str | None, max_seq_len: int, of_model: str | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer called `name`, or that `of_model`, for rows of `max_seq_len` tokens.
+    """The tokenizer called `name`, for rows of `max_seq_len` tokens; or that `of_model`, as it is.
 
     Raises `InputError` if it cannot be loaded.
     """
@@ -32,7 +32,8 @@ def load_tokenizer(name: str | None, max_seq_len: int, of_model: str | None = No
     tokenizer = loading.load_tokenizer(name or of_model)
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {name or of_model} is not a fast one (tokenizer.json): convert it first.")
-    tokenizer.model_max_length = max_seq_len  # saved with the model, whose context it is
+    if name is not None:
+        tokenizer.model_max_length = max_seq_len  # saved with the model, whose context it is
     return tokenizer
 
 

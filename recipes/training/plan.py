@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from recipes.training.arguments import LoopArguments, MidtrainArguments, PretrainArguments
+from recipes.training.arguments import THREE_RATES, LoopArguments, MidtrainArguments, PretrainArguments
 from recipes.training.memory import choose_device_batch
 from recipes.training.optimizers import OptimizerSettings
 from recipes.training.schedule import Schedule
@@ -72,8 +72,8 @@ class Plan:
         """The same run with all learning rates smaller or larger."""
         if fraction == 1:
             return self
-        rates = ("matrix_lr", "embedding_lr", "unembedding_lr")
-        optimizer = replace(self.optimizer, **{name: getattr(self.optimizer, name) * fraction for name in rates})
+        rates = {name: getattr(self.optimizer, name) * fraction for name in THREE_RATES}
+        optimizer = replace(self.optimizer, **rates)
         reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in rates}
         return replace(self, optimizer=optimizer, reasons=self.reasons | reasons)
 
@@ -85,6 +85,7 @@ class Plan:
             ("model", self.facts.name),
             ("parameters", f"{self.facts.num_parameters:,}: {counts}"),
             *self._frozen(),
+            *([("trained", self.facts.adapters.line(self.facts.num_parameters))] if self.facts.adapters else []),
             ("compute", f"{self.facts.flops_per_token:,} FLOPs a token, {self.num_flops:.2e} in all"),
             ("horizon", f"{self.num_tokens:,} tokens: {self.reasons['horizon']}"),
             ("batch", f"{self.total_batch_size:,} tokens a step: {self.reasons['batch']}"),
@@ -133,8 +134,12 @@ def plan_training(
     # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
     by_batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
     by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
+    if args.learning_rate is None:
+        rates = scale_learning_rates(args, facts, by_batch * by_length)
+    else:
+        rates = dict.fromkeys(THREE_RATES, args.learning_rate)
     optimizer = OptimizerSettings(
-        **scale_learning_rates(args, facts, by_batch * by_length),
+        **rates,
         weight_decay=args.weight_decay,
         momentum_start=length.between(SHORT_RUN_MOMENTUM, MOMENTUM_START),
         momentum=length.between(SHORT_RUN_MOMENTUM, MOMENTUM),
@@ -223,7 +228,7 @@ def _plan_batch(
     reasons["device_batch"] = "device_batch_size"
     if args.device_batch_size is None:
         check_batch(total, 1, args.max_seq_len, world_size)
-        fitting = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory)
+        fitting = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory, args.optimizer)
         rows = largest_divisor(total // row_tokens, fitting)
         reasons["device_batch"] = "as fit by estimate" if memory else "as many as suit a CPU"
         if 2 * rows < min(fitting, total // row_tokens):
@@ -327,10 +332,12 @@ def _explain_optimizer(
     if by_batch > 1:
         by_scale += f" x (batch / 2^19)^0.5 = {by_batch:.3g}"
     by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
+    momentum = {"momentum": f"Muon's, {length}"}
+    if args.learning_rate is not None:
+        return momentum | dict.fromkeys(THREE_RATES, "learning_rate, the same for all weights, no rule applied")
     by_spread = f" x {facts.embedding_std:g}, the spread of its embedding" if facts.embedding_std != 1.0 else ""
     return {
         "matrix_lr": f"matrix_lr {args.matrix_lr:g}{by_scale}",
         "embedding_lr": f"embedding_lr {args.embedding_lr:g} {by_width}{by_spread}",
         "unembedding_lr": f"unembedding_lr {args.unembedding_lr:g} {by_width}",
-        "momentum": f"Muon's, {length}",
-    }
+    } | momentum

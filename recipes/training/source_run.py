@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from recipes.training.arguments import MidtrainArguments, PretrainArguments
+from recipes.training.arguments import THREE_RATES, MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import find_damage, whole_checkpoints
 from recipes.training.output_dir import read_arguments
 from recipes.training.plan import check_batch
@@ -27,6 +27,10 @@ def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainAr
     """
     context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
     theirs = {"max_seq_len": context} | read_arguments(args.source)
+    if args.learning_rate is not None:  # one rate for all was given, or three: the source's other ones do not count
+        theirs = {name: value for name, value in theirs.items() if name not in THREE_RATES}
+    elif any(getattr(args, name) is not None for name in THREE_RATES):
+        theirs.pop("learning_rate", None)
     missing = [name for name in args.INHERITED_FROM_SOURCE if getattr(args, name) is None]
     try:
         args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})

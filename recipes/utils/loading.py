@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -91,7 +92,7 @@ def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
     except InputError:
         raise
     except Exception as error:  # values of a wrong type raise anything
-        raise InputError(f"no model configuration in {name}: {in_one_line(error)}") from None
+        raise InputError(f"no model configuration in {name}: {refused_by_hub(error) or in_one_line(error)}") from None
 
 
 def check_sizes(values: Mapping[str, Any], source: str) -> None:
@@ -189,4 +190,17 @@ def as_input_error(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged files raise anything; `tokenizers` raises a bare Exception
-        raise InputError(f"{what} cannot be loaded: {in_one_line(error)}") from None
+        raise InputError(f"{what} cannot be loaded: {refused_by_hub(error) or in_one_line(error)}") from None
+
+
+def refused_by_hub(error: BaseException | None) -> str | None:
+    """Why the Hub does not give a repository out and what to do, if that is what caused `error`."""
+    while error is not None:
+        if isinstance(error, GatedRepoError):  # a kind of the next
+            return (
+                "it is gated: accept its terms on its page on the Hub, and log in by hf auth login, or set HF_TOKEN."
+            )
+        if isinstance(error, RepositoryNotFoundError):
+            return "the Hub has no such repository, or a private one: check the name, or log in by hf auth login."
+        error = error.__cause__ or error.__context__
+    return None

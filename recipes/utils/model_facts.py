@@ -10,6 +10,20 @@ from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """LoRA adapters that are trained in place of all of a model's parameters."""
+
+    num_parameters: int
+    rank: int
+    layers: tuple[str, ...]  # names of the layers that have one
+
+    def line(self, of: int) -> str:
+        """How many of a model's parameters they are, and where."""
+        share = f"{self.num_parameters / of:.2%} more"
+        return f"{self.num_parameters:,} ({share}): LoRA of rank {self.rank} on {', '.join(self.layers)}, nothing else"
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What planning needs to know about a model of any architecture.
 
@@ -25,6 +39,8 @@ class ModelFacts:
     vocab_size: int
     embedding_std: float
     frozen: dict[str, int] = field(default_factory=dict)
+    logits_at_once: bool = False  # whether its loss needs the logits of all tokens, and not only of some at a time
+    adapters: Adapters | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -48,6 +64,7 @@ def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=getattr(config, "initializer_range", 0.02),
+        logits_at_once=True,
     )
 
 
@@ -71,6 +88,12 @@ def _name(class_name: str, config: PretrainedConfig) -> str:
 def context_length(model: nn.Module, default: int = 2**31) -> int:
     """Most tokens that prompt and reply may have together; `default` for models without a limit on positions."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None) or default
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of a causal LM by their paths in it, the head not among them."""
+    head, kinds = model.get_output_embeddings(), (nn.Linear, Conv1D)
+    return {path: each for path, each in model.named_modules() if isinstance(each, kinds) and each is not head}
 
 
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -28,7 +28,7 @@ FILES = rf"/(?:(?P<kind>dataset|space)s/)?{ID}"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP or a status, before it is served."""
+    """Keeps what it was asked. `meddle` may hold a request up, or answer DROP, a status or a refusal, before that."""
 
     daemon_threads = True
 
@@ -37,7 +37,7 @@ class HubServer(ThreadingHTTPServer):
         self.store = Store(directory, USERS, ORGANIZATIONS)
         self.requests: list[tuple[str, str]] = []  # method and path
         self.uploads: list[str] = []  # names of large files that came whole
-        self.meddle: Callable[[str, str], str | int | None] = lambda method, path: None
+        self.meddle: Callable[[str, str], str | int | Refused | None] = lambda method, path: None
 
     @property
     def url(self) -> str:
@@ -80,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if isinstance(order, int):
                 raise Refused(order, "out of order")
+            if isinstance(order, Refused):
+                raise order
             self.user = self.authenticate()
             for method, pattern, answer in ROUTES:
                 if method == self.command.replace("HEAD", "GET") and (match := re.fullmatch(pattern, path)):

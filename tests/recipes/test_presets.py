@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from accelerate import PartialState
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.mixtures import read_mixture
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.dry_run import dry_run
+from recipes.training.dry_run import facts_of as dry_run_facts
 from recipes.training.memory import fits
 from recipes.training.plan import plan_midtraining, plan_training
 from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
@@ -23,6 +27,8 @@ from tokenizer.special_tokens import SMALLEST_VOCABULARY
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 CPU, GPU = (str(CONFIGS / "pretrain" / f"{kind}.yaml") for kind in ("cpu", "gpu"))
 H100_MEMORY = 80e9  # bytes
+GPT2_SIZES = {"gpt2": (12, 768, 12), "gpt2-medium": (24, 1024, 16), "gpt2-large": (36, 1280, 20),
+              "gpt2-xl": (48, 1600, 25)}  # layers, width, heads  # fmt: skip
 DEPTHS = (8, 12, 16, 20, 24, 26, 32)
 # A row of gpu.yaml's table: depth, parameters, steps, estimated hours.
 TABLE_ROW = re.compile(r"^# +(\d+) +([\d.]+[MB]) +([\d,]+) +([\d.]+)$", re.MULTILINE)
@@ -53,6 +59,68 @@ def test_a_preset_of_shakespeare_reads_a_whole_text_and_evaluates_all_that_is_he
     args = parse_arguments(PretrainArguments, argv=argv)
     assert (args.document_separator, args.packing, args.num_workers) == ("whole", "concatenated", 0)
     assert args.eval_tokens > 111_540 and args.vocab_size == SMALLEST_VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def openai(tmp_path_factory) -> Path:
+    """GPT-2 in its four sizes, without weights, and with a tokenizer of as many tokens."""
+    directory = tmp_path_factory.mktemp("openai-community")
+    vocabulary = {"<|endoftext|>": 50_256} | {str(number): number for number in range(50_256)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary)), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+    )
+    small = json.loads((CONFIGS / "gpt2" / "gpt2_124m.json").read_text())
+    for name, (layers, width, heads) in GPT2_SIZES.items():
+        tokenizer.save_pretrained(directory / name)
+        sizes = {"n_layer": layers, "n_embd": width, "n_head": heads}
+        (directory / name / "config.json").write_text(json.dumps(small | sizes))
+    return directory
+
+
+@pytest.mark.parametrize("name", GPT2_SIZES)
+def test_gpt2_of_every_size_is_finetuned_on_one_card_with_nanogpts_settings(name, openai, capsys):
+    argv = ["--config", str(CONFIGS / "gpt2" / "finetune.yaml"), "--model_name_or_path", str(openai / name)]
+    recompute = ["--gradient_checkpointing", "true"] if name == "gpt2-xl" else []
+    lines = dry_run_lines(capsys, *argv, *recompute)
+    assert "of 80 a device (fits)" in lines["memory"] and " on 1 x H100" in lines["time"]
+    assert (lines["steps"], first_number(lines["batch"])) == ("20", 32 * 1024)
+    assert "0% warmup, constant, the last 0%" in lines["schedule"]
+    for label in ("matrix lr", "embedding lr", "head lr"):
+        assert lines[label].startswith("3e-05: learning_rate, the same for all weights")
+    args = parse_arguments(PretrainArguments, argv=argv)
+    assert (args.optimizer, args.weight_decay, args.grad_clip) == ("adamw", 0.1, 1.0)
+
+
+def test_the_largest_gpt2_is_finetuned_on_24_gigabytes_by_lora(openai, capsys):
+    argv = ["--config", str(CONFIGS / "gpt2" / "finetune_lora.yaml"), "--model_name_or_path"]
+    lines = dry_run_lines(capsys, *argv, str(openai / "gpt2-xl"))
+    assert first_number(lines["parameters"]) == 1_557_611_200
+    # Rank 16 for four layers of inputs and outputs (1, 3), (1, 1), (1, 4) and (4, 1) times 1,600, in 48 blocks.
+    assert first_number(lines["trained"]) == 16 * 1600 * (4 + 2 + 5 + 5) * 48
+    assert "of 24 a device (fits)" in lines["memory"] and " on 1 x RTX 4090" in lines["time"]
+
+
+def test_gpt2_from_scratch_is_nanogpts_run(openai, capsys, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parents[1])  # from where the preset names its model
+    argv = ["--config", str(CONFIGS / "gpt2" / "from_scratch.yaml"), "--tokenizer", str(openai / "gpt2")]
+    lines = dry_run_lines(capsys, *argv)
+    assert first_number(lines["parameters"]) == 124_439_808
+    assert "= 12 rows x 1,024 tokens x 8 processes x 5 accumulated" in lines[""]
+    assert (first_number(lines["batch"]), lines["steps"]) == (491_520, "600,000")
+    assert "(fits)" in lines["memory"] and lines["matrix lr"].startswith("0.0006: ")
+    args = parse_arguments(PretrainArguments, argv=argv)
+    facts = dry_run_facts(args)
+    schedule = plan_training(args, facts, 8, H100_MEMORY).schedule
+    assert [schedule(step) * 6e-4 for step in (0, 999, 2000)] == pytest.approx([3e-7, 3e-4, 6e-4], rel=0.02)
+    assert schedule(599_999) * 6e-4 == pytest.approx(6e-5, rel=1e-3)
+
+
+def test_every_preset_is_one_of_those_tested_here():
+    tested = {*STAGES, "pretrain", "shakespeare_char", "gpt2", "mixtures", "tokenizer"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
+    assert {path.name for path in (CONFIGS / "gpt2").glob("*.yaml")} == {
+        "finetune.yaml", "finetune_lora.yaml", "from_scratch.yaml",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

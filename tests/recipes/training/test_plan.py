@@ -1,6 +1,7 @@
 """The plan's numbers, by hand where they are known and by rule everywhere else."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -210,6 +211,17 @@ def test_a_stage_keeps_the_settings_of_the_run_it_goes_on_from():
     assert (short.optimizer.matrix_lr, short.optimizer.momentum, short.schedule.warmdown_ratio) == (0.04, 0.7, 0.75)
 
 
+def test_one_learning_rate_is_that_of_all_weights_whatever_the_run():
+    for run in ({"depth": 4, "num_iterations": 10}, {"depth": 32, "total_batch_size": 2**22}):
+        plan = plan_of(learning_rate=3e-5, **run)
+        rates = {plan.optimizer.matrix_lr, plan.optimizer.embedding_lr, plan.optimizer.unembedding_lr}
+        assert rates == {3e-5}
+        for name in ("matrix_lr", "embedding_lr", "unembedding_lr"):
+            assert plan.reasons[name] == "learning_rate, the same for all weights, no rule applied"
+    with pytest.raises(InputError, match="^give learning_rate, which is for all weights, or embedding_lr, not both"):
+        PretrainArguments(learning_rate=3e-5, embedding_lr=0.1)
+
+
 def test_a_share_of_the_learning_rates_is_printed_with_its_reason():
     whole = plan_of(num_iterations=50, total_batch_size=65_536)
     half = whole.with_learning_rates_times(0.5)
@@ -255,6 +267,14 @@ def test_twice_the_gpus_take_half_the_hours(capsys):
 def test_an_unknown_gpu_is_one_clear_line():
     with pytest.raises(InputError, match=r"^unknown gpu_name 'Abacus'"):
         dry_run(PretrainArguments(depth=2, gpu_name="Abacus"))
+
+
+def test_memory_counts_what_another_optimizer_and_another_loss_keep():
+    facts = facts_of(20)
+    muon, adamw = (estimate_memory(facts, 8, 2048, True, name) for name in ("muon", "adamw"))
+    assert adamw["optimizer"] == 8 * facts.num_parameters > muon["optimizer"]
+    whole = estimate_memory(replace(facts, logits_at_once=True), 32, 2048, True)
+    assert whole["loss"] - 8 * VOCAB_SIZE * facts.hidden_size == 16 * 32 * 2048 * VOCAB_SIZE
 
 
 def test_memory_grows_with_rows_and_shrinks_by_recomputing():

@@ -5,10 +5,12 @@ import json
 
 import pytest
 import torch
+from accelerate import PartialState
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.training.arguments import MidtrainArguments
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
-from recipes.training.source_run import read_arguments, warm_start
+from recipes.training.source_run import inherit_settings, read_arguments, warm_start
 from recipes.utils.errors import InputError
 
 
@@ -48,6 +50,23 @@ def test_the_state_is_theirs_and_the_settings_stay_mine(source):
     after = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     assert before == after
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "rate", "matrix"),
+    [
+        ({"learning_rate": 3e-5}, {}, 3e-5, 0.02),
+        ({"learning_rate": 3e-5}, {"matrix_lr": 0.04}, None, 0.04),
+        ({"matrix_lr": 0.04}, {"learning_rate": 1e-4}, 1e-4, 0.02),
+        ({"matrix_lr": 0.04}, {}, None, 0.04),
+    ],
+)
+def test_one_learning_rate_or_three_go_over_but_never_both(source, fresh_accelerate, theirs, mine, rate, matrix):
+    NanochatGPTConfig.from_depth(1, vocab_size=32, max_position_embeddings=16).save_pretrained(source)
+    (source / "arguments.json").write_text(json.dumps({"total_batch_size": 64, "max_seq_len": 16} | theirs))
+    args = MidtrainArguments(source=str(source), conversations="primer:mid", **mine)
+    args = inherit_settings(args, PartialState(cpu=True))
+    assert (args.learning_rate, args.matrix_lr) == (rate, matrix)
 
 
 def swap_optimizer(source):
