@@ -1,4 +1,4 @@
-"""The best checkpoint of a run stays, is named and loads, through kills and steps back; dropout acts in training only."""
+"""The best checkpoint of a run stays, is named and loads, whatever happens; dropout acts in training only."""
 
 import json
 import shutil
