@@ -111,7 +111,12 @@ def note_modes(file: Path) -> None:
             lines.write(f"{torch.is_grad_enabled()} {self.training}\n")
         return dropout(self, inputs)
 
-    torch.nn.Dropout.forward = noting
+    class Noting(loop.TrainingLoop):
+        def run(self, checkpoint: Path | None) -> bool:
+            torch.nn.Dropout.forward = noting
+            return super().run(checkpoint)
+
+    loop.TrainingLoop = Noting
 
 
 def test_dropout_acts_in_every_step_and_in_no_evaluation_or_sample(tiny, gpt2_config, tmp_path):
