@@ -138,6 +138,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             sample_every=args.sample_every,
             save_every=args.save_every,
             keep_checkpoints=args.keep_checkpoints,
+            keep_best=args.keep_best,
             log_every=args.log_every,
             grad_clip=args.grad_clip,
             peak_flops=peak,

@@ -38,7 +38,14 @@ from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_inputs
 from recipes.training.loop import TrainingLoop
 from recipes.training.memory import device_memory
-from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
+from recipes.training.models import (
+    build_config,
+    build_model,
+    freeze_parameters,
+    load_tokenizer,
+    model_facts,
+    set_special_tokens,
+)
 from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
@@ -57,7 +64,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
     config = build_config(len(tokenizer), args.max_seq_len, args.depth, args.model_config, args.model_name_or_path)
-    facts, lora = model_facts(config, args.max_seq_len, source), None
+    facts, lora = model_facts(config, args.max_seq_len, source, args.freeze), None
     if args.use_peft:  # adapters are trained in place of the model's own weights (training/adapters.py)
         lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
         facts = facts_with_adapters(facts, config, lora)
@@ -103,10 +110,12 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         set_seed(args.seed)
         pretrained, recompute = args.model_name_or_path is not None, args.gradient_checkpointing
         model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
+        freeze_parameters(model, args.freeze)
         if args.tokenizer is not None:  # a model's own is known to it already, with all tokens that may end a text
             set_special_tokens(model, tokenizer)
         if lora is not None:
             model = add_lora(model, lora)
+        set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
@@ -142,6 +151,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             sample_every=args.sample_every,
             save_every=args.save_every,
             keep_checkpoints=args.keep_checkpoints,
+            keep_best=args.keep_best,
             log_every=args.log_every,
             grad_clip=args.grad_clip,
             peak_flops=peak,

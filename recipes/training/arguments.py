@@ -84,6 +84,9 @@ class LoopArguments(Arguments):
     sample_every: int = flag(2000, "steps between samples; 0: only at the end, -1: never", least=-1, resumable=True)
     save_every: int = flag(1000, "steps between checkpoints; 0: only at the end", least=0, resumable=True)
     keep_checkpoints: int = flag(2, "newest checkpoints kept; 0 keeps all", least=0, resumable=True)
+    keep_best: bool = flag(
+        False, "also keep the checkpoint with the lowest val/bpb (checkpoints/best.json names it)", resumable=True
+    )
     resume: str = flag(
         "auto",
         "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
@@ -121,6 +124,8 @@ class LoopArguments(Arguments):
         if (self.warmup_ratio or 0) + (self.warmdown_ratio or 0) > 1:
             both = f"warmup_ratio {self.warmup_ratio:g} and warmdown_ratio {self.warmdown_ratio:g}"
             raise InputError(f"{both} make more than all steps.")
+        if self.keep_best and self.eval_every < 0:
+            raise InputError("keep_best needs evaluations: set eval_every, best to the same number as save_every.")
         for name in THREE_RATES if self.learning_rate is not None else ():
             if getattr(self, name) not in (None, getattr(LoopArguments, name)):
                 raise InputError(f"give learning_rate, which is for all weights, or {name}, not both.")
@@ -175,6 +180,7 @@ class PretrainArguments(LoopArguments):
         None, "train another architecture from scratch: a transformers config.json", path=True
     )
     model_name_or_path: str | None = flag(None, "train an existing causal LM onward", path=True)
+    freeze: str | None = flag(None, "regular expression: parameters with such names stay as they are, untrained")
     # LoRA, by TRL's names and defaults, as in SFT
     use_peft: bool = flag(
         False, "train LoRA adapters in place of the weights of model_name_or_path; merged at the end"
@@ -209,6 +215,8 @@ class PretrainArguments(LoopArguments):
             raise InputError("give skip_tokens or continue_from, not both: each says where to begin.")
         if self.use_peft and not self.model_name_or_path:
             raise InputError("use_peft adapts a trained model: name one by --model_name_or_path.")
+        if self.use_peft and self.freeze:
+            raise InputError("use_peft trains adapters alone: leave out freeze.")
         for name in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
             if not self.use_peft and getattr(self, name) != getattr(PretrainArguments, name):
                 raise InputError(f"{name} has no effect without --use_peft.")

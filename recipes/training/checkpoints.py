@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
 from recipes.training.adapters import has_adapters, load_adapters, save_adapters
+from recipes.training.best_checkpoint import recorded_best
 from recipes.training.checkpoint_files import (
     OURS,
     STATE_FILES,
@@ -67,7 +68,8 @@ class Checkpointer:
         ]
 
     def save(self, state: TrainingState) -> Path:
-        """Write `checkpoints/step_NNNNNN`, each process its own part, then delete all but the newest `keep`.
+        """Write `checkpoints/step_NNNNNN`, each process its own part, then delete all but the newest `keep` and the
+        recorded best (see `best_checkpoint`).
 
         Raises `InputError` when the disk is full or fails; earlier checkpoints stay as they are.
         """
@@ -86,7 +88,7 @@ class Checkpointer:
                     write_manifest(partial)
                     partial.rename(final)
                     atomic.sync(self.directory)
-                    self._drop_old()
+                    self.drop_old()
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -151,9 +153,13 @@ class Checkpointer:
                 f"{input_dir} holds the weights of another model: {(unexpected or missing)[0]} does not fit."
             )
 
-    def _drop_old(self) -> None:
-        if self.keep:
-            for path in whole_checkpoints(self.output_dir)[: -self.keep]:
+    def drop_old(self) -> None:
+        """Delete all checkpoints but the newest `keep` and the recorded best."""
+        if not self.keep:
+            return
+        best = recorded_best(self.output_dir)
+        for path in whole_checkpoints(self.output_dir)[: -self.keep]:
+            if path != best:
                 # Renamed first: a kill during the removal must not leave half a checkpoint that looks whole.
                 shutil.rmtree(path.rename(self.directory / f".{path.name}.partial"))
 

@@ -24,7 +24,7 @@ def dry_run(args: PretrainArguments) -> None:
 
 def facts_of(args: PretrainArguments) -> ModelFacts:
     """Size and FLOPs of the model: by the dial from its configuration alone, any other from its shapes."""
-    if not (args.model_config or args.model_name_or_path):
+    if not (args.model_config or args.model_name_or_path or args.freeze):
         vocab_size = args.vocab_size
         if args.tokenizer:
             from recipes.utils import loading
@@ -45,7 +45,8 @@ def facts_of(args: PretrainArguments) -> ModelFacts:
         model_config=args.model_config,
         model_name_or_path=args.model_name_or_path,
     )
-    facts = models.model_facts(config, args.max_seq_len, args.model_name_or_path or args.model_config)
+    source = args.model_name_or_path or args.model_config
+    facts = models.model_facts(config, args.max_seq_len, source, args.freeze)
     if not args.use_peft:
         return facts
     from recipes.training.adapters import facts_with_adapters, lora_config  # imports peft, which takes seconds

@@ -15,6 +15,7 @@ from evals.core.bundle import available, check_enough, read_tasks
 from evals.core.evaluate import evaluate_core
 from evals.samples import PROMPTS, complete
 from recipes.data.held_out import read_validation_rows
+from recipes.training.best_checkpoint import EVALUATION
 from recipes.training.loop import Evaluation
 from recipes.training.plan import Plan
 from recipes.utils.errors import InputError
@@ -36,7 +37,7 @@ def bits_per_byte_evaluation(
     out; they are the same for every batch size, packing and process count.
     """
     if every < 0:
-        return Evaluation("evaluation", every, lambda model: {})
+        return Evaluation(EVALUATION, every, lambda model: {})
     byte_lengths = token_byte_lengths(tokenizer)
     rows = _read_on_main(
         accelerator, lambda: read_validation_rows(documents, tokenizer, plan.max_seq_len, num_tokens)
@@ -58,7 +59,7 @@ def bits_per_byte_evaluation(
             raise RuntimeError("it failed on another process")
         return {"val/bpb": bits_per_byte(nats, num_bytes), "val/loss": nats / num_predicted}
 
-    return Evaluation("evaluation", every, measure)
+    return Evaluation(EVALUATION, every, measure)
 
 
 def _read_on_main(accelerator: Accelerator, read: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
+from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidate, record_best, recorded_best
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
@@ -55,6 +56,24 @@ def is_due(every: int, step: int, num_steps: int) -> bool:
     return step == num_steps or (every > 0 and step > 0 and step % every == 0)
 
 
+def rows_loss(model: torch.nn.Module, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Cross-entropy of a micro-batch of rows, (B, T + 1): its sum, divided by the tokens of the whole step.
+
+    Each micro-batch contributes its share of the mean over `num_tokens`, so accumulated gradients equal those of one
+    large batch.
+    """
+    inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
+    options = {"skip_logits": True} if hasattr(unwrap(model), "loss_without_logits") else {}
+    return model(
+        input_ids=inputs,
+        labels=targets,
+        shift_labels=targets,
+        num_items_in_batch=num_tokens,
+        use_cache=False,
+        **options,
+    ).loss
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Figures of the bare model, by their names in metrics.jsonl, measured each `every` steps (see `is_due`)."""
@@ -75,6 +94,8 @@ class TrainingLoop:
         sample: lines to print, given the bare model.
         sample_every, save_every: steps between samples and between checkpoints; 0: only at the end. Samples also take
             -1: never.
+        keep_checkpoints: how many of the newest stay on disk; 0: all.
+        keep_best: whether the one with the lowest val/bpb stays beside them.
         peak_flops: of one device, for MFU; None where it is not known.
     """
 
@@ -90,6 +111,7 @@ class TrainingLoop:
     sample_every: int
     save_every: int
     keep_checkpoints: int
+    keep_best: bool
     log_every: int
     grad_clip: float
     peak_flops: float | None
@@ -114,6 +136,8 @@ class TrainingLoop:
             with closing(console), StopSignal() as stop:
                 if checkpoint is not None:
                     console.say(f"resuming from {checkpoint}, step {state.step}")
+                if self.keep_best:
+                    self._announce_best(console)
                     self._evaluate_and_sample(state, console)  # checkpoints are written before evaluating
                 batches = iter(self.loader)
                 started, seconds_before = time.perf_counter(), state.seconds
@@ -142,6 +166,8 @@ class TrainingLoop:
                     paused = time.perf_counter()
                     self._evaluate_and_sample(state, console)
                     started += time.perf_counter() - paused  # evaluation does not count as training time
+                if self.keep_best:
+                    self._say_best(console)
         finally:
             self.checkpointer.close()
         _TRAINED.append(self.model)
@@ -156,6 +182,10 @@ class TrainingLoop:
             state = self._restore(checkpoint)
         if self.accelerator.is_main_process:
             self.metrics.resume(state.step)
+            # A resumed run's best may be newer than the step that it goes back to. Recorded even where it is no longer
+            # asked for: a flag forgotten in the command must not cost the best checkpoint.
+            if self.keep_best or recorded_best(self.output_dir):
+                record_best(self.output_dir, self.metrics.records)
         return state
 
     def _restore(self, checkpoint: Path) -> TrainingState:
@@ -188,30 +218,13 @@ class TrainingLoop:
             # exchange, with the last of them, gives the same sum for a fraction of the traffic.
             last = index == num_micro_batches - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self._loss(rows, tokens_of_this_process)
+                loss = rows_loss(self.model, rows, tokens_of_this_process)
                 self.accelerator.backward(loss)
             total += loss.detach()  # stays on the device: reading it here would make the GPU wait
         # One small reduction a step: all processes agree on the loss and on whether any of them got a signal.
         shared = torch.stack([total, torch.tensor(float(stop.received), device=total.device)])
         shared = self.accelerator.reduce(shared, reduction="mean").tolist()
         return shared[0], batch["epoch"], shared[1] > 0
-
-    def _loss(self, rows: torch.Tensor, num_tokens: int) -> torch.Tensor:
-        """Cross-entropy of a micro-batch of rows, (B, T + 1): its sum, divided by the tokens of the whole step.
-
-        Each micro-batch contributes its share of the mean over `num_tokens`, so accumulated gradients equal those of
-        one large batch.
-        """
-        inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
-        options = {"skip_logits": True} if hasattr(unwrap(self.model), "loss_without_logits") else {}
-        return self.model(
-            input_ids=inputs,
-            labels=targets,
-            shift_labels=targets,
-            num_items_in_batch=num_tokens,
-            use_cache=False,
-            **options,
-        ).loss
 
     def _update(self, loss: float, state: TrainingState) -> float:
         """Clip the gradient and step; a step whose loss or gradient is not finite is skipped and counted."""
@@ -298,6 +311,29 @@ class TrainingLoop:
             self._write(record)
             shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items() if k != "step")
             console.say(f"step {step:06d} | " + " | ".join(shown))
+            if self.keep_best and MEASURE in record and self.accelerator.is_main_process:
+                self._update_best(step, console)
+
+    def _update_best(self, step: int, console: Console) -> None:
+        """Keep the checkpoint of `step`, if it was just evaluated as the best, and no longer the one before it."""
+        best = record_best(self.output_dir, self.metrics.records)
+        if best is not None and best.step == step:
+            console.say(f"step {step:06d} | best so far: {recorded_best(self.output_dir)}")
+            self.checkpointer.drop_old()
+
+    def _announce_best(self, console: Console) -> None:
+        """Say when the first checkpoint is evaluated, if that is not before the end."""
+        every = next(each.every for each in self.evaluations if each.name == EVALUATION)
+        if first_candidate(self.save_every, every, self.plan.num_steps) == self.plan.num_steps:
+            console.say(
+                f"keep_best: save_every {self.save_every} and eval_every {every} do not meet before the last step, "
+                f"{self.plan.num_steps}, which alone can be the best: choose the same number for both, below that"
+            )
+
+    def _say_best(self, console: Console) -> None:
+        if self.accelerator.is_main_process and (best := record_best(self.output_dir, self.metrics.records)):
+            path = recorded_best(self.output_dir)
+            console.say(f"best         step {best.step:,}, {MEASURE} {best.bpb:.4f}: {path} loads by from_pretrained")
 
     def _write(self, record: dict) -> None:
         if self.accelerator.is_main_process:

@@ -1,5 +1,8 @@
 """The model and the tokenizer that a stage trains."""
 
+import re
+from dataclasses import replace
+
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -61,12 +64,19 @@ def build_config(
     return config
 
 
-def model_facts(config: PretrainedConfig, max_seq_len: int, source: str | None = None) -> ModelFacts:
-    """Size and FLOPs of the model of a config; `source` is where the config comes from, for messages."""
-    if isinstance(config, NanochatGPTConfig):
+def model_facts(
+    config: PretrainedConfig, max_seq_len: int, source: str | None = None, freeze: str | None = None
+) -> ModelFacts:
+    """Size and FLOPs of the model of a config, and what `freeze` (see `freeze_parameters`) keeps out of training.
+
+    `source` is where the config comes from, for messages.
+    """
+    if isinstance(config, NanochatGPTConfig) and freeze is None:
         return describe_config(config, max_seq_len)
     with torch.device("meta"):
-        return describe_model(_from_config(config, source), max_seq_len)
+        model = _from_config(config, source)
+    facts = describe_model(model, max_seq_len)  # before parameters are frozen: it leaves those out
+    return replace(facts, frozen=freeze_parameters(model, freeze))
 
 
 def build_model(
@@ -103,6 +113,31 @@ def _from_config(config: PretrainedConfig, source: str | None) -> PreTrainedMode
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:  # transformers' classes raise anything for a config that makes no sense
         raise InputError(f"{source} gives no causal LM: {loading.in_one_line(error)}") from None
+
+
+def freeze_parameters(model: torch.nn.Module, pattern: str | None) -> dict[str, int]:
+    """Keep the parameters whose names the regular expression `pattern` matches, anywhere, out of training.
+
+    Returns their sizes by name. Raises `InputError` if it is not a regular expression, or matches none or all of them.
+    """
+    if pattern is None:
+        return {}
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"freeze {pattern!r} is not a regular expression: {error}.") from None
+    parameters = dict(model.named_parameters())
+    frozen = {name: parameters[name].numel() for name in parameters if expression.search(name)}
+    if not frozen:
+        raise InputError(
+            f"freeze {pattern!r} matches none of the model's {len(parameters)} parameters; "
+            f"their names look like {list(parameters)[len(parameters) // 2]}."
+        )
+    if len(frozen) == len(parameters):
+        raise InputError(f"freeze {pattern!r} matches all of the model's parameters: none would be trained.")
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    return frozen
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -84,6 +84,7 @@ class Plan:
         rows = [
             ("model", self.facts.name),
             ("parameters", f"{self.facts.num_parameters:,}: {counts}"),
+            *self._frozen(),
             *([("trained", self.facts.adapters.line(self.facts.num_parameters))] if self.facts.adapters else []),
             ("compute", f"{self.facts.flops_per_token:,} FLOPs a token, {self.num_flops:.2e} in all"),
             ("horizon", f"{self.num_tokens:,} tokens: {self.reasons['horizon']}"),
@@ -100,6 +101,14 @@ class Plan:
             ("schedule", self.reasons["schedule"]),
         ]
         return [f"{label:<13}{text}" for label, text in rows]
+
+    def _frozen(self) -> list[tuple[str, str]]:
+        if not (frozen := self.facts.frozen):
+            return []
+        count, names = sum(frozen.values()), list(frozen)
+        listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        trained = self.facts.num_parameters - count
+        return [("frozen", f"{count:,} of them, in {len(names)} tensors ({listed}): {trained:,} are trained")]
 
 
 def plan_training(

@@ -4,6 +4,7 @@ import re
 import resource
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import torch
@@ -107,6 +108,38 @@ def this_cpu() -> tuple[float, float]:
     """Measured FLOP/s and memory in GB of this machine's CPU."""
     dtype = torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
     return measure_matmul(dtype), psutil.virtual_memory().total / 1e9
+
+
+def available_memory() -> int:
+    """Bytes that can still be used without swapping: of the machine, or of the container (cgroup) if that is less."""
+    return min([psutil.virtual_memory().available, *_left_in_cgroups()])
+
+
+def _left_in_cgroups(root: Path = Path("/sys/fs/cgroup"), me: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What each limit on this process's memory leaves, in version 1 and 2 of Linux's control groups."""
+    try:
+        lines = [line.split(":", 2) for line in me.read_text().splitlines()]
+    except OSError:  # not Linux
+        return []
+    left = []
+    for _, controllers, path in lines:
+        if controllers == "memory":
+            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        elif controllers == "":
+            top, limit, usage = root, "memory.max", "memory.current"
+        else:
+            continue
+        own = top / path.lstrip("/")
+        for group in [own, *own.parents]:  # a limit of a group above holds as well
+            try:
+                values = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                used = int((group / usage).read_text()) - int(values.get("inactive_file", 0))  # that cache is given up
+                left.append(max(0, int((group / limit).read_text()) - used))
+            except (OSError, ValueError):  # not there, or "max": without a limit
+                pass
+            if group == top:
+                break
+    return left
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,6 +1,6 @@
 """Facts about a causal LM of any architecture: sizes, FLOPs, context length, and its parameters by role."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -25,7 +25,11 @@ class Adapters:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know about a model of any architecture."""
+    """What planning needs to know about a model of any architecture.
+
+    Attributes:
+        frozen: sizes, by name, of the parameters that are not trained. The other figures include them.
+    """
 
     name: str
     parameter_counts: dict[str, int]
@@ -34,6 +38,7 @@ class ModelFacts:
     num_layers: int
     vocab_size: int
     embedding_std: float
+    frozen: dict[str, int] = field(default_factory=dict)
     logits_at_once: bool = False  # whether its loss needs the logits of all tokens, and not only of some at a time
     adapters: Adapters | None = None
 

@@ -31,8 +31,8 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality", "reinforcement", "space",
-            "stages",
+            "batch_size", "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality",
+            "reinforcement", "space", "stages",
         )
     },
 }  # fmt: skip

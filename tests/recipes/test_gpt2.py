@@ -104,7 +104,7 @@ def test_lora_lowers_the_loss_and_leaves_a_merged_model_with_the_adapters_beside
     trained = int(re.search(r"^trained +([\d,]+) \(", end.stdout, re.MULTILINE)[1].replace(",", ""))
     assert "LoRA of rank 16 on c_attn, c_proj, c_fc, nothing else" in end.stdout
     assert "  The capital of France is|" in end.stdout, "samples of the adapted model"
-    assert values("val/loss", tmp_path)[-1] < values("val/loss", source)[-1] - 0.1
+    assert values("val/loss", tmp_path)[-1] < values("val/loss", source)[-1] - 0.03
 
     before, after = (load_file(path / "model.safetensors") for path in (source, tmp_path))
     assert before.keys() == after.keys()

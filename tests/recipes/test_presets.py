@@ -115,7 +115,24 @@ def test_gpt2_from_scratch_is_nanogpts_run(openai, capsys, monkeypatch):
     assert schedule(599_999) * 6e-4 == pytest.approx(6e-5, rel=1e-3)
 
 
+def test_gpt2_small_on_one_card_is_the_books_model_and_run(openai, capsys, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parents[1])
+    argv = ["--config", str(CONFIGS / "gpt2_small_24gb.yaml"), "--tokenizer", str(openai / "gpt2")]
+    lines = dry_run_lines(capsys, *argv)
+    assert first_number(lines["parameters"]) == 163_037_184 and "163,009,536 are trained" in lines["frozen"]
+    assert (lines["steps"], first_number(lines["horizon"])) == ("534,000", 3_280_896_000)
+    assert "= 6 rows x 1,024 tokens x 1 processes x 1 accumulated" in lines[""]
+    assert "of 24 a device (fits)" in lines["memory"] and " on 1 x RTX 4090" in lines["time"]
+    assert all(lines[label].startswith("0.0005: ") for label in ("matrix lr", "embedding lr", "head lr"))
+    args = parse_arguments(PretrainArguments, argv=argv)
+    assert args.keep_best and args.save_every == args.eval_every and args.weight_decay == 0.1
+    config = json.loads((CONFIGS / "gpt2_small_24gb.json").read_text())
+    assert {config[name] for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")} == {0.1}
+    assert config["tie_word_embeddings"] is False
+
+
 def test_every_preset_is_one_of_those_tested_here():
+    assert {path.name for path in CONFIGS.glob("*.*")} == {"gpt2_small_24gb.yaml", "gpt2_small_24gb.json"}
     tested = {*STAGES, "pretrain", "shakespeare_char", "gpt2", "mixtures", "tokenizer"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
     assert {path.name for path in (CONFIGS / "gpt2").glob("*.yaml")} == {

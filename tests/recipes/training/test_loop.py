@@ -27,12 +27,6 @@ def measure_gradients(directory: Path) -> None:
             noted[-1]["kept"] = all(parameter.grad is not None for parameter in self.model.parameters())
             return norm
 
-        def _loss(self, rows, num_tokens):
-            parameters = list(self.model.parameters())
-            gradients = {each.grad.untyped_storage().data_ptr() for each in parameters if each.grad is not None}
-            storages.append(len(gradients))
-            return super()._loss(rows, num_tokens)
-
         def run(self, checkpoint):
             finished = super().run(checkpoint)
             rank = os.environ.get("RANK", "0")
@@ -41,7 +35,13 @@ def measure_gradients(directory: Path) -> None:
             (directory / f"{rank}.json").write_text(json.dumps(found))
             return finished
 
-    noted, storages = [], []
+    def measuring_loss(model, rows, num_tokens):
+        gradients = {each.grad.untyped_storage().data_ptr() for each in model.parameters() if each.grad is not None}
+        storages.append(len(gradients))
+        return rows_loss(model, rows, num_tokens)
+
+    noted, storages, rows_loss = [], [], loop.rows_loss
+    loop.rows_loss = measuring_loss
     loop.TrainingLoop = Measuring
 
 

@@ -295,3 +295,30 @@ def test_gradient_checkpointing_changes_no_gradient():
         assert len(passes) == (2 if recompute else 1)
         gradients.append([p.grad for p in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", "freeze '(' is not a regular expression: missing )"),
+        (
+            "no_such",
+            "freeze 'no_such' matches none of the model's 28 parameters; their names look like ",
+        ),
+        ("", "freeze '' matches all of the model's parameters"),
+    ],
+)
+def test_a_pattern_that_freezes_nothing_or_everything_is_one_line(gpt2_dir, pattern, message):
+    config = config_of(model_config=str(gpt2_dir))
+    with pytest.raises(InputError) as error:
+        model_facts(config, 64, str(gpt2_dir), freeze=pattern)
+    assert one_line(error).startswith(message)
+
+
+def test_facts_count_what_is_frozen_and_say_what_it_is(gpt2_dir):
+    config = config_of(model_config=str(gpt2_dir))
+    plain, facts = (model_facts(config, 64, str(gpt2_dir), freeze) for freeze in (None, r"\.0\.attn\.c_attn\.bias"))
+    assert facts.frozen == {"transformer.h.0.attn.c_attn.bias": 96} and not plain.frozen
+    assert facts.num_parameters == plain.num_parameters
+    ours = model_facts(config_of(depth=1), 64, freeze="lm_head")
+    assert ours.frozen == {"lm_head.weight": ours.parameter_counts["head"]}

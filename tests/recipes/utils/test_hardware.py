@@ -11,6 +11,8 @@ from recipes.utils import hardware
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import (
     GPUS,
+    _left_in_cgroups,
+    available_memory,
     choose_precision,
     gpu_figures,
     has_bf16,
@@ -93,3 +95,21 @@ def test_a_cpus_peak_is_measured_and_no_other_devices_guessed(monkeypatch):
 def test_peak_memory_is_what_the_system_says():
     kilobytes = int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
     assert peak_memory(CPU) == pytest.approx(1024 * kilobytes, rel=0.02)
+
+
+def test_memory_that_is_left_is_the_least_of_the_machine_and_every_limit_above(tmp_path):
+    assert 0 < available_memory() < 2**60
+    me = tmp_path / "cgroup"
+    for version, (folder, limit, usage, line) in {
+        1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "4:memory:/a/b\n3:cpu:/a"),
+        2: ("", "memory.max", "memory.current", "0::/a/b"),
+    }.items():
+        top = tmp_path / str(version) / folder
+        for group, (most, used) in {top: ("1000", 500), top / "a": ("max", 400), top / "a/b": ("300", 120)}.items():
+            group.mkdir(parents=True, exist_ok=True)
+            (group / limit).write_text(most)
+            (group / usage).write_text(str(used))
+            (group / "memory.stat").write_text("inactive_file 20\nanon 100\n")
+        me.write_text(line)
+        assert sorted(_left_in_cgroups(tmp_path / str(version), me)) == [200, 520]
+    assert _left_in_cgroups(tmp_path, tmp_path / "none") == []
