@@ -1,7 +1,6 @@
 """Write docs/reference.md, the table of stages, flags and files, from the code: `python -m docs.reference`.
 
-A program is a file that calls `read_command_line`. It is run up to that call, so nothing heavy is imported, and its
-flags are those that it would take.
+A program is a file that calls `read_command_line`. It is run up to that call: nothing heavy is imported.
 """
 
 import ast
@@ -28,8 +27,7 @@ READS = {  # what each stage learns from
 }
 FILES = {  # of a run's directory, and what they hold
     f"tokenizer/{run.TOKENIZER}": "the tokenizer; beside it its settings and the chat template",
-    f"tokenizer/{run.TOKENIZER_EVALUATION}": "bytes per token, beside those of other tokenizers",
-    "tokenizer/tokenizer_report.*": "the same as a page",
+    "tokenizer/tokenizer_*.*": "its comparison with other tokenizers: `tokenizer.evaluate`",
     f"STAGE/{run.CONFIG}": "the architecture; written last: without it, the stage is not finished",
     "STAGE/*.safetensors": "the weights",
     "STAGE/generation_config.json": "how `generate` samples and where it stops",
@@ -44,10 +42,7 @@ FILES = {  # of a run's directory, and what they hold
     f"STAGE/{run.LAUNCHES}": "each launch: command, machine, versions",
     f"STAGE/{run.CHECKPOINTS}/*": "the state to resume from",
     f"STAGE/adapter/{run.ADAPTER}": "the adapters, if trained with LoRA",
-    f"STAGE/{run.EVALS}/{run.SAMPLES}": "samples: `evals.samples`",
-    f"STAGE/{run.EVALS}/{run.CHAT_RESULTS}": "exams: `evals.chat`",
-    f"STAGE/{run.EVALS}/{run.CORE_RESULTS}": "CORE: `evals.core`",
-    f"STAGE/{run.EVALS}/{run.JUDGE_RESULTS}": "verdicts: `evals.judge`",
+    f"STAGE/{run.EVALS}/*.json": "results of `evals.samples`, `evals.chat`, `evals.core` and `evals.judge`",
     "STAGE/README.md": "the model card: `evals.report`, `recipes.publish`",
     "report.html": "the report, in one file: `evals.report`",
     "report.md": "the same as Markdown, with its charts in report/",
@@ -62,8 +57,8 @@ Each writes its `--output_dir`, by custom `runs/NAME/STAGE`.
 """
 PROGRAMS = """## Programs
 
-`--help` of each prints the same. Each also takes `--config FILE.yaml`, which sets flags that the command line overrides.
-A flag without a default is off, or follows the rule that its meaning states.
+`--help` of each prints the same. Each also takes `--config FILE.yaml`, whose values the command line overrides. A flag
+without a default is off, or follows the rule that its meaning states.
 """
 
 
@@ -108,7 +103,7 @@ def describe_program(name: str, path: Path) -> list[str]:
     ]
     ours = {field.name for each in classes for field in dataclasses.fields(each) if "limits" in field.metadata}
     flags = [flag for each in classes for flag in find_flags(each).values() if flag.name in ours]
-    resumable = [flag.name for flag in flags if flag.limits.resumable]
+    resumable = {flag.name for flag in flags if flag.limits.resumable}
     lines = [f"### {name}", "", about, ""]
     if libraries:
         lines += [f"The flags of {', '.join(libraries)} work as well: `--help` lists them.", ""]
@@ -122,10 +117,9 @@ def describe_program(name: str, path: Path) -> list[str]:
 
 
 def default_of(flag: Flag) -> str:
-    if flag.default is REQUIRED:
-        return "must be given"
-    text = str(flag.default)
-    return "" if flag.default is None else f"`{text.lower() if isinstance(flag.default, bool) else text}`"
+    if flag.default in (REQUIRED, None):
+        return "must be given" if flag.default is REQUIRED else ""
+    return f"`{str(flag.default).lower() if isinstance(flag.default, bool) else flag.default}`"
 
 
 def values_of(flag: Flag) -> str:
@@ -137,7 +131,6 @@ def values_of(flag: Flag) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a Markdown table."""
     cells = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     return [*(f"| {' | '.join(row)} |" for row in cells), ""]
 

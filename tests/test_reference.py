@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from fnmatch import fnmatch
 
 import pytest
 
-from docs.reference import COMMAND, FILES, PAGE, READS, ROOT, describe_program, find_programs, render
+from docs.reference import COMMAND, PAGE, READS, ROOT, describe_program, find_programs, render
 from recipes.utils.run_directory import STAGES
 from tests.recipes.programs import PROGRAMS, flags_of
 
