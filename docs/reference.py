@@ -139,7 +139,10 @@ def render() -> str:
     """The whole page."""
     stages = [[f"`{stage}`", f"`recipes/{script}.py`", READS[stage]] for stage, script in run.SCRIPTS.items()]
     lines = [INTRODUCTION, *table(["stage", "program", "reads"], stages), "## Files of a run", ""]
-    lines += [*table(["in runs/NAME", "what it is"], [[f"`{name}`", what] for name, what in FILES.items()]), PROGRAMS]
+    lines += [
+        *table(["file", "what it is"], [[f"`runs/NAME/{name}`", what] for name, what in FILES.items()]),
+        PROGRAMS,
+    ]
     for name, path in find_programs().items():
         lines += describe_program(name, path)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What README and CONTRIBUTING say: commands that parse, files that are there, pictures that load fast."""
+"""What the guides say: commands that parse, files that are there, pictures that load fast."""
 
 import re
 import shlex
@@ -10,7 +10,14 @@ from recipes.utils.arguments import parse_arguments
 from tests.recipes.programs import PROGRAMS, classes_of
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("README.md", "CONTRIBUTING.md", "docs/shakespeare.md")  # whose commands and files exist
+GUIDES = (  # whose commands and files exist
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/README.md",
+    "docs/reference.md",
+    "docs/shakespeare.md",
+    "docs/speedrun.md",
+)
 DOCUMENTS = (*GUIDES, "benchmarks/RESULTS.md", "space/README.md")
 MOST_PICTURE_BYTES = 300_000
 # Not in the repository: what a run writes, and nanochat's own files.
