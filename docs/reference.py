@@ -94,13 +94,12 @@ def classes_of(path: Path) -> list[type]:
 
 
 def describe_program(name: str, path: Path) -> list[str]:
-    """The lines of one program: what it does, and its own flags. Those of libraries are only mentioned."""
+    """The lines of one program: what it does, and its own flags; those of libraries are only mentioned."""
     classes = classes_of(path)
     about = ast.get_docstring(ast.parse(path.read_text("utf-8"))).split("\n\n")[0]
     parents = [parent for each in classes for parent in each.__mro__ if dataclasses.is_dataclass(parent)]
-    libraries = [
-        f"`{each.__name__}`" for each in parents if not issubclass(each, Arguments) if each.__name__[0] != "_"
-    ]
+    foreign = [each.__name__ for each in parents if not issubclass(each, Arguments)]
+    libraries = [f"`{name}`" for name in foreign if name[0] != "_"]
     ours = {field.name for each in classes for field in dataclasses.fields(each) if "limits" in field.metadata}
     flags = [flag for each in classes for flag in find_flags(each).values() if flag.name in ours]
     resumable = {flag.name for flag in flags if flag.limits.resumable}
@@ -139,10 +138,8 @@ def render() -> str:
     """The whole page."""
     stages = [[f"`{stage}`", f"`recipes/{script}.py`", READS[stage]] for stage, script in run.SCRIPTS.items()]
     lines = [INTRODUCTION, *table(["stage", "program", "reads"], stages), "## Files of a run", ""]
-    lines += [
-        *table(["file", "what it is"], [[f"`runs/NAME/{name}`", what] for name, what in FILES.items()]),
-        PROGRAMS,
-    ]
+    files = [[f"`runs/NAME/{name}`", what] for name, what in FILES.items()]
+    lines += [*table(["file", "what it is"], files), PROGRAMS]
     for name, path in find_programs().items():
         lines += describe_program(name, path)
     return "\n".join(lines)
