@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from docs.reference import FILES
 from recipes.data.corpora import open_corpus
@@ -106,6 +107,14 @@ def unlisted(run: Path) -> set[str]:
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     listed = [name.replace("STAGE", stage) for name in FILES for stage in STAGES] + ["tokenizer/*"]
     return {name for name in found if not any(fnmatch(name, pattern) for pattern in listed)}
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_a_command_that_fails_stops_the_notebook(tmp_path):
+    failing = {"!python -m tokenizer.train": "!python -m tokenizer.train --no_such_flag 1"}
+    with pytest.raises(CellExecutionError, match="returned non-zero exit status 2"):
+        execute("quickstart", checkout(tmp_path), edits=failing)
 
 
 @pytest.mark.slow
