@@ -9,7 +9,7 @@ READY_TO_TEST := $(VENV)/.ready_to_test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Apart from the rest: where torchao is installed, every program that imports transformers prints its warnings.
 TORCHAO := $(VENV)/torchao
-CODE := modeling_nanochat tokenizer recipes evals space benchmarks docs tests
+CODE := modeling_nanochat tokenizer recipes evals space benchmarks docs notebooks tests
 PRESET ?= auto
 DEPTH ?=
 RUN ?=

@@ -1,4 +1,4 @@
-"""What README and CONTRIBUTING say: commands that parse, files that are there, pictures that load fast."""
+"""What the guides say: commands that parse, files that are there, pictures that load fast."""
 
 import re
 import shlex

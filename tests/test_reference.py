@@ -1,0 +1,39 @@
+"""docs/reference.md says what the code says."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from docs.reference import COMMAND, PAGE, READS, ROOT, describe_program, find_programs, render
+from recipes.utils.run_directory import STAGES
+from tests.recipes.programs import PROGRAMS, flags_of
+
+FOR_USERS = [name for name in PROGRAMS if not name.startswith("benchmarks.")]
+
+
+def test_the_page_is_what_the_code_says():
+    assert PAGE.read_text(encoding="utf-8") == render(), f"docs/reference.md is stale: renew it by `{COMMAND}`"
+
+
+def test_the_page_has_every_program_and_every_stage():
+    assert set(find_programs()) == set(FOR_USERS)
+    assert set(READS) == set(STAGES)
+
+
+@pytest.mark.parametrize("program", FOR_USERS)
+def test_a_program_is_listed_with_the_flags_that_it_takes(program):
+    rows = [line.split(" | ") for line in describe_program(program, find_programs()[program]) if line[:5] == "| `--"]
+    listed = {row[0].split("`")[1].removeprefix("--"): row[-1].removesuffix(" |") for row in rows}
+    taken = flags_of(program)
+    assert {name: taken[name].help.replace("|", r"\|") for name in listed} == listed
+    assert set(listed) == set(taken) or program in ("recipes.sft", "recipes.grpo"), "where TRL's are only mentioned"
+
+
+@pytest.mark.launch
+def test_the_page_is_made_without_importing_torch():
+    code = "import sys, docs.reference; docs.reference.render(); print('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    end = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert end.stdout == "False\n", end.stderr
