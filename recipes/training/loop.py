@@ -134,10 +134,10 @@ class TrainingLoop:
             state = self._start(checkpoint)
             console = Console(self.accelerator, self.plan.num_steps, state.step)
             with closing(console), StopSignal() as stop:
-                if checkpoint is not None:
-                    console.say(f"resuming from {checkpoint}, step {state.step}")
                 if self.keep_best:
                     self._announce_best(console)
+                if checkpoint is not None:
+                    console.say(f"resuming from {checkpoint}, step {state.step}")
                     self._evaluate_and_sample(state, console)  # checkpoints are written before evaluating
                 batches = iter(self.loader)
                 started, seconds_before = time.perf_counter(), state.seconds
