@@ -1,0 +1,117 @@
+"""What the launchers share: the stages, their commands, and what they are estimated to take."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from recipes.training.dry_run import ASSUMED_MFU, estimate_hours, facts_of
+from recipes.training.plan import plan_training
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.errors import InputError, suggest
+from recipes.utils.hardware import GPUS, gpu_figures
+
+POSTTRAINING = "recipes.training.posttraining_arguments"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A program that a launcher starts: a script or a module, one process a GPU or one for all, and its flags."""
+
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]  # the classes of its flags
+    trains: bool = True  # one process a GPU, into --output_dir
+
+
+STAGES = {
+    "tokenizer": Stage(("-m", "tokenizer.train"), ("tokenizer.train.TokenizerArguments",), trains=False),
+    "pretrain": Stage(("recipes/pretrain.py",), ("recipes.training.arguments.PretrainArguments",)),
+    "midtrain": Stage(("recipes/midtrain.py",), ("recipes.training.arguments.MidtrainArguments",)),
+    "sft": Stage(("recipes/sft.py",), (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments")),
+    "grpo": Stage(("recipes/grpo.py",), (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments")),
+    "speedrun": Stage(("-m", "recipes.speedrun"), ("recipes.speedrun.SpeedrunArguments",), trains=False),
+}
+
+
+def find_stage(name: str, among: Sequence[str] = tuple(STAGES)) -> Stage:
+    """A stage by its name. Raises `InputError`, naming the closest, if it is unknown."""
+    if name not in among:
+        raise InputError(f"unknown stage {name!r}: {suggest(name, among)}")
+    return STAGES[name]
+
+
+def check_flags(name: str, flags: Sequence[str]) -> tuple:
+    """Read a stage's flags as it will. Raises `InputError` for what it would refuse: now, not on a rented machine."""
+    modules = [path.rpartition(".") for path in STAGES[name].arguments]
+    classes = [getattr(import_module(module), each) for module, _, each in modules]
+    # TRL looks for a GPU when it reads its flags, and this machine need not have one.
+    here = ["--use_cpu", "true"] if len(classes) > 1 else []
+    try:
+        parsed = parse_arguments(*classes, argv=[*flags, *here])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return parsed if isinstance(parsed, tuple) else (parsed,)
+
+
+def start_command(name: str, flags: Sequence[str], gpus: int) -> list[str]:
+    """The command of a stage on one machine: `accelerate launch` where there is one process for each of its GPUs."""
+    stage = STAGES[name]
+    start = [sys.executable]
+    if stage.trains and gpus > 1:
+        start += ["-m", "accelerate.commands.launch", "--quiet", "--config_file", "accelerate_configs/ddp.yaml"]
+        start += ["--num_processes", str(gpus)]
+    return [*start, *stage.program, *flags]
+
+
+def estimate_lines(
+    name: str,
+    flags: Sequence[str],
+    gpus: int,
+    gpu_name: str | None,
+    price_per_hour: float | None,
+    machines: int = 1,
+    limit_hours: float | None = None,
+) -> list[str]:
+    """Hours of a stage and, where the price of a machine is given, what they cost. Estimates, and called so.
+
+    Raises `InputError` for a GPU that is not known.
+    """
+    hours = pretraining_hours(name, flags, gpus, gpu_name)
+    if hours is None:
+        lines = ["estimate: none. What this stage takes has not been measured on GPUs, and no rule gives it."]
+    else:
+        part = "of pretraining, the longest stage, " if name == "speedrun" else ""
+        lines = [f"estimate: about {hours:.2f} h {part}on {gpus} x {gpu_name}, at {ASSUMED_MFU:.0%} of their peak"]
+    if price_per_hour is None:
+        return lines
+    price = machines * price_per_hour
+    if hours is not None:
+        lines.append(f"estimate: about ${hours * price:,.2f} at ${price:,.2f} an hour, without start and evaluations")
+    if limit_hours is not None:
+        lines.append(f"at most: ${limit_hours * price:,.2f}, when the time limit of {limit_hours:g} h ends it")
+    return lines
+
+
+def pretraining_hours(name: str, flags: Sequence[str], gpus: int, gpu_name: str | None) -> float | None:
+    """Hours of pretraining by the plan of recipes/pretrain.py; None for a stage without one, or without a GPU."""
+    if name == "speedrun":
+        (run,) = check_flags(name, flags)
+        flags = [
+            "--config",
+            "recipes/configs/pretrain/gpu.yaml",
+            "--depth",
+            str(run.depth or (20 if gpus >= 8 else 12)),
+        ]
+    elif name != "pretrain":
+        return None
+    if gpu_name is None:
+        return None
+    figures = gpu_figures(gpu_name)
+    if figures is None:
+        raise InputError(f"unknown GPU {gpu_name!r}: {suggest(gpu_name, GPUS)}")
+    (args,) = check_flags("pretrain", [*flags, "--gpus", str(gpus)])
+    if args.tokenizer and not Path(args.tokenizer).exists():
+        args.tokenizer = None  # it lies where the job will run: its size is planned by --vocab_size
+    peak, gigabytes = figures
+    return estimate_hours(plan_training(args, facts_of(args), gpus, gigabytes * 1e9), gpus, peak)
