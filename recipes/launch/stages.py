@@ -21,17 +21,27 @@ class Stage:
 
     program: tuple[str, ...]
     arguments: tuple[str, ...]  # the classes of its flags
-    trains: bool = True  # one process a GPU, into --output_dir
+    directory: str  # where it writes, in the run's directory
+    trains: bool = True  # with one process for each GPU
 
 
 STAGES = {
-    "tokenizer": Stage(("-m", "tokenizer.train"), ("tokenizer.train.TokenizerArguments",), trains=False),
-    "pretrain": Stage(("recipes/pretrain.py",), ("recipes.training.arguments.PretrainArguments",)),
-    "midtrain": Stage(("recipes/midtrain.py",), ("recipes.training.arguments.MidtrainArguments",)),
-    "sft": Stage(("recipes/sft.py",), (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments")),
-    "grpo": Stage(("recipes/grpo.py",), (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments")),
-    "speedrun": Stage(("-m", "recipes.speedrun"), ("recipes.speedrun.SpeedrunArguments",), trains=False),
+    "tokenizer": Stage(
+        ("-m", "tokenizer.train"), ("tokenizer.train.TokenizerArguments",), directory="tokenizer", trains=False
+    ),
+    "pretrain": Stage(("recipes/pretrain.py",), ("recipes.training.arguments.PretrainArguments",), directory="base"),
+    "midtrain": Stage(("recipes/midtrain.py",), ("recipes.training.arguments.MidtrainArguments",), directory="mid"),
+    "sft": Stage(
+        ("recipes/sft.py",), (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"), directory="sft"
+    ),
+    "grpo": Stage(
+        ("recipes/grpo.py",), (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"), directory="grpo"
+    ),
+    "speedrun": Stage(
+        ("-m", "recipes.speedrun"), ("recipes.speedrun.SpeedrunArguments",), directory=".", trains=False
+    ),
 }
+PRESETS = {"tokenizer": "tokenizer", "pretrain": "pretrain", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
 
 
 def find_stage(name: str, among: Sequence[str] = tuple(STAGES)) -> Stage:
@@ -52,6 +62,27 @@ def check_flags(name: str, flags: Sequence[str]) -> tuple:
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return parsed if isinstance(parsed, tuple) else (parsed,)
+
+
+def run_directory(run: str) -> Path:
+    """Where a run of this name (or user/name) lies on the machine that trains it."""
+    return Path("runs", run.rpartition("/")[2])
+
+
+def place_flags(name: str, flags: Sequence[str], run_dir: Path) -> list[str]:
+    """A stage's flags with those that were not given: the GPU preset, and its places in the run's directory.
+
+    Raises `InputError` for an output directory elsewhere: what is written there would end with the machine.
+    """
+    given = {word.partition("=")[0]: word for word in flags}
+    output = "--run_dir" if name == "speedrun" else "--output_dir"
+    if output in given:
+        raise InputError(f"leave {output} out: the launcher puts the stage into its run's directory.")
+    defaults = {} if name == "speedrun" else {"--config": f"recipes/configs/{PRESETS[name]}/gpu.yaml"}
+    defaults |= {"--tokenizer": str(run_dir / "tokenizer")} if name == "pretrain" else {}
+    defaults |= {"--source": str(run_dir / "base")} if name == "midtrain" else {}
+    placed = [word for flag, value in defaults.items() if flag not in given for word in (flag, value)]
+    return [*placed, *flags, output, str(run_dir / STAGES[name].directory)]
 
 
 def start_command(name: str, flags: Sequence[str], gpus: int) -> list[str]:
