@@ -10,8 +10,9 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from huggingface_hub.utils import disable_progress_bars
 
+from recipes.launch.watch import newest_checkpoints_of
 from recipes.publish.upload import one_line
-from recipes.training.checkpoint_files import MANIFEST, NAME, step_of, whole_checkpoints
+from recipes.training.checkpoint_files import MANIFEST, NAME, step_of
 from recipes.utils.errors import InputError
 from recipes.utils.run_directory import CHECKPOINTS, FINISHED_BY, is_finished
 
@@ -67,9 +68,7 @@ class HubMirror:
 
     def new_checkpoints(self) -> list[Path]:
         """The newest whole checkpoint of each stage, where it is not on the Hub."""
-        stages = {path.parent for path in self.run_dir.glob(f"*/{CHECKPOINTS}")}
-        found = [with_manifest[-1] for stage in sorted(stages) if (with_manifest := manifested(stage))]
-        return [path for path in found if path not in self.pushed]
+        return [path for path in newest_checkpoints_of(self.run_dir) if path not in self.pushed]
 
     def push(self) -> None:
         """One commit: new checkpoints, what lies beside them, finished models; older checkpoints are removed by it."""
@@ -113,11 +112,6 @@ def is_needed(path: str, newest: dict[str, str], files: list[str]) -> bool:
     """Whether a run goes on from a file: older checkpoints and those of finished stages are not needed."""
     match = IN_A_CHECKPOINT.fullmatch(path)
     return match is None or (not is_older(path, newest) and f"{match['stage']}/{FINISHED_BY}" not in files)
-
-
-def manifested(stage: Path) -> list[Path]:
-    """Whole checkpoints of a stage whose files will not change any more, oldest first."""
-    return [path for path in whole_checkpoints(stage) if (path / MANIFEST).exists()]
 
 
 def beside_checkpoints(run_dir: Path) -> list[Path]:

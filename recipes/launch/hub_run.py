@@ -4,8 +4,6 @@ Brings the run back from its repository, trains, and pushes whole checkpoints be
 `recipes.launch.hf_jobs` submits it; it also runs on any machine with a token of the Hub.
 """
 
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -26,17 +24,12 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 
     ARGS, FLAGS = read_launch_line("hub_run", HubRunArguments)
 
-import os
-
 import torch
 
 from recipes.launch.hub_mirror import HubMirror
 from recipes.launch.stages import check_flags, find_stage, place_flags, run_directory, start_command
+from recipes.launch.watch import run_watched
 from recipes.publish.upload import check_account
-
-SECONDS_BETWEEN_LOOKS = 2
-# torch's launcher kills what does not end within 30 seconds of SIGTERM; a checkpoint may take longer.
-PATIENCE_OF_LAUNCHER = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}
 
 
 def run_stage(args: HubRunArguments, flags: list[str]) -> int:
@@ -50,16 +43,7 @@ def run_stage(args: HubRunArguments, flags: list[str]) -> int:
     mirror.pull()
     run_dir.mkdir(parents=True, exist_ok=True)
     command = start_command(args.stage, flags, torch.cuda.device_count())
-    stage = subprocess.Popen(command, env=PATIENCE_OF_LAUNCHER | os.environ)
-    signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())  # it saves, ends, and is pushed
-    while True:
-        try:
-            code = stage.wait(timeout=SECONDS_BETWEEN_LOOKS)
-            break
-        except subprocess.TimeoutExpired:
-            mirror.push_if_new()
-        except KeyboardInterrupt:  # Ctrl-C on a terminal has reached the stage as well
-            continue
+    code = run_watched(command, mirror.push_if_new)
     mirror.push_at_last()
     return code
 
