@@ -1,8 +1,8 @@
 """Stages on Modal: `modal run recipes/launch/modal_app.py::pretrain --run d20 -- --depth 20`, from the project's root.
 
-One function a stage with GPUs and a time limit of its own, an image of the tested packages, and two volumes: downloads,
-and runs, which are committed as checkpoints appear. `::main --run NAME --preset speedrun` trains all stages, each on
-the machine it needs. `modal serve recipes/launch/modal_app.py` serves the chat page.
+One function a stage with GPUs and a time limit of its own, an image of the tested packages, and two volumes:
+downloads, and runs, which are committed as checkpoints appear. `::main --run NAME --preset speedrun` trains all
+stages, each on the machine it needs. `modal serve recipes/launch/modal_app.py` serves the chat page.
 
 The same command goes on where a run ended. `--dry_run` shows what would be started, without an account.
 """
@@ -76,10 +76,9 @@ COMMON = {
 
 
 def settings(name: str) -> dict:
-    """Modal's settings of a stage's function."""
-    return COMMON | {"gpu": MACHINES[name], "cpu": 8.0 if MACHINES[name] is None else None} | {
-        "timeout": HOURS[name] * HOUR
-    }  # fmt: skip
+    """Modal's settings of a step's function: its GPUs, which --gpu may change, and its time limit."""
+    gpu = LAUNCH[0].gpu_of(name) if LAUNCH else MACHINES[name]
+    return {**COMMON, "gpu": gpu, "cpu": 8.0 if gpu is None else None, "timeout": HOURS[name] * HOUR}
 
 
 class Committer:
@@ -197,17 +196,16 @@ STEPS = {
 }
 
 
-def call(step: modal.Function, gpu: str | None, run: str, what: Sequence[str] | str) -> None:
+def call(step: modal.Function, *arguments: str | Sequence[str]) -> None:
     """Run a step to its end; if that is a bad one, it is ours as well."""
-    step = step if gpu is None else step.with_options(gpu=gpu)
-    if code := step.remote(run, what):
+    if code := step.remote(*arguments):
         sys.exit(code)
 
 
 def start(name: str) -> None:
     """Run one stage."""
     args, flags = LAUNCH
-    call(STEPS[name], args.gpu_of(name), args.run, flags)
+    call(STEPS[name], args.run, flags)
 
 
 # Every name below is one of `modal run recipes/launch/modal_app.py::NAME`. Their words were read at the top.
@@ -251,7 +249,7 @@ def main(*words: str) -> None:
     if preset.downloads:
         download_step.remote(preset.downloads)
     for name, flags in preset.flags.items():
-        call(STEPS[name], args.gpu_of(name), args.run, flags)
-    call(report_step, args.gpu_of("report"), args.run, preset.tasks)
+        call(STEPS[name], args.run, flags)
+    call(report_step, args.run, preset.tasks)
     print(f"look at it: modal volume get nanochat-runs {args.run}/report.html")
     print(f"talk to it: RUN={args.run} modal serve recipes/launch/modal_app.py")

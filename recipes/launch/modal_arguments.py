@@ -73,10 +73,14 @@ class ModalArguments(Arguments):
 
     def gpu_of(self, name: str) -> str | None:
         """GPUs of a function; one is enough for the report."""
-        if MACHINES[name] is None:
-            return None
-        gpu = self.gpu or MACHINES[name]
+        if MACHINES[name] is None or name == "page":
+            return MACHINES[name]
+        gpu = self.gpu or self.usual_gpu or MACHINES[name]
         return gpu.partition(":")[0] + ":1" if name == "report" else gpu
+
+    @property
+    def usual_gpu(self) -> str | None:
+        return None
 
 
 @dataclass(kw_only=True)
@@ -85,12 +89,9 @@ class PipelineArguments(ModalArguments):
 
     preset: str = flag("speedrun", "quick, speedrun (depth 20) or gpt2 (depth 26)", choices=tuple(PRESETS))
 
-    def gpu_of(self, name: str) -> str | None:
-        gpu = super().gpu_of(name)
-        if gpu is None or self.gpu is not None:
-            return gpu
-        own = PRESETS[self.preset].gpu
-        return own.partition(":")[0] + ":1" if name == "report" else own
+    @property
+    def usual_gpu(self) -> str:
+        return PRESETS[self.preset].gpu
 
 
 def check_gpu(text: str) -> str:
