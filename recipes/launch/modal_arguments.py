@@ -130,9 +130,7 @@ def check(name: str, args: ModalArguments, flags: list[str]) -> None:
     """Raise `InputError` for what would fail on a machine that is paid for."""
     if name in ("main", "download"):
         if flags:
-            raise InputError(
-                f"{name} takes no flags of stages: run a stage by ::pretrain, ::midtrain, ::sft or ::grpo."
-            )
+            raise InputError(f"{name} takes no flags of stages: give them to one, as ::pretrain or ::sft.")
     else:
         find_stage(name, (*ON_MODAL, "main", "download"))
         check_flags(name, place_flags(name, flags, run_directory(args.run)))

@@ -5,29 +5,38 @@ type, with a name where it expects one.
 """
 
 import asyncio
+import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from grpclib.const import Cardinality, Handler
+from grpclib.const import Handler
 from grpclib.server import Server, Stream
 from modal_proto import api_grpc, api_pb2
 
-SENT = b"\x80\x04K\x00."  # pickle of 0, which a function returned
-MANY = (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
-
 
 class FakeModal:
-    """`asked` holds the name and the request of each call."""
+    """`asked` holds the name and the request of each call, `codes` what functions are to return; then it is 0."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.codes: list[int] = []
         self.url = ""
 
     def requests(self, name: str) -> list[Any]:
         """Those of one kind."""
         return [request for each, request in self.asked if each == name]
+
+    @property
+    def called(self) -> list[tuple[str, tuple]]:
+        """The functions that were called, with their arguments."""
+        of_id = {
+            f"fu-{number}": each.function.function_name
+            for number, each in enumerate(self.requests("FunctionCreate"), 1)
+        }
+        sent = self.requests("FunctionMap")
+        return [(of_id[each.function_id], pickle.loads(each.pipelined_inputs[0].input.args)[0]) for each in sent]
 
     def answer(self, name: str, request: Any, reply: Any) -> Any:
         """Fill in the ids that a client goes on with, and results."""
@@ -56,14 +65,16 @@ class FakeModal:
                 metadata.supported_output_formats.append(api_pb2.DATA_FORMAT_PICKLE)
                 if name == "FunctionCreate":
                     reply.function_data.ranked_functions.add().function.CopyFrom(request.function)
+            case "FunctionMap":
+                reply.pipelined_inputs.add(input_id="in-1")
             case "FunctionGetOutputs":
                 output = reply.outputs.add(data_format=api_pb2.DATA_FORMAT_PICKLE)
                 output.result.status = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
-                output.result.data = SENT
+                output.result.data = pickle.dumps(self.codes.pop(0) if self.codes else 0)
         return reply
 
 
-def handler(modal: FakeModal, name: str, reply_type: type, cardinality: Cardinality) -> Handler:
+def handler(modal: FakeModal, name: str, reply_type: type) -> Callable[[Stream], Awaitable[None]]:
     async def handle(stream: Stream) -> None:
         request = await stream.recv_message()
         modal.asked.append((name, request))
@@ -89,7 +100,7 @@ class Everything:
         base = type("Base", (api_grpc.ModalClientBase,), methods)()
         return {
             path: Handler(
-                handler(self.modal, path.rpartition("/")[2], each.reply_type, each.cardinality),
+                handler(self.modal, path.rpartition("/")[2], each.reply_type),
                 each.cardinality, each.request_type, each.reply_type,
             )
             for path, each in base.__mapping__().items()
