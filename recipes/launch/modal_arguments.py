@@ -157,7 +157,7 @@ def steps_of(name: str, args: ModalArguments, flags: list[str]) -> list[Step]:
 
 def describe(name: str, args: ModalArguments, flags: list[str]) -> list[str]:
     """The lines of a dry run."""
-    run_dir = run_directory(args.run)
+    run_dir, limit = run_directory(args.run), 0
     lines = [
         "dry run: nothing is started",
         "image     python 3.12, packages of pyproject.toml by constraints.txt, the code of this directory as it is",
@@ -174,6 +174,9 @@ def describe(name: str, args: ModalArguments, flags: list[str]) -> list[str]:
             known = kind if gpu_figures(kind) else None
             shown = estimate_lines(step.name, placed, int(count), known, args.price_per_hour, 1, HOURS[step.name])
             lines += [f"{'':<10}{line}" for line in shown]
+            limit += HOURS[step.name]
+    if name == "main" and args.price_per_hour is not None:
+        lines.append(f"these stages cost at most ${limit * args.price_per_hour:,.2f}, if each is ended by its limit")
     return lines
 
 

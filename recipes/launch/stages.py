@@ -113,12 +113,14 @@ def estimate_lines(
         lines = ["estimate: none. What this stage takes has not been measured on GPUs, and no rule gives it."]
     else:
         part = "of pretraining, the longest stage, " if name == "speedrun" else ""
-        lines = [f"estimate: about {hours:.2f} h {part}on {gpus} x {gpu_name}, at {ASSUMED_MFU:.0%} of their peak"]
+        shown = f"about {hours:.2f}" if hours >= 0.01 else "under 0.01"
+        lines = [f"estimate: {shown} h {part}on {gpus} x {gpu_name}, at {ASSUMED_MFU:.0%} of their peak"]
     if price_per_hour is None:
         return lines
     price = machines * price_per_hour
     if hours is not None:
-        lines.append(f"estimate: about ${hours * price:,.2f} at ${price:,.2f} an hour, without start and evaluations")
+        shown = f"about ${hours * price:,.2f}" if hours * price >= 0.01 else "under $0.01"
+        lines.append(f"estimate: {shown} at ${price:,.2f} an hour, without start and evaluations")
     if limit_hours is not None:
         lines.append(f"at most: ${limit_hours * price:,.2f}, when the time limit of {limit_hours:g} h ends it")
     return lines
