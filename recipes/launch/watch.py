@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from recipes.training.checkpoint_files import MANIFEST, whole_checkpoints
@@ -21,15 +22,27 @@ def run_watched(command: Sequence[str], look: Callable[[], None]) -> int:
     SIGTERM and Ctrl-C are the stage's to answer: it saves a checkpoint and ends.
     """
     stage = subprocess.Popen(command, env=PATIENCE_OF_LAUNCHER | os.environ)
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no handlers
-        signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())
-    while True:
-        try:
-            return stage.wait(timeout=SECONDS_BETWEEN_LOOKS)
-        except subprocess.TimeoutExpired:
-            look()
-        except KeyboardInterrupt:
-            stage.terminate()
+    with on_sigterm(stage.terminate):
+        while True:
+            try:
+                return stage.wait(timeout=SECONDS_BETWEEN_LOOKS)
+            except subprocess.TimeoutExpired:
+                look()
+            except KeyboardInterrupt:
+                stage.terminate()
+
+
+@contextmanager
+def on_sigterm(do: Callable[[], None]) -> Iterator[None]:
+    """Within the block, SIGTERM calls `do`; in a thread, where Python sets no handlers, it stays what it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: do())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def newest_checkpoints_of(run_dir: Path) -> list[Path]:

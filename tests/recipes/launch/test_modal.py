@@ -1,6 +1,8 @@
 """The app that Modal is asked to run, built by its own package against a Modal on this machine."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from recipes.utils.errors import InputError
 from recipes.utils.provenance import ROOT
 from tests.cloud.server import serve
 from tests.recipes.launch.test_hub_run import save
+from tests.recipes.processes import flags
 
 FILE = "recipes/launch/modal_app.py"
 GPU = ["--config", str(ROOT / "recipes" / "configs" / "pretrain" / "gpu.yaml"), "--depth", "20"]
@@ -181,6 +184,9 @@ class Volume:
             raise RuntimeError("no space\nleft")
         self.commits += 1
 
+    def reload(self) -> None:
+        pass
+
 
 def test_a_volume_is_committed_when_a_checkpoint_is_complete(tmp_path, capsys):
     save(tmp_path, 2)
@@ -214,3 +220,69 @@ def test_the_page_takes_the_last_model_of_the_newest_run(tmp_path):
     assert last_finished(newest_run(tmp_path)) == tmp_path / "b" / "sft"
     with pytest.raises(FileNotFoundError, match="holds no finished model"):
         last_finished(tmp_path / "empty")
+
+
+# What runs in a container
+
+
+@pytest.fixture
+def container(tmp_path, monkeypatch):
+    """A directory with the code that the image holds, and the app where Modal puts it."""
+    for name in modal_app.CODE:
+        (tmp_path / "nanochat" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "nanochat" / name).symlink_to(ROOT / name)
+    (tmp_path / "root").mkdir()
+    shutil.copy(ROOT / FILE, tmp_path / "root")
+    monkeypatch.chdir(tmp_path / "nanochat")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_a_container_imports_the_app_from_the_code_alone(container):
+    """As Modal does: not local (which its private singleton says), by the file alone."""
+    program = (
+        "from modal._runtime.execution_context import _TaskLifecycleManager as manager\n"
+        "manager._singleton = object()\n"
+        "import modal, modal_app\n"
+        "assert not modal.is_local() and modal_app.LAUNCH is None and modal_app.COMMON['image'] is None\n"
+    )
+    installed = [path for path in sys.path if path and path != str(ROOT)]
+    path = os.pathsep.join([str(container / "root"), str(container / "nanochat"), *installed])
+    end = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert end.returncode == 0, end.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_a_stage_is_resumed_from_what_was_committed(container, tiny, tmp_path, monkeypatch, capfd):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("log_every: 1\n")
+    volume = Volume()
+    monkeypatch.setattr(modal_app, "runs", volume)
+    monkeypatch.setattr(modal_app, "data", Volume())
+    for name, value in {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    long = flags(tiny | {"num_iterations": 60, "save_every": 20, "eval_every": -1, "config": empty})
+
+    def last_commit() -> int:
+        """Stops the stage when its first checkpoint was committed."""
+        Committer.look(committer)
+        if volume.commits:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    committer = Committer(volume, container / "nanochat" / "runs" / "small")
+    command = modal_app.start_command(
+        "pretrain", modal_app.place_flags("pretrain", long, modal_app.run_directory("small")), 0
+    )
+    monkeypatch.setattr("recipes.launch.watch.SECONDS_BETWEEN_LOOKS", 0.05)
+    assert modal_app.run_watched(command, last_commit) == 0
+    assert "stopped by a signal" in capfd.readouterr().out
+    assert modal_app.run_stage("pretrain", "small", long) == 0
+    assert "resuming from runs/small/base/checkpoints/step_" in capfd.readouterr().out
+    assert (container / "nanochat" / "runs" / "small" / "base" / "config.json").exists() and volume.commits >= 2
+    assert modal_app.run_stage("pretrain", "small", [*long, "--depth", "0"]) == 2
+    assert "pretrain: depth must be at least 1" in capfd.readouterr().err
