@@ -267,19 +267,19 @@ def test_a_stage_is_resumed_from_what_was_committed(container, tiny, tmp_path, m
         monkeypatch.setenv(name, value)
     long = flags(tiny | {"num_iterations": 60, "save_every": 20, "eval_every": -1, "config": empty})
 
-    def last_commit() -> int:
-        """Stops the stage when its first checkpoint was committed."""
-        Committer.look(committer)
-        if volume.commits:
+    def look_and_stop() -> None:
+        """Stops the stage when its first checkpoint has been committed."""
+        before = volume.commits
+        committer.look()
+        if not before and volume.commits:
             os.kill(os.getpid(), signal.SIGTERM)
-        return 0
 
     committer = Committer(volume, container / "nanochat" / "runs" / "small")
     command = modal_app.start_command(
         "pretrain", modal_app.place_flags("pretrain", long, modal_app.run_directory("small")), 0
     )
     monkeypatch.setattr("recipes.launch.watch.SECONDS_BETWEEN_LOOKS", 0.05)
-    assert modal_app.run_watched(command, last_commit) == 0
+    assert modal_app.run_watched(command, look_and_stop) == 0
     assert "stopped by a signal" in capfd.readouterr().out
     assert modal_app.run_stage("pretrain", "small", long) == 0
     assert "resuming from runs/small/base/checkpoints/step_" in capfd.readouterr().out
