@@ -2,9 +2,9 @@
 
 import os
 import re
+import shutil
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
@@ -19,6 +19,7 @@ from recipes.utils.run_directory import CHECKPOINTS, FINISHED_BY, is_finished
 IN_A_CHECKPOINT = re.compile(rf"(?P<stage>.+)/{CHECKPOINTS}/(?P<name>[^/]+)/.+")
 WEIGHTS = ".safetensors"
 PATIENCE = (0, 10, 60)  # seconds before each attempt of the last push
+PAUSE = 60  # seconds after a push that failed
 KEPT = "what was pushed before is kept."
 
 
@@ -28,12 +29,13 @@ class HubMirror:
     def __init__(self, repo: str, run_dir: Path) -> None:
         self.repo, self.run_dir, self.api = repo, run_dir, HfApi()
         self.pushed: set[Path] = set()  # checkpoints
+        self.not_before = 0.0  # when to push again, by the monotonic clock
         disable_progress_bars()
 
     def pull(self) -> None:
         """Create the repository, private, or bring back what it holds: of an unfinished stage its newest checkpoint.
 
-        Raises `InputError` if the Hub refuses or the connection breaks.
+        What is here and newer than there stays. Raises `InputError` if the Hub refuses or the connection breaks.
         """
         with one_line(self.repo, "nothing was started."):
             self.api.create_repo(self.repo, private=True, exist_ok=True)
@@ -43,6 +45,10 @@ class HubMirror:
             if not wanted:
                 print(f"{self.repo} is empty: the run begins", flush=True)
                 return
+            here = [path for path in newest_checkpoints_of(self.run_dir) if self.is_ahead(path, newest)]
+            if here:
+                print(f"{here[0]} is newer than what {self.repo} holds: the run goes on from here", flush=True)
+                return
             snapshot_download(self.repo, local_dir=self.run_dir, allow_patterns=[literal(path) for path in wanted])
         self.pushed = {self.run_dir / stage / CHECKPOINTS / name for stage, name in newest.items()}
         found = ", ".join(f"{stage}/{name}" for stage, name in newest.items()) or "no checkpoint"
@@ -50,11 +56,12 @@ class HubMirror:
 
     def push_if_new(self) -> None:
         """Push if a checkpoint has been finished since. A failure is said in one line, and tried again next time."""
-        if self.new_checkpoints():
+        if time.monotonic() >= self.not_before and self.new_checkpoints():
             try:
                 self.push()
             except InputError as error:
                 print(f"not pushed yet: {error}", flush=True)
+                self.not_before = time.monotonic() + PAUSE
 
     def push_at_last(self) -> None:
         """Push all that is there now. Raises `InputError` when that fails several times."""
@@ -71,14 +78,13 @@ class HubMirror:
         return [path for path in newest_checkpoints_of(self.run_dir) if path not in self.pushed]
 
     def push(self) -> None:
-        """One commit: new checkpoints, what lies beside them, finished models; older checkpoints are removed by it."""
+        """One commit: new checkpoints, what lies beside them, finished models; older checkpoints are removed by it.
+
+        Raises `InputError` if the Hub refuses, the connection breaks, or a file goes away meanwhile.
+        """
         new = self.new_checkpoints()
         with tempfile.TemporaryDirectory(dir=self.run_dir, prefix=".push.") as kept, one_line(self.repo, KEPT):
-            adds = [CommitOperationAdd(self.name(path), content(path)) for path in beside_checkpoints(self.run_dir)]
-            for checkpoint in new:
-                # By hard links: training deletes old checkpoints while we upload.
-                for file in link_tree(checkpoint, Path(kept, self.name(checkpoint))):
-                    adds.append(CommitOperationAdd(str(file.relative_to(kept)), file))
+            adds = self.collect(new, Path(kept))
             newest = {self.name(path.parents[1]): path.name for path in new}
             there = self.api.list_repo_files(self.repo)
             removed = [CommitOperationDelete(path) for path in there if is_older(path, newest)]
@@ -86,6 +92,22 @@ class HubMirror:
             commit = self.api.create_commit(self.repo, [*adds, *removed], commit_message=f"Push {what}")
         self.pushed |= set(new)
         print(f"pushed {what} to {self.repo} ({commit.oid[:12]})", flush=True)
+
+    def collect(self, new: list[Path], kept: Path) -> list[CommitOperationAdd]:
+        """All files to push. Those of checkpoints are held in `kept`: training deletes old ones while we upload."""
+        try:
+            adds = [CommitOperationAdd(self.name(path), content(path)) for path in beside_checkpoints(self.run_dir)]
+            for checkpoint in new:
+                for file in link_tree(checkpoint, kept / self.name(checkpoint)):
+                    adds.append(CommitOperationAdd(file.relative_to(kept).as_posix(), file))
+        except FileNotFoundError as error:
+            raise InputError(f"{error.filename} was replaced by a newer one.") from None
+        return adds
+
+    def is_ahead(self, checkpoint: Path, newest: dict[str, str]) -> bool:
+        """Whether a checkpoint here is newer than that of its stage on the Hub."""
+        there = newest.get(self.name(checkpoint.parents[1]))
+        return there is None or step_of(checkpoint) > step_of(Path(there))
 
     def name(self, path: Path) -> str:
         """A path within the repository."""
@@ -131,18 +153,20 @@ def content(path: Path) -> bytes | Path:
 
 
 def link_tree(source: Path, target: Path) -> list[Path]:
-    """Link all files of a checkpoint. Raises `FileNotFoundError` if it was removed meanwhile."""
-    files = []
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            link = target / path.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.link(path, link)
-            files.append(link)
-    if not (target / MANIFEST).exists():
-        raise FileNotFoundError(f"{source} was replaced by a newer one")
-    return files
+    """Link all files of a checkpoint, or copy them where links are not supported.
+
+    Raises `FileNotFoundError` if it is removed meanwhile.
+    """
+    names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    for name in dict.fromkeys([*names, Path(MANIFEST)]):  # without a manifest it was not whole any more
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source / name, target / name)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source / name, target / name)
+    return [target / name for name in names]
 
 
 def literal(path: str) -> str:

@@ -20,6 +20,7 @@ import torch
 from recipes.launch.modal_arguments import DOWNLOADS, HOURS, MACHINES, PRESETS, read_modal_line
 from recipes.launch.stages import place_flags, run_directory, start_command
 from recipes.launch.watch import newest_checkpoints_of, run_watched
+from recipes.utils.errors import in_one_line
 from recipes.utils.provenance import ROOT
 from recipes.utils.run_directory import STAGES, is_finished
 
@@ -86,15 +87,18 @@ class Committer:
 
     def __init__(self, volume: modal.Volume, run_dir: Path) -> None:
         self.volume, self.run_dir, self.committed = volume, run_dir, newest_checkpoints_of(run_dir)
+        self.trouble = ""
 
     def look(self) -> None:
-        """A failure is said in one line, and tried again at the next look."""
+        """A failure is said once, in one line, and tried again at the next look."""
         newest = newest_checkpoints_of(self.run_dir)
         if newest != self.committed:
             try:
                 self.volume.commit()
             except Exception as error:  # of Modal's client, of any kind: training must not end by it
-                print(f"not committed yet: {' '.join(str(error).split())[:200]}", flush=True)
+                if (said := in_one_line(error)) != self.trouble:
+                    print(f"not committed yet: {said}", flush=True)
+                self.trouble = said
                 return
             self.committed = newest
             print(f"committed {', '.join(f'{path.parents[1].name}/{path.name}' for path in newest)}", flush=True)

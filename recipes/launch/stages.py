@@ -79,7 +79,8 @@ def place_flags(name: str, flags: Sequence[str], run_dir: Path) -> list[str]:
     if output in given:
         raise InputError(f"leave {output} out: the launcher puts the stage into its run's directory.")
     defaults = {} if name == "speedrun" else {"--config": f"recipes/configs/{PRESETS[name]}/gpu.yaml"}
-    defaults |= {"--tokenizer": str(run_dir / "tokenizer")} if name == "pretrain" else {}
+    if name == "pretrain" and "--model_name_or_path" not in given:  # which has a tokenizer of its own
+        defaults["--tokenizer"] = str(run_dir / "tokenizer")
     defaults |= {"--source": str(run_dir / "base")} if name == "midtrain" else {}
     placed = [word for flag, value in defaults.items() if flag not in given for word in (flag, value)]
     return [*placed, *flags, output, str(run_dir / STAGES[name].directory)]

@@ -101,7 +101,30 @@ def test_a_checkpoint_deleted_while_it_goes_up_is_no_half_one(hub, mirror):
     assert len([path for path in hub.files("ada/run") if "step_000002" in path]) == 4
 
 
-def test_a_push_that_fails_is_made_up_for(hub, mirror, capsys):
+def test_what_is_newer_here_is_not_overwritten(hub, mirror, tmp_path, capsys):
+    save(mirror.run_dir, 2)
+    mirror.push_if_new()
+    newer = save(mirror.run_dir, 4)
+    metrics = (mirror.run_dir / "base" / "metrics.jsonl").read_text()
+    again = HubMirror("ada/run", mirror.run_dir)
+    again.pull()
+    assert f"{newer} is newer than what ada/run holds" in capsys.readouterr().out
+    assert (mirror.run_dir / "base" / "metrics.jsonl").read_text() == metrics
+    again.push_if_new()
+    assert checkpoints(hub) == {"base": "step_000004"}
+
+
+def test_a_checkpoint_that_goes_away_before_it_is_read_is_told(hub, mirror, monkeypatch, capsys):
+    gone = save(mirror.run_dir, 2)
+    monkeypatch.setattr(mirror, "new_checkpoints", lambda: [gone])
+    shutil.rmtree(gone)
+    mirror.push_if_new()
+    assert capsys.readouterr().out == f"not pushed yet: {gone}/manifest.json was replaced by a newer one.\n"
+    assert checkpoints(hub) == {}
+
+
+def test_a_push_that_fails_is_made_up_for(hub, mirror, capsys, monkeypatch):
+    monkeypatch.setattr("recipes.launch.hub_mirror.PAUSE", 0)
     hub.meddle = lambda method, path: 500 if "/commit/" in path else None
     save(mirror.run_dir, 2)
     mirror.push_if_new()

@@ -203,8 +203,9 @@ def test_a_volume_is_committed_when_a_checkpoint_is_complete(tmp_path, capsys):
 
 
 def test_a_full_volume_is_one_line_and_tried_again(tmp_path, capsys):
-    committer = Committer(Volume(failures=1), tmp_path)
+    committer = Committer(Volume(failures=2), tmp_path)
     save(tmp_path, 2)
+    committer.look()
     committer.look()
     committer.look()
     assert capsys.readouterr().out == "not committed yet: no space left\ncommitted base/step_000002\n"
