@@ -17,12 +17,15 @@
 #SBATCH --open-mode=append
 set -u
 python=${PYTHON:-.venv/bin/python}
-[[ -n ${SLURM_JOB_ID:-} ]] || exec "$python" -m recipes.launch.slurm "$@"
 
 fail() {
     echo "slurm: $*" >&2
     exit 2
 }
+
+[[ -f recipes/pretrain.py ]] || fail "$PWD is not the project's directory: submit from there."
+command -v "$python" > /dev/null || fail "no $python here: make install, or set PYTHON to one that has the packages."
+[[ -n ${SLURM_JOB_ID:-} && ${1:-} != --* ]] || exec "$python" -m recipes.launch.slurm "$@"
 
 stage=${1:-}
 output_dir=
@@ -32,9 +35,9 @@ for ((i = 2; i <= $#; i++)); do
         --output_dir) ((i++)) && output_dir=${!i:-} ;;
     esac
 done
-[[ -f recipes/pretrain.py ]] || fail "$PWD is not the project's directory: submit from there."
 [[ $stage =~ ^(pretrain|midtrain|sft|dpo|grpo)$ && -f recipes/$stage.py ]] ||
     fail "unknown stage '$stage': give pretrain, midtrain, sft or grpo before its flags."
+output_dir=${output_dir/#\~/$HOME}
 [[ -n $output_dir ]] || fail "no --output_dir: give one on storage that all nodes share."
 tasks=${SLURM_NTASKS_PER_NODE:-1}
 [[ ${SLURM_GPUS_ON_NODE:-$tasks} == "$tasks" ]] ||
@@ -45,6 +48,9 @@ MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$tasks OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 
+checkpoints() { ls "$output_dir/checkpoints" 2> /dev/null; }
+before=$(checkpoints)
+
 echo "slurm: job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), $WORLD_SIZE tasks on $SLURM_JOB_NUM_NODES node(s)"
 trap 'echo "slurm: SIGTERM; waiting for the tasks to save"' TERM
 srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
@@ -52,9 +58,9 @@ srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
     "$python" "recipes/$stage.py" "${@:2}"
 code=$?
 
-# A stage that was stopped has saved a checkpoint and ends well, without a finished model. One that failed ends badly,
-# and would fail again.
-if ((code == 0)) && [[ ! -f $output_dir/config.json ]]; then
+# A stage that was stopped ends well, with a new checkpoint and without a finished model. One that failed ends badly, and
+# would fail again; one that saved nothing new would go round for ever.
+if ((code == 0)) && [[ ! -f $output_dir/config.json && $(checkpoints) != "$before" ]]; then
     # Not RUNNING any more: cancelled, or preempted, after which SLURM requeues by itself.
     if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
         echo "slurm: not finished; job $SLURM_JOB_ID goes back to the queue and resumes from its checkpoint"

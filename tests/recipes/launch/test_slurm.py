@@ -57,21 +57,43 @@ def test_what_fails_is_not_requeued(cluster, tiny, tmp_path):
     assert not [each for each in cluster.asked if each.startswith("requeue")]
 
 
+@pytest.fixture
+def stopping(tmp_path) -> str:
+    """An interpreter that trains nothing: it saves a checkpoint of a new name into --output_dir, and ends well."""
+    path = tmp_path / "stopping"
+    path.write_text('#!/bin/bash\nmkdir -p "${@: -1}/checkpoints/step_$SLURM_RESTART_COUNT"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "PREEMPTED"])
-def test_a_cancelled_job_is_not_put_back(cluster, tmp_path, state):
+def test_a_cancelled_job_is_not_put_back(cluster, stopping, tmp_path, state):
     cluster.state(state)
-    assert cluster.run("pretrain", "--output_dir", str(tmp_path / "none"), PYTHON="true") == 0
+    assert cluster.run("pretrain", "--output_dir", str(tmp_path / "run"), PYTHON=stopping) == 0
     assert cluster.asked[-1] == f"show job {JOB}"
 
 
-def test_a_stopped_stage_is_put_back_and_a_finished_one_is_not(cluster, tmp_path):
-    argv = ["sft", f"--output_dir={tmp_path / 'sft'}"]
-    assert cluster.run(*argv, PYTHON="true") == 0
+def test_a_stopped_stage_is_put_back_and_a_finished_one_is_not(cluster, stopping, tmp_path):
+    argv = ["sft", "--output_dir", str(tmp_path / "sft")]
+    assert cluster.run(*argv, PYTHON=stopping) == 0
     assert cluster.asked[-1] == f"requeue {JOB}"
-    (tmp_path / "sft").mkdir()
     (tmp_path / "sft" / "config.json").write_text("{}")
     (cluster.place / "scontrol").unlink()
-    assert cluster.run(*argv, PYTHON="true") == 0
+    assert cluster.run(*argv, PYTHON=stopping) == 0
+    assert not [each for each in cluster.asked if each.startswith("requeue")]
+
+
+def test_a_finished_stage_is_found_in_the_home_directory(cluster, stopping, tmp_path):
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "config.json").write_text("{}")
+    assert (
+        cluster.run("sft", "--output_dir=~/sft", str(tmp_path / "elsewhere"), PYTHON=stopping, HOME=str(tmp_path)) == 0
+    )
+    assert not [each for each in cluster.asked if each.startswith("requeue")]
+
+
+def test_a_stage_that_saves_nothing_new_does_not_go_round_for_ever(cluster, tmp_path):
+    assert cluster.run("pretrain", "--output_dir", str(tmp_path / "run"), PYTHON="true") == 0
     assert not [each for each in cluster.asked if each.startswith("requeue")]
 
 
@@ -97,6 +119,18 @@ def test_each_task_knows_its_place(tmp_path):
 def test_a_wrong_job_ends_before_anything_is_started(cluster, argv, more, said):
     assert cluster.run(*argv, **more) == 2
     assert cluster.log.read_text().startswith(said) and not cluster.tasks
+
+
+def test_without_packages_a_job_says_so(cluster):
+    assert cluster.run("pretrain", "--output_dir=x", PYTHON="/no/python") == 2
+    assert cluster.log.read_text().startswith("slurm: no /no/python here: make install, or set PYTHON")
+
+
+@pytest.mark.launch
+def test_a_dry_run_within_an_allocation_is_one(cluster):
+    assert cluster.run("--dry_run", "--gpus_per_node=1", "--", "pretrain", *GPU) == 0
+    assert cluster.log.read_text().startswith("would submit:\n  sbatch --nodes=1 --gpus-per-node=1 ")
+    assert not cluster.tasks
 
 
 def test_a_job_submitted_from_elsewhere_says_so(cluster, tmp_path):
