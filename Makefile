@@ -63,7 +63,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): $(READY)
-	$(INSTALL) -e '.[dev,harness,peft,serve,space]'
+	$(INSTALL) -e '.[dev,harness,launch,peft,serve,space]'
 	$(INSTALL) --no-deps --upgrade --target $(TORCHAO) torchao
 	@touch $(READY_TO_TEST)
 

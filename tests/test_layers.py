@@ -15,6 +15,7 @@ ROOMS = (  # each may import those of the lines above it, and itself
     ("evals",),
     ("recipes.training",),
     ("recipes.publish", "recipes.convert"),
+    ("recipes.launch",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 PACKAGES = ("modeling_nanochat", "tokenizer", "recipes", "evals", "space", "benchmarks")

@@ -172,6 +172,8 @@ def explain(error: HfHubHTTPError, about: str, remedy: str) -> str:
     said = " ".join((error.server_message or error.response.reason_phrase or "").split())[:200]
     if status == 401:
         return f"the Hub does not accept your access token ({said}): log in again by hf auth login, or set HF_TOKEN."
+    if status == 402:
+        return f"your account cannot pay for {about} ({said}): add credit at {constants.ENDPOINT}/settings/billing."
     if status == 403:
         return (
             f"you may not write to {about} ({said}): take a name of your own, or a token that may ({tokens_page()})."

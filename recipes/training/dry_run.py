@@ -55,6 +55,11 @@ def facts_of(args: PretrainArguments) -> ModelFacts:
     return facts_with_adapters(facts, config, lora)
 
 
+def estimate_hours(plan: Plan, gpus: int, peak: float) -> float:
+    """Hours of training on `gpus` devices of `peak` FLOP/s, as if they reached `ASSUMED_MFU` of it."""
+    return plan.num_flops / (gpus * peak * ASSUMED_MFU) / 3600
+
+
 def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: float) -> list[str]:
     """Memory, hours and, where a price is given, cost; `peak` in FLOP/s a device. All of them estimates."""
     rows, capacity = plan.device_batch_size, gigabytes * 1e9
@@ -65,7 +70,7 @@ def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: floa
         "lower device_batch_size or use" if rows > 1 else "even for a single row: lower depth or max_seq_len, or use"
     )
     verdict = "fits" if enough else f"too much: {remedy} gradient_checkpointing"
-    hours = plan.num_flops / (args.gpus * peak * ASSUMED_MFU) / 3600
+    hours = estimate_hours(plan, args.gpus, peak)
     total = sum(parts.values()) / 1e9
     lines = [
         f"{'memory':<13}about {total:.0f} GB of {gigabytes:.0f} a device ({verdict}): {listed}",

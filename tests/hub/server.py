@@ -37,6 +37,8 @@ class HubServer(ThreadingHTTPServer):
         self.store = Store(directory, USERS, ORGANIZATIONS)
         self.requests: list[tuple[str, str]] = []  # method and path
         self.uploads: list[str] = []  # names of large files that came whole
+        self.jobs: list[dict] = []  # what was submitted
+        self.broke: set[str] = set()  # who cannot pay
         self.meddle: Callable[[str, str], str | int | Refused | None] = lambda method, path: None
 
     @property
@@ -307,7 +309,49 @@ def part_of(request: Handler, data: bytes, headers: dict[str, str]) -> Answer:
     return data[start : end + 1], headers | {"content-range": f"bytes {start}-{end}/{len(data)}"}, 206
 
 
+def machine(name: str, price: float, gpus: int = 0) -> dict:
+    gpu = {"type": "gpu", "model": "H200", "quantity": str(gpus), "vram": "141 GB", "manufacturer": "Nvidia"}
+    cost = {"unitCostMicroUSD": round(price * 1e6), "unitCostUSD": price, "unitLabel": "minute"}
+    return {
+        "name": name,
+        "prettyName": name,
+        "cpu": "2 vCPU",
+        "ram": "16 GB",
+        "accelerator": gpu if gpus else None,
+    } | cost
+
+
+def jobs_hardware(request: Handler) -> Answer:
+    return ([machine("cpu-basic", 0.000167), machine("h200", 0.0833, 1), machine("h200x8", 0.6667, 8)],)
+
+
+def run_job(request: Handler, namespace: str) -> Answer:
+    if request.user is None:
+        raise Refused(401, "Invalid username or password.")
+    if not request.server.store.may_write(request.user, namespace):
+        raise Refused(403, "You don't have the rights to run jobs there")
+    request.need_writing()
+    if namespace in request.server.broke:
+        raise Refused(402, "Pre-paid credit balance is insufficient")
+    asked = request.json()
+    about = {"id": f"{len(request.server.jobs):024x}", "createdAt": "2026-11-28T12:00:00.000Z", "environment": {}}
+    about |= {name: asked.get(name) for name in ("dockerImage", "command", "arguments", "flavor", "labels")}
+    about |= {"status": {"stage": "SCHEDULING"}, "owner": {"id": "0", "name": namespace, "type": "user"}}
+    request.server.jobs.append(asked | {"info": about})
+    return (about,)
+
+
+def inspect_job(request: Handler, namespace: str, job: str) -> Answer:
+    for each in request.server.jobs:
+        if each["info"]["id"] == job and each["info"]["owner"]["name"] == namespace:
+            return (each["info"],)
+    raise Refused(404, "Job not found")
+
+
 ROUTES = [
+    ("GET", "/api/jobs/hardware", jobs_hardware),
+    ("POST", r"/api/jobs/(?P<namespace>[\w.-]+)", run_job),
+    ("GET", r"/api/jobs/(?P<namespace>[\w.-]+)/(?P<job>\w+)", inspect_job),
     ("GET", "/", home),
     ("GET", "/api/whoami-v2", whoami),
     ("POST", "/api/validate-yaml", validate_yaml),

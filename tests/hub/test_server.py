@@ -181,3 +181,18 @@ def test_a_connection_can_break_halfway(hub, ada):
     assert ada.list_repo_files("ada/model") == [".gitattributes"]
     push(ada)
     assert len(hub.uploads) == 1 and "model.safetensors" in ada.list_repo_files("ada/model")
+
+
+def test_jobs_are_kept_and_not_run(hub, ada, bob):
+    prices = {each.name: each.unit_cost_usd for each in ada.list_jobs_hardware()}
+    assert prices["h200x8"] > prices["h200"] > 0
+    made = ada.run_job(image="python:3.12", command=["true"], flavor="h200", secrets={"A": "b"}, timeout="2h")
+    assert ada.inspect_job(job_id=made.id).flavor == "h200" and hub.jobs[0]["timeoutSeconds"] == 7200
+    for other, namespace, status in ((bob, "ada", 403), (ada, "nobody", 403)):
+        with pytest.raises(HfHubHTTPError) as refusal:
+            other.run_job(image="x", command=["true"], namespace=namespace)
+        assert refusal.value.response.status_code == status
+    hub.broke.add("ada")
+    with pytest.raises(HfHubHTTPError) as refusal:
+        ada.run_job(image="x", command=["true"])
+    assert refusal.value.response.status_code == 402 and len(hub.jobs) == 1

@@ -1,0 +1,1 @@
+"""Launchers of the stages on rented machines: Hugging Face Jobs, Modal, SLURM."""
