@@ -1,15 +1,17 @@
 """Write docs/reference.md, the table of stages, flags and files, from the code: `python -m docs.reference`.
 
-A program is a file that calls `read_command_line`. It is run up to that call: nothing heavy is imported.
+A program is a file that reads its command line first. It is run up to that call: nothing heavy is imported.
 """
 
 import ast
 import dataclasses
+import re
 import runpy
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from unittest.mock import patch
 
+from recipes.launch import command_line
 from recipes.utils import arguments
 from recipes.utils import run_directory as run
 from recipes.utils.flags import REQUIRED, TYPE_NAMES, Arguments, Flag, find_flags
@@ -18,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 COMMAND = "python -m docs.reference"
 ROOMS = ("recipes", "tokenizer", "evals", "space")
+READS_FLAGS = re.compile(r"^    ARGS.* = read_(command|launch)_line\(", re.MULTILINE)
 
 READS = {  # what each stage learns from
     "base": "documents: `--dataset`; the tokenizer",
@@ -69,7 +72,7 @@ class Started(Exception):
 def find_programs() -> dict[str, Path]:
     """Every program for users, as `python -m` names it: the stages in the order of training, then the others."""
     paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-    found = {name_of(path): path for path in paths if "\n    ARGS = read_command_line(" in path.read_text("utf-8")}
+    found = {name_of(path): path for path in paths if READS_FLAGS.search(path.read_text("utf-8"))}
     stages = [f"recipes.{script}" for script in run.SCRIPTS.values()]
     return {name: found[name] for name in [*stages, *(name for name in found if name not in stages)]}
 
@@ -88,7 +91,10 @@ def classes_of(path: Path) -> list[type]:
         found.extend(classes)
         raise Started
 
-    with patch.object(arguments, "read_command_line", stop), suppress(Started):
+    readers = (arguments, "read_command_line"), (command_line, "read_launch_line")
+    with ExitStack() as stack, suppress(Started):
+        for module, name in readers:
+            stack.enter_context(patch.object(module, name, stop))
         runpy.run_path(str(path), run_name="__main__")
     return found
 
