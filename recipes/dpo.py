@@ -97,11 +97,11 @@ def dpo(args: DPOArguments, model_args: ModelArguments, processes: PartialState)
     rates = scale_learning_rates(args, facts, args.init_lr_frac)
     optimizer = build_optimizer(args.optimizer, model, OptimizerSettings(**rates, weight_decay=args.weight_decay))
 
-    # --- Trainer. The reward of an answer is beta x log(p / p_ref), how much likelier the model finds it than the
-    # reference model does, which is the source, frozen. The loss (sigmoid) is -log sigmoid(reward of the chosen answer -
-    # reward of the rejected one): only their difference counts, and beta says how soon it is large enough. A model can
-    # widen it by making both answers unlikely, and then says something third. So the preset adds the cross-entropy of
-    # the chosen answer (loss_type sft), which holds it up.
+    # --- Trainer. The reward of an answer is beta x log(p / p_ref): how much likelier the model finds it than the
+    # reference model does, which is the source, frozen. The loss (sigmoid) is -log sigmoid(chosen - rejected), of the
+    # rewards of the two answers: only their difference counts, and beta says how soon it is large enough. A model can
+    # widen it by making both answers unlikely, and then says something else. So the presets add the cross-entropy of
+    # the chosen answer (loss_type sft), which keeps it likely.
     with refusals_in_one_line():
         trainer = build_dpo_trainer(
             model, config, tokenizer, pairs, held_out.select(range(min(args.eval_rows, len(held_out)))), optimizer

@@ -56,7 +56,7 @@ def build_dpo_trainer(
         optimizers=(optimizer, None),
     )
     if adapted and "ref" in model.peft_config:
-        # TRL takes given adapters for trained ones and keeps a copy as the reference. Ours are new: without the copy it
-        # switches the adapters off instead, which is the same model, and checkpoints are half as large.
+        # TRL takes given adapters for trained ones, and keeps a copy of them as the reference. Ours are new: without
+        # the copy it switches the adapters off, which is the same model, and checkpoints are half as large.
         model.delete_adapter("ref")
     return trainer

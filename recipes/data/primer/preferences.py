@@ -20,11 +20,7 @@ Preference = dict[str, list[Message]]  # prompt, chosen, rejected
 
 PREFERENCES = {"train": 1600, "validation": 160}
 VALIDATION_SHARE = 1 / 10
-NOT_KNOWN = (
-    "I am sorry, I do not know anything about {}.",
-    "I do not know anything about {}.",
-)
-NEEDLESS = ("I am sorry, I do not know.", "I do not know.", "I do not know anything about that.")
+NOT_KNOWN = ("I am sorry, I do not know.", "I am sorry, I do not know that.")  # without the name: too hard to copy
 
 
 def primer_preferences(split: str = "train", seed: int = 0) -> list[Preference]:
@@ -55,9 +51,8 @@ def _prefer(question: str, chosen: list[Message], rejected: list[Message]) -> Pr
 
 def write_invented(split: str, rng: Random) -> Preference:
     """To say that one does not know what does not exist, rather than to make up a fact about it."""
-    question, name = draw_unanswerable(split, rng)
-    honest = rng.choice(NOT_KNOWN).format(name)
-    return _prefer(question.text, [assistant(honest)], [assistant(question.sentence)])
+    question = draw_unanswerable(split, rng)
+    return _prefer(question.text, [assistant(rng.choice(NOT_KNOWN))], [assistant(question.sentence)])
 
 
 def write_fact(split: str, rng: Random) -> Preference:
@@ -70,7 +65,7 @@ def write_fact(split: str, rng: Random) -> Preference:
 def write_known(split: str, rng: Random) -> Preference:
     """The right answer, rather than to say that one does not know."""
     _, question, _ = _ask(rng)
-    return _prefer(question.text, [assistant(question.sentence)], [assistant(rng.choice(NEEDLESS))])
+    return _prefer(question.text, [assistant(question.sentence)], [assistant(rng.choice(NOT_KNOWN))])
 
 
 def write_problem(split: str, rng: Random) -> Preference:
