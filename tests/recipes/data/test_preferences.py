@@ -1,6 +1,7 @@
 """Preferences are read in both layouts, checked row by row, and split as conversations are."""
 
 import json
+from pathlib import Path
 
 import datasets
 import pytest
@@ -103,7 +104,7 @@ def test_a_single_file_holds_out_some_rows_and_several_files_the_last(tmp_path):
     assert open_preferences(path, seed=1).to_list() != train
     write(tmp_path / "train.jsonl", [number(1)])
     write(tmp_path / "test.jsonl", [number(2)])
-    path.unlink()
+    Path(path).unlink()
     train, held_out = (open_preferences(str(tmp_path), split) for split in ("train", "validation"))
     assert train[0]["prompt"] == number(1)["prompt"] and held_out[0]["prompt"] == number(2)["prompt"]
     with pytest.raises(InputError, match="holds a single preference; training needs one more to hold out"):

@@ -87,7 +87,8 @@ except SystemExit as end:
 
 @pytest.mark.slow
 def test_importing_the_scripts_loads_neither_the_report_nor_the_upload():
-    code = "import sys, recipes.sft, recipes.dpo, recipes.grpo\nprint([m for m in sys.modules if m.startswith('evals.report')"
+    code = "import sys, recipes.sft, recipes.dpo, recipes.grpo\n"
+    code += "print([m for m in sys.modules if m.startswith('evals.report')"
     code += " or m.startswith('recipes.publish.') and m != 'recipes.publish.after_training'])"
     end = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,

@@ -33,7 +33,7 @@ def trainer(request, student, pairs, tmp_path, fresh_accelerate) -> DPOTrainer:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn_like(parameter))
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return trainer
 
 
