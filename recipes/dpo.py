@@ -72,7 +72,8 @@ def dpo(args: DPOArguments, model_args: ModelArguments, processes: PartialState)
     set_seed(args.seed)  # for what is new in the model: adapters, embeddings of special tokens
     attention, trusted = model_args.attn_implementation, args.trust_remote_code
     model, tokenizer = load_trainable_chat_model(source, model_args, attention, args.max_length, trusted)
-    config.max_length = args.max_length or tokenizer.model_max_length
+    longest = args.max_length or tokenizer.model_max_length
+    config.max_length = None  # TRL would cut what is longer; `fit_preferences` drops it below
 
     # --- Data: pairs to train on and held-out ones
     disable_progress_bar()
@@ -89,7 +90,7 @@ def dpo(args: DPOArguments, model_args: ModelArguments, processes: PartialState)
     )
     checkpoint = choose_checkpoint(output_dir, args.resume, processes, TRAINERS)  # to resume from, if there is one
     # What is too long is dropped: two answers cut off at the same length might not even differ.
-    pairs, held_out = (fit_preferences(each, tokenizer, config.max_length) for each in opened.values())
+    pairs, held_out = (fit_preferences(each, tokenizer, longest) for each in opened.values())
 
     # --- Optimizer: pretraining's, at init_lr_frac of its learning rates after the same scaling for the model's width.
     # TRL's scheduler lets all rates fall in a line to 0 over the run.

@@ -41,6 +41,8 @@ def build_dpo_trainer(
 ) -> DPOTrainer:
     """A DPOTrainer whose reference model is `model` as it is now: a frozen copy, or the model without its adapters.
 
+    Rows are not cut off: `fit_preferences` has dropped what is too long.
+
     Raises `ValueError` where TRL refuses the configuration.
     """
     adapted = hasattr(model, "peft_config")
@@ -52,7 +54,7 @@ def build_dpo_trainer(
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
-        data_collator=AnswerCollator(tokenizer.pad_token_id, config.max_length, tokenizer=tokenizer),
+        data_collator=AnswerCollator(tokenizer.pad_token_id, tokenizer=tokenizer),
         optimizers=(optimizer, None),
     )
     if adapted and "ref" in model.peft_config:

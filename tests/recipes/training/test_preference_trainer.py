@@ -22,7 +22,7 @@ ROWS = 24
 def trainer(request, student, pairs, tmp_path, fresh_accelerate) -> DPOTrainer:
     """A trainer whose first batch holds all of its pairs, and whose model has moved away from the reference."""
     arguments = DPOArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=ROWS, max_length=96, beta=0.3, loss_type=["sigmoid"],
+        output_dir=str(tmp_path), per_device_train_batch_size=ROWS, max_length=None, beta=0.3, loss_type=["sigmoid"],
         use_cpu=True, bf16=False,
     )  # fmt: skip
     config = build_trainer_config(TrainerConfig, arguments, join_processes(use_cpu=True))
@@ -60,7 +60,7 @@ def test_the_loss_is_the_mean_of_minus_log_sigmoid_of_the_rewards_difference(tra
     expected = torch.stack(losses).mean().item()
     batch = next(iter(trainer.get_train_dataloader()))
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected, rel=1e-4)
-    assert abs(expected - 0.693) > 0.01, "the model is not the reference"
+    assert abs(expected - 0.693) > 0.005, "the model is not the reference"
 
 
 def test_results_of_tools_are_not_learnt_from(trainer):
