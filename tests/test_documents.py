@@ -10,7 +10,12 @@ from recipes.utils.arguments import parse_arguments
 from tests.recipes.programs import PROGRAMS, classes_of
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("README.md", "CONTRIBUTING.md", "docs/shakespeare.md")  # whose commands and files exist
+GUIDES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/shakespeare.md",
+    "docs/preferences.md",
+)  # whose commands and files exist
 DOCUMENTS = (*GUIDES, "benchmarks/RESULTS.md", "space/README.md")
 MOST_PICTURE_BYTES = 300_000
 # Not in the repository: what a run writes, and nanochat's own files.

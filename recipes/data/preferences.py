@@ -14,6 +14,7 @@ from recipes.data.messages import check_messages, has_answers
 from recipes.data.mixtures import shuffle
 from recipes.data.primer.preferences import Preference, primer_preferences
 from recipes.data.readers import warn_once
+from recipes.data.sources import collect_rows
 from recipes.data.splits import document_hash, rows_of_split
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable
@@ -24,10 +25,6 @@ MESSAGES = datasets.List(datasets.Json())
 ANSWERS = ("chosen", "rejected")
 COLUMNS = ("prompt", *ANSWERS)  # as TRL names them
 FEATURES = datasets.Features(dict.fromkeys(COLUMNS, MESSAGES) | {"place": datasets.Value("string")})
-UNEXPLAINED = (  # rows that teach nothing, and why
-    "chosen and rejected are the same",
-    "an answer is empty",
-)
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +46,11 @@ def open_preferences(spec: str, split: str = "train", seed: int = 0) -> datasets
     """
     if spec == "primer":
         rows = [{**each, "place": "primer"} for each in primer_preferences(split, seed=0)]
-        return shuffle(datasets.Dataset.from_list(rows, features=FEATURES), seed)
+        return shuffle(collect_rows(rows, FEATURES), seed)
     if files := conversation_files(spec):
-        if files.by_hash:
-            return shuffle(_split_by_hash(_usable(files.train[0], _rows_of_file(files.train[0])), split, spec), seed)
         wanted = files.train if split == "train" else files.validation
-        parts = [_usable(path, _rows_of_file(path)) for path in wanted]
-        return shuffle(datasets.concatenate_datasets(parts), seed)
+        opened = datasets.concatenate_datasets([_open_rows(path, read_json_rows(path)) for path in wanted])
+        return shuffle(_split_by_hash(opened, split, files.train[0]) if files.by_hash else opened, seed)
     return shuffle(split_tables(_load_from_hub(spec), spec, split), seed)
 
 
@@ -66,8 +61,8 @@ def split_tables(tables: datasets.DatasetDict, name: str, split: str) -> dataset
     held_out = next((each for each in ("validation", "test") if each in tables), None)
     wanted = held_out if held_out and split != "train" else "train"
     rows = ((f"{name}, {wanted} row {number}", row) for number, row in enumerate(tables[wanted]))
-    usable = _usable(f"{name}, {wanted}", rows)
-    return usable if held_out else _split_by_hash(usable, split, name)
+    opened = _open_rows(f"{name}, {wanted}", rows)
+    return opened if held_out else _split_by_hash(opened, split, name)
 
 
 def _load_from_hub(name: str) -> datasets.DatasetDict:
@@ -87,39 +82,39 @@ def _load_from_hub(name: str) -> datasets.DatasetDict:
 # Rows
 
 
-def _rows_of_file(path: str) -> Iterator[tuple[str, Any]]:
-    empty = True
-    for place, row in read_json_rows(path):
-        empty = False
-        yield place, row
-    if empty:
-        raise InputError(f"{path} is empty: there is no preference in it.")
+def _open_rows(name: str, rows: Iterable[tuple[str, Any]]) -> datasets.Dataset:
+    return collect_rows(_usable_rows(name, rows), FEATURES)
 
 
-def _usable(name: str, rows: Iterable[tuple[str, Any]]) -> datasets.Dataset:
-    """The rows from which something can be learnt. Raises `InputError` if there is none."""
-    left_out: dict[str, list[str]] = {reason: [] for reason in UNEXPLAINED}
-    kept, count = [], 0
+def _usable_rows(name: str, rows: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows, each with its place, from which something can be learnt. Raises `InputError` if there is none."""
+    left_out: dict[str, list[str]] = {}
+    count = kept = 0
     for place, row in rows:
         count += 1
         try:
             preference = parse_preference(row)
         except InputError as error:
             raise InputError(f"{place}: {error}.") from None
-        if preference["chosen"] == preference["rejected"]:
-            left_out[UNEXPLAINED[0]].append(place)
-        elif not all(has_answers(preference[key]) for key in ANSWERS):
-            left_out[UNEXPLAINED[1]].append(place)
+        if reason := _why_useless(preference):
+            left_out.setdefault(reason, []).append(place)
         else:
-            kept.append({**preference, "place": place})
-    reasons = [
-        f"in {len(places):,} {reason} (the first: {places[0]})" for reason, places in left_out.items() if places
-    ]
+            kept += 1
+            yield {**preference, "place": place}
+    if not count:
+        raise InputError(f"{name} is empty: there is no preference in it.")
+    reasons = [f"in {len(places):,} {reason} (the first: {places[0]})" for reason, places in left_out.items()]
     if not kept:
         raise InputError(f"{name}: there is nothing to learn from its {count:,} preferences: {', '.join(reasons)}.")
     if reasons:
-        warn_once(f"{name}: left out {count - len(kept):,} of {count:,} preferences: {', '.join(reasons)}")
-    return datasets.Dataset.from_list(kept, features=FEATURES)
+        warn_once(f"{name}: left out {count - kept:,} of {count:,} preferences: {', '.join(reasons)}")
+
+
+def _why_useless(preference: Preference) -> str | None:
+    """Why nothing can be learnt from a preference, if so."""
+    if preference["chosen"] == preference["rejected"]:
+        return "chosen and rejected are the same"
+    return None if all(has_answers(preference[key]) for key in ANSWERS) else "an answer is empty"
 
 
 def _split_by_hash(rows: datasets.Dataset, split: str, name: str) -> datasets.Dataset:
@@ -134,9 +129,10 @@ def parse_preference(row: Any) -> Preference:
     `prompt`. An answer is all that follows the last message of the user: the assistant's text, or calls of tools with
     their results and then its text. Raises `InputError` saying what is wrong, without the row's place.
     """
-    if not isinstance(row, dict) or not set(ANSWERS) <= row.keys():
-        keys = names_of(row) if isinstance(row, dict) else "those of no object"
-        raise InputError(f"a preference has the keys 'chosen' and 'rejected'; the keys there are {keys}")
+    if not isinstance(row, dict):
+        raise InputError(f"{type(row).__name__} where an object with the keys 'chosen' and 'rejected' is expected")
+    if missing := [key for key in ANSWERS if key not in row]:
+        raise InputError(f"no key {missing[0]!r}; the keys there are {names_of(row)}")
     prompt = row.get("prompt")
     for key in (*(["prompt"] if prompt is not None else []), *ANSWERS):
         if not isinstance(row[key], list):

@@ -20,7 +20,10 @@ Preference = dict[str, list[Message]]  # prompt, chosen, rejected
 
 PREFERENCES = {"train": 1600, "validation": 160}
 VALIDATION_SHARE = 1 / 10
-NOT_KNOWN = ("I am sorry, I do not know.", "I am sorry, I do not know that.")  # not whom or what: a name is hard to copy
+NOT_KNOWN = (
+    "I am sorry, I do not know.",
+    "I am sorry, I do not know that.",
+)  # not whom or what: a name is hard to copy
 
 
 def primer_preferences(split: str = "train", seed: int = 0) -> list[Preference]:

@@ -48,8 +48,8 @@ def test_an_answer_may_call_tools_and_the_prompt_may_have_a_system_message():
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ([], "a preference has the keys 'chosen' and 'rejected'; the keys there are those of no object"),
-        ({"prompt": ASKED, "chosen": []}, "'chosen' and 'rejected'; the keys there are prompt, chosen"),
+        ([], "list where an object with the keys 'chosen' and 'rejected' is expected"),
+        ({"prompt": ASKED, "chosen": []}, "no key 'rejected'; the keys there are prompt, chosen"),
         ({**GOOD, "prompt": "Hello?"}, "prompt is str where a list of messages is expected"),
         ({**GOOD, "chosen": "Hello!"}, "chosen is str where a list of messages is expected"),
         ({**GOOD, "rejected": None}, "rejected is NoneType where a list of messages is expected"),
