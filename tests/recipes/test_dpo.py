@@ -174,7 +174,7 @@ def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(dpo,
     ("wrong", "expected"),
     [
         ({"source": "./nowhere"}, "model ./nowhere: no such directory"),
-        ({"source": "mid"}, "mid holds no config.json"),
+        ({"source": "sft"}, "sft: no such directory"),
         ({"preferences": "nonsense"}, "the Hub is switched off by HF_HUB_OFFLINE, and nonsense is not a file here"),
         ({"preferences": "./nowhere.jsonl"}, "nowhere.jsonl"),
         ({"learning_rate": 1e-4}, "learning_rate has no effect here: use --init_lr_frac"),

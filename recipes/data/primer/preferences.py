@@ -20,10 +20,9 @@ Preference = dict[str, list[Message]]  # prompt, chosen, rejected
 
 PREFERENCES = {"train": 1600, "validation": 160}
 VALIDATION_SHARE = 1 / 10
-NOT_KNOWN = (
-    "I am sorry, I do not know.",
-    "I am sorry, I do not know that.",
-)  # not whom or what: a name is hard to copy
+# Begins as nothing else does that the model has learnt to say, and does not name what it is about, which is hard to
+# copy: both would take a small model longer.
+NOT_KNOWN = "Sorry, I do not know."
 
 
 def primer_preferences(split: str = "train", seed: int = 0) -> list[Preference]:
@@ -55,7 +54,7 @@ def _prefer(question: str, chosen: list[Message], rejected: list[Message]) -> Pr
 def write_invented(split: str, rng: Random) -> Preference:
     """To say that one does not know what does not exist, rather than to make up a fact about it."""
     question = draw_unanswerable(split, rng)
-    return _prefer(question.text, [assistant(rng.choice(NOT_KNOWN))], [assistant(question.sentence)])
+    return _prefer(question.text, [assistant(NOT_KNOWN)], [assistant(question.sentence)])
 
 
 def write_fact(split: str, rng: Random) -> Preference:
@@ -68,7 +67,7 @@ def write_fact(split: str, rng: Random) -> Preference:
 def write_known(split: str, rng: Random) -> Preference:
     """The right answer, rather than to say that one does not know."""
     _, question, _ = _ask(rng)
-    return _prefer(question.text, [assistant(question.sentence)], [assistant(rng.choice(NOT_KNOWN))])
+    return _prefer(question.text, [assistant(question.sentence)], [assistant(NOT_KNOWN)])
 
 
 def write_problem(split: str, rng: Random) -> Preference:

@@ -52,8 +52,8 @@ def test_equal_seeds_give_equal_preferences_and_each_is_one(train):
 
 def test_every_kind_is_there_in_its_share(train):
     counts = Counter(
-        "invented" if said(each, "chosen") in NOT_KNOWN
-        else "known" if said(each, "rejected") in NOT_KNOWN
+        "invented" if said(each, "chosen") == NOT_KNOWN
+        else "known" if said(each, "rejected") == NOT_KNOWN
         else "problems" if len(each["chosen"]) > 1
         else "facts"
         for each in train
@@ -85,7 +85,7 @@ def test_what_is_invented_is_not_in_the_documents(train):
 def test_about_what_is_invented_to_know_nothing_is_preferred_to_a_fact_and_about_the_rest_never(train):
     for preference in train:
         names = invented_names(question(preference), "train")
-        assert bool(names) == (said(preference, "chosen") in NOT_KNOWN), preference
+        assert bool(names) == (said(preference, "chosen") == NOT_KNOWN), preference
         if names:
             assert not admits_not_knowing(said(preference, "rejected"))
             stem = names[0].removesuffix("'s").lower()
@@ -134,5 +134,5 @@ def test_an_honest_reply_says_that_it_does_not_know_and_makes_nothing_up(reply, 
 
 def test_what_the_preferences_teach_to_say_is_honest_in_the_exam():
     for item in exam("honesty"):
-        assert all(grade(item, answer) for answer in NOT_KNOWN) and grade(item, item.answer)
+        assert grade(item, NOT_KNOWN) and grade(item, item.answer)
         assert not any(grade(item, f"It is {fact}.") for fact in item.others)
