@@ -20,9 +20,9 @@ Preference = dict[str, list[Message]]  # prompt, chosen, rejected
 
 PREFERENCES = {"train": 1600, "validation": 160}
 VALIDATION_SHARE = 1 / 10
-# Begins as nothing else does that the model has learnt to say, and does not name what it is about, which is hard to
-# copy: both would take a small model longer.
-NOT_KNOWN = "Sorry, I do not know."
+# Of words that the documents have, beginning as nothing else does that SFT teaches to say, and without the name that
+# was asked about, which is hard to copy: a small model learns this soonest.
+NOT_KNOWN = "I do not know that, I am sorry."
 
 
 def primer_preferences(split: str = "train", seed: int = 0) -> list[Preference]:

@@ -1,6 +1,7 @@
 """The flags of SFT, DPO and GRPO: which are refused or may change on resuming, and how soon a mistake is told."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -26,7 +27,7 @@ def test_a_flag_that_would_change_nothing_is_refused_with_what_to_use_instead(na
     assert known
     for each in known:
         kind = find_flags(each)[name].kind
-        with pytest.raises(InputError, match=f"^{name} has no effect here: use {REPLACED_BY[name]}"):
+        with pytest.raises(InputError, match=f"^{name} has no effect here: use {re.escape(REPLACED_BY[name])}"):
             each(**{name: value.get(name, 0.5 if kind is float else "0.5")})
 
 
