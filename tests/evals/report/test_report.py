@@ -107,7 +107,7 @@ def test_a_run_with_dpo_has_it_as_a_stage_between_sft_and_grpo(run_dir):
     assert "report/preferences.png" in markdown and "report/loss_dpo.png" not in markdown
     assert image.imread(run_dir / "report" / "preferences.png").ndim == 3
     assert "pairs in which the chosen answer is preferred | 75.0% | 87.5%" in re.sub(" +", " ", markdown)
-    (row,) = (line for line in markdown.splitlines() if line.startswith("| task "))
+    row = next(line for line in markdown.splitlines() if line.startswith("| task "))
     assert re.findall(r"\w+", row)[1:6] == ["base", "SFT", "DPO", "GRPO", "d20"]
     assert "recipes/dpo.py" in markdown.partition("## Commands")[2]
 
