@@ -4,6 +4,7 @@ Questions have the form of those about what exists. So has the answer that a mod
 say that it does not know: `The capital of Brundavia is Lisbon.`
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from recipes.data.primer.everyday_tables import JOBS
@@ -83,7 +84,8 @@ PEOPLE = Topic(
 
 
 # Topic, kind of the invented name, columns of a row that the name fills, and relative share of the questions.
-INVENTIONS: tuple[tuple[str, str, Row, float], ...] = (
+Invention = tuple[str, str, Row, float]
+INVENTIONS: tuple[Invention, ...] = (
     ("countries", "country", {"country": "{}", "owner": "{}'s"}, 6),
     ("countries", "city", {"capital": "{}"}, 2),
     ("rivers", "river", {"river": "the {}"}, 2),
@@ -105,11 +107,24 @@ def draw_unanswerable(split: str, rng: Random) -> Question:
     The question's `answer` and `sentence` are made up, out of a row about something that exists. The exam asks in
     phrasings that no conversation uses.
     """
-    topic, kind, columns, _ = rng.choices(INVENTIONS, weights=[share for *_, share in INVENTIONS])[0]
+    inquiry, kind, columns = _draw_inquiry(INVENTIONS, rng)
     name = invent_name(kind, split, rng)
-    inquiry = rng.choice([each for each in ASKABLE[topic] if _asks_about(each, columns)])
     row = rng.choice(inquiry.rows) | {column: template.format(name) for column, template in columns.items()}
     return (inquiry.ask_in_exam if split == "exam" else inquiry.ask_in_talk)(row, rng)
+
+
+def draw_answerable(rng: Random) -> Question:
+    """A question as `draw_unanswerable` asks, but about something that exists."""
+    while True:
+        inquiry, _, _ = _draw_inquiry([each for each in INVENTIONS if each[0] != PEOPLE.name], rng)
+        if inquiry.has_one_answer:
+            return inquiry.ask_in_talk(rng.choice(inquiry.rows), rng)
+
+
+def _draw_inquiry(inventions: Sequence[Invention], rng: Random) -> tuple[Inquiry, str, Row]:
+    """Something to ask for, the kind of the name to ask about, and the columns that the name fills."""
+    topic, kind, columns, _ = rng.choices(inventions, weights=[share for *_, share in inventions])[0]
+    return rng.choice([each for each in ASKABLE[topic] if _asks_about(each, columns)]), kind, columns
 
 
 def _asks_about(inquiry: Inquiry, columns: Row) -> bool:

@@ -10,7 +10,7 @@ from zlib import crc32
 
 from recipes.data.messages import assistant, user
 from recipes.data.primer.inquiries import Inquiry, draw_inquiry
-from recipes.data.primer.invented import draw_unanswerable
+from recipes.data.primer.invented import draw_answerable, draw_unanswerable
 from recipes.data.primer.problems import draw_problem, solution_messages
 from recipes.data.primer.topics import Question, say
 from recipes.utils.errors import InputError
@@ -20,9 +20,7 @@ Preference = dict[str, list[Message]]  # prompt, chosen, rejected
 
 PREFERENCES = {"train": 1600, "validation": 160}
 VALIDATION_SHARE = 1 / 10
-# Of words that the documents have, beginning as nothing else does that SFT teaches to say, and without the name that
-# was asked about, which is hard to copy: a small model learns this soonest.
-NOT_KNOWN = "I do not know that, I am sorry."
+NOT_KNOWN = "I am sorry, I do not know."  # and not whom or what: a small model finds names hard to copy
 
 
 def primer_preferences(split: str = "train", seed: int = 0) -> list[Preference]:
@@ -65,8 +63,8 @@ def write_fact(split: str, rng: Random) -> Preference:
 
 
 def write_known(split: str, rng: Random) -> Preference:
-    """The right answer, rather than to say that one does not know."""
-    _, question, _ = _ask(rng)
+    """The right answer, rather than to say that one does not know, to questions like those about what is invented."""
+    question = draw_answerable(rng)
     return _prefer(question.text, [assistant(question.sentence)], [assistant(NOT_KNOWN)])
 
 
@@ -89,8 +87,8 @@ def _ask(rng: Random) -> tuple[Inquiry, Question, dict[str, str]]:
 
 # Relative shares, by number of preferences.
 KINDS: dict[str, tuple[Callable[[str, Random], Preference], float]] = {
-    "invented": (write_invented, 45),
-    "facts": (write_fact, 25),
-    "known": (write_known, 20),
+    "invented": (write_invented, 40),
+    "facts": (write_fact, 20),
+    "known": (write_known, 30),
     "problems": (write_problem, 10),
 }
