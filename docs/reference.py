@@ -26,6 +26,7 @@ READS = {  # what each stage learns from
     "base": "documents: `--dataset`; the tokenizer",
     "mid": "the base model: `--source`; conversations: `--conversations`",
     "sft": "`mid` or another model: `--source`; conversations: `--conversations`",
+    "dpo": "`sft` or another model: `--source`; preferences: `--preferences`",
     "grpo": "`sft` or another model: `--source`; problems: `--problems`",
 }
 FILES = {  # of a run's directory, and what they hold
@@ -38,7 +39,7 @@ FILES = {  # of a run's directory, and what they hold
     "STAGE/tokenizer*.json": "the tokenizer, and its settings",
     "STAGE/chat_template.jinja": "how messages become tokens",
     f"STAGE/{run.METRICS}": "every logged number, one JSON object a log",
-    f"STAGE/{run.LOSS_CHART}": "the curves of base, mid and SFT",
+    f"STAGE/{run.LOSS_CHART}": "the curves of base, mid, SFT and DPO",
     "STAGE/pass_at_k.png": "the curves of GRPO",
     f"STAGE/{run.ARGUMENTS}": "all arguments, which a rerun has to repeat",
     "STAGE/inputs.json": "fingerprints of data, tokenizer and source, likewise",

@@ -265,7 +265,8 @@ def print_comparison(run_dir: Path) -> None:
         statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
     )
     print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
-    results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in STAGES}
+    evaluated = [stage for stage in STAGES if results_of(run_dir, stage).exists()]  # DPO is not part of a speedrun
+    results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in evaluated}
     tasks = {stage: each["tasks"] for stage, each in results.items()}
     print(f"\n{'task':<16}" + "".join(f"{stage:>10}" for stage in tasks))
     for task in tasks["grpo"]:

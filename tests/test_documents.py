@@ -16,6 +16,8 @@ DOCUMENTS = (*GUIDES, "benchmarks/RESULTS.md", "space/README.md")
 MOST_PICTURE_BYTES = 300_000
 # Not in the repository: what a run writes, and nanochat's own files.
 ELSEWHERE = (
+    "openai-community/",
+    "checkpoints/",
     "runs/",
     "data/",
     "path/",
@@ -52,7 +54,7 @@ COMMANDS = [command for document in GUIDES for command in commands(document)]
 @pytest.mark.parametrize(("program", "argv"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_a_command_of_the_documents_has_flags_that_exist(program, argv, monkeypatch):
     monkeypatch.chdir(ROOT)  # presets are named from there
-    on_cpu = ["--use_cpu", "true"] if program in ("recipes.sft", "recipes.grpo") else []
+    on_cpu = ["--use_cpu", "true"] if program in ("recipes.sft", "recipes.dpo", "recipes.grpo") else []
     parse_arguments(*classes_of(program), argv=[*argv, *on_cpu])
 
 

@@ -78,7 +78,7 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.chat_template:
         raise InputError(
             f"{tokenizer.name_or_path or 'the model'} has no chat template: it completes text but does not chat. "
-            "Take a checkpoint of midtraining, SFT or GRPO."
+            "Take a checkpoint of midtraining, SFT, DPO or GRPO."
         )
 
 

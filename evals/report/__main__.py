@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReportArguments(Arguments):
-    run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/, tokenizer/", path=True)
+    run: str = flag(
+        REQUIRED, "directory of the run, which holds base/, mid/, sft/, dpo/, grpo/, tokenizer/", path=True
+    )
     price_per_gpu_hour: float | None = flag(None, "dollars for an hour of one GPU (or one process)", least=0)
     price_per_hour: float | None = flag(None, "dollars for an hour of the whole machine", least=0)
 
@@ -64,6 +66,7 @@ def build_page(run: Run, args: ReportArguments) -> Page:
         *sections.core_section(run),
         *sections.judge_section(run),
         *sections.training_section(run),
+        *sections.preferences_section(run),
         *sections.reinforcement_section(run),
         *sections.tokens_section(run),
         *sections.model_section(run),

@@ -78,7 +78,7 @@ def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCa
         tags=[
             "nanochat",
             *(["trained-from-scratch"] if from_scratch(stage, run) else []),
-            *(["trl"] if stage.name in ("sft", "grpo") else []),
+            *(["trl"] if stage.name in ("sft", "dpo", "grpo") else []),
         ],
         datasets=list(dict.fromkeys(each.data for each in path if is_on_hub(each.data))) or None,
         model_name=f"{run.name}-{stage.name}",
@@ -101,6 +101,7 @@ def build_model_card(stage: Stage, run: Run, repo: str | None = None) -> ModelCa
         figures=figures.markdown("") if results else None,
         notes=stage.chat.notes if stage.chat is not None else [],
         stages=training_table(path).markdown(""),
+        has_preferences=any(each.name == "dpo" for each in path),
         has_read_primer=any((each.data or "").startswith("primer") for each in path),
         commands=Code("\n".join(given)).markdown("") if given else None,
     )
@@ -131,8 +132,13 @@ def calls_tools(stage: Stage) -> bool:
 
 
 def stages_up_to(stage: Stage, run: Run) -> list[Stage]:
-    """The stages that led to this one, and this one."""
-    return run.stages[: run.stages.index(stage) + 1]
+    """The stages that led to this one, and this one: not DPO where GRPO began with SFT."""
+    path = [stage]
+    for each in reversed(run.stages[: run.stages.index(stage)]):
+        source = Path(str(path[0].launched("source"))).name
+        if each.name != "dpo" or source not in STAGES or source == "dpo":
+            path.insert(0, each)
+    return path
 
 
 def training_table(stages: list[Stage]) -> Table:

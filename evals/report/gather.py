@@ -78,11 +78,11 @@ class Stage:
 
     @property
     def tokens(self) -> int | None:
-        """Tokens trained on (for SFT and GRPO: read, prompts included). None if unknown."""
+        """Tokens trained on (for SFT, DPO and GRPO: read, prompts included). None if unknown."""
         batch = self.arguments.get("total_batch_size")
         if is_number(batch) and self.steps is not None:
             return int(batch) * self.steps
-        if self.name in ("sft", "grpo") and self.parameters is not None and self.flops is not None:
+        if self.name in ("sft", "dpo", "grpo") and self.parameters is not None and self.flops is not None:
             return round(self.flops / self.parameters.flops_per_token_alone)
         return None
 

@@ -22,7 +22,7 @@ from evals.report.formats import (
 from evals.report.gather import Run, Stage, commands
 from evals.report.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
 from evals.tokenizer.report import tokenizer_blocks
-from recipes.plots.curves import plot_loss, plot_pass_at_k, series
+from recipes.plots.curves import plot_loss, plot_pass_at_k, plot_preferences, series
 
 Price = Callable[[Stage], float | None]  # dollars of a stage's training, where a price is given
 
@@ -233,7 +233,7 @@ def training_section(run: Run) -> list[Block]:
     """Loss and bits per byte of the stages that learn from text, and their speed."""
     pictures = []
     for stage in run.stages:
-        if stage.name == "grpo" or not series(stage.records, "train/loss"):
+        if stage.name in ("dpo", "grpo") or not series(stage.records, "train/loss"):
             continue
         bpb = f", {stage.bpb:.4f} bits per byte at the end" if stage.bpb is not None else ""
         alt = f"Training loss of {stage.title} over {stage.steps:,} steps{bpb}."
@@ -259,6 +259,24 @@ def core_pictures(stage: Stage) -> list[Picture]:
             alt = f"{name} of {stage.title} during training, {points[-1][1]:.4f} at the end."
             pictures.append(Picture(f"{key}_{stage.name}", figure, alt))
     return pictures
+
+
+def preferences_section(run: Run) -> list[Block]:
+    """Loss of DPO, and how often the chosen answer is preferred."""
+    stage = next((stage for stage in run.stages if stage.name == "dpo"), None)
+    if stage is None or not series(stage.records, "train/loss"):
+        return []
+    rows = []
+    for key, name, write in (
+        ("rewards/accuracies", "pairs in which the chosen answer is preferred", percent),
+        ("rewards/margins", "reward of the chosen answer above that of the rejected one", "{:.2f}".format),
+    ):
+        if points := series(stage.records, f"val/{key}"):
+            rows.append([name, write(points[0][1]), write(points[-1][1])])
+    alt = "Loss of DPO over the steps, and the share of pairs in which the chosen answer is preferred."
+    blocks: list[Block] = [Heading("Preferences")]
+    blocks.append(Pictures([Picture("preferences", plot_preferences(stage.records, "Loss, DPO"), alt)]))
+    return blocks + ([Table(["held-out preferences", "first measured", "at the end"], rows)] if rows else [])
 
 
 def reinforcement_section(run: Run) -> list[Block]:

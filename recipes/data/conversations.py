@@ -20,7 +20,7 @@ from recipes.data.messages import (
 from recipes.data.mixtures import mix, read_mixture, shuffle
 from recipes.data.sources import SOURCES, as_dataset
 from recipes.data.sources.exams import MULTIPLE_CHOICE
-from recipes.data.splits import VALIDATION_HASH, SplitFiles, document_hash, hold_out, split_files
+from recipes.data.splits import SplitFiles, document_hash, hold_out, rows_of_split, split_files
 from recipes.utils.errors import InputError, suggest
 from recipes.utils.json_lines import is_json_lines, names_of, read_json_rows
 from tokenizer.chat import PLAIN, Message, encode_conversations
@@ -113,11 +113,7 @@ def _split_file(path: str, split: str) -> datasets.Dataset:
             yield messages
 
     conversations = as_dataset(remembering_hashes())
-    lowest, highest = min(hashes), max(hashes)
-    if lowest == highest:
-        raise InputError(f"{path} holds a single conversation; training needs one more to hold out for validation.")
-    first = VALIDATION_HASH if lowest < VALIDATION_HASH <= highest else highest
-    return conversations.select([row for row, value in enumerate(hashes) if (value < first) == (split == "train")])
+    return conversations.select(rows_of_split(hashes, split, path, "conversation"))
 
 
 def read_conversations(path: str) -> Iterator[list[Message]]:

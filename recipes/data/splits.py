@@ -135,3 +135,15 @@ def cut_text(text: str) -> tuple[str, str]:
 def document_hash(text: str) -> int:
     """A number in [0, 2^64) that depends on the text alone: the same on every machine and in every order of rows."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def rows_of_split(hashes: Sequence[int], split: str, path: str, kind: str) -> list[int]:
+    """Which rows of a single file are in `split`, by their hashes: the last 1% of all hashes is held out.
+
+    At least one row is held out, and at least one is not. Raises `InputError` if all rows (of a `kind`) are the same.
+    """
+    lowest, highest = min(hashes), max(hashes)
+    if lowest == highest:
+        raise InputError(f"{path} holds a single {kind}; training needs one more to hold out for validation.")
+    first = VALIDATION_HASH if lowest < VALIDATION_HASH <= highest else highest
+    return [row for row, value in enumerate(hashes) if (value < first) == (split == "train")]

@@ -18,7 +18,7 @@ HOURS = {"s": 1 / 3600, "m": 1 / 60, "h": 1, "d": 24}
 class HfJobsArguments(Arguments):
     """Flags of `python -m recipes.launch.hf_jobs`; those of the stage follow after `--`."""
 
-    stage: str = flag(REQUIRED, "tokenizer, pretrain, midtrain, sft, grpo or speedrun")
+    stage: str = flag(REQUIRED, "tokenizer, pretrain, midtrain, sft, dpo, grpo or speedrun")
     flavor: str = flag(REQUIRED, "the machine, as h200x8 or a10g-small (hf jobs hardware lists them)")
     hub_run_id: str = flag(REQUIRED, "model repository on the Hub that keeps the run: user/name")
     timeout: str = flag("8h", "when the job is ended at the latest, as 90m, 8h or 2d")

@@ -15,7 +15,7 @@ from recipes.utils.errors import exit_on_input_error
 class HubRunArguments(Arguments):
     """Flags of `python -m recipes.launch.hub_run`; those of the stage follow after `--`."""
 
-    stage: str = flag(REQUIRED, "tokenizer, pretrain, midtrain, sft, grpo or speedrun")
+    stage: str = flag(REQUIRED, "tokenizer, pretrain, midtrain, sft, dpo, grpo or speedrun")
     hub_run_id: str = flag(REQUIRED, "model repository on the Hub that keeps the run: user/name")
 
 

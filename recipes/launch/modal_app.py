@@ -148,6 +148,11 @@ def sft_step(run: str, flags: Sequence[str]) -> int:
     return run_stage("sft", run, flags)
 
 
+@app.function(**settings("dpo"))
+def dpo_step(run: str, flags: Sequence[str]) -> int:
+    return run_stage("dpo", run, flags)
+
+
 @app.function(**settings("grpo"))
 def grpo_step(run: str, flags: Sequence[str]) -> int:
     return run_stage("grpo", run, flags)
@@ -196,6 +201,7 @@ STEPS = {
     "pretrain": pretrain_step,
     "midtrain": midtrain_step,
     "sft": sft_step,
+    "dpo": dpo_step,
     "grpo": grpo_step,
 }
 
@@ -233,6 +239,11 @@ def midtrain(*words: str) -> None:
 @app.local_entrypoint()
 def sft(*words: str) -> None:
     start("sft")
+
+
+@app.local_entrypoint()
+def dpo(*words: str) -> None:
+    start("dpo")
 
 
 @app.local_entrypoint()

@@ -19,10 +19,13 @@ MOST_GPUS = 8
 # GPUs and hours at most of each function. What ends by its limit goes on when the same command is given again.
 MACHINES = {
     "download": None, "tokenizer": None, "pretrain": "H100:8", "midtrain": "H100:8", "sft": "H100:8",
-    "grpo": "H100:8", "report": "H100:1", "page": "L4:1",
+    "dpo": "H100:8", "grpo": "H100:8", "report": "H100:1", "page": "L4:1",
 }  # fmt: skip
-HOURS = {"download": 4, "tokenizer": 4, "pretrain": 24, "midtrain": 8, "sft": 4, "grpo": 12, "report": 4, "page": 24}
+HOURS = {
+    "download": 4, "tokenizer": 4, "pretrain": 24, "midtrain": 8, "sft": 4, "dpo": 4, "grpo": 12, "report": 4, "page": 24,
+}  # fmt: skip
 ON_MODAL = tuple(name for name in STAGES if name in MACHINES)
+PIPELINE = tuple(name for name in ON_MODAL if name != "dpo")  # the stages of recipes.speedrun
 # Conversations and questions; documents for pretraining are streamed, for nobody reads all of them.
 DOWNLOADS = (
     "HuggingFaceTB/smol-smoltalk", "cais/mmlu", "openai/gsm8k", "allenai/ai2_arc", "openai/openai_humaneval",
@@ -41,11 +44,11 @@ class Preset:
 
 def of_depth(depth: int) -> dict[str, list[str]]:
     """Flags of each stage for a model of this depth by the GPU presets."""
-    return {name: ["--depth", str(depth)] if name == "pretrain" else [] for name in ON_MODAL}
+    return {name: ["--depth", str(depth)] if name == "pretrain" else [] for name in PIPELINE}
 
 
 QUICK = {  # the presets of a CPU, whose corpus is in the project
-    name: ["--config", f"recipes/configs/{'mid' if name == 'midtrain' else name}/cpu.yaml"] for name in ON_MODAL
+    name: ["--config", f"recipes/configs/{'mid' if name == 'midtrain' else name}/cpu.yaml"] for name in PIPELINE
 }
 BENCHMARKS = "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"
 PRESETS = {

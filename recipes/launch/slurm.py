@@ -30,7 +30,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 from recipes.launch.stages import check_flags, estimate_lines, find_stage
 
 SCRIPT = Path("recipes", "launch", "slurm.sh")
-ON_CLUSTERS = ("pretrain", "midtrain", "sft", "grpo")  # one task a GPU
+ON_CLUSTERS = ("pretrain", "midtrain", "sft", "dpo", "grpo")  # one task a GPU
 
 
 def describe(args: SlurmArguments, rest: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ for ((i = 2; i <= $#; i++)); do
     esac
 done
 [[ $stage =~ ^(pretrain|midtrain|sft|dpo|grpo)$ && -f recipes/$stage.py ]] ||
-    fail "unknown stage '$stage': give pretrain, midtrain, sft or grpo before its flags."
+    fail "unknown stage '$stage': give pretrain, midtrain, sft, dpo or grpo before its flags."
 output_dir=${output_dir/#\~/$HOME}
 [[ -n $output_dir ]] || fail "no --output_dir: give one on storage that all nodes share."
 tasks=${SLURM_NTASKS_PER_NODE:-1}

@@ -34,6 +34,9 @@ STAGES = {
     "sft": Stage(
         ("recipes/sft.py",), (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"), directory="sft"
     ),
+    "dpo": Stage(
+        ("recipes/dpo.py",), (f"{POSTTRAINING}.DPOArguments", f"{POSTTRAINING}.ModelArguments"), directory="dpo"
+    ),
     "grpo": Stage(
         ("recipes/grpo.py",), (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"), directory="grpo"
     ),
@@ -41,7 +44,14 @@ STAGES = {
         ("-m", "recipes.speedrun"), ("recipes.speedrun.SpeedrunArguments",), directory=".", trains=False
     ),
 }
-PRESETS = {"tokenizer": "tokenizer", "pretrain": "pretrain", "midtrain": "mid", "sft": "sft", "grpo": "grpo"}
+PRESETS = {
+    "tokenizer": "tokenizer",
+    "pretrain": "pretrain",
+    "midtrain": "mid",
+    "sft": "sft",
+    "dpo": "dpo",
+    "grpo": "grpo",
+}
 
 
 def find_stage(name: str, among: Sequence[str] = tuple(STAGES)) -> Stage:

@@ -20,6 +20,11 @@ def draw_loss(records: Records, path: Path, title: str, stage: str) -> None:
     _draw(path, lambda: plot_loss(records, title, stage))
 
 
+def draw_preferences(records: Records, path: Path, title: str) -> None:
+    """Write `plot_preferences` to `path` as a PNG."""
+    _draw(path, lambda: plot_preferences(records, title))
+
+
 def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
     """Write `plot_pass_at_k` to `path` as a PNG."""
     _draw(path, lambda: plot_pass_at_k(records, measures))
@@ -68,6 +73,27 @@ def plot_loss(records: Records, title: str, stage: str) -> Figure:
         margin = 0.06 * (max(values) - min(values)) or 0.1
         loss.set_ylim(min(values) - margin, max(values) + margin)
     label_ends(loss, ends)
+    return figure
+
+
+@styled
+def plot_preferences(records: Records, title: str) -> Figure:
+    """Loss of DPO by step, and below it the share of pairs of which the chosen answer has the higher reward."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    loss, accuracy = figure.subplots(2, sharex=True)
+    for axes, key, write in ((loss, "loss", "{:.3f}"), (accuracy, "rewards/accuracies", "{:.0%}")):
+        ends = plot_smoothed(axes, series(records, f"train/{key}"), STAGE_COLORS["dpo"], "training", write=write)
+        if held_out := series(records, f"val/{key}"):
+            plot_points(axes, held_out, HELD_OUT[0])
+            ends.append((f"held out {write.format(held_out[-1][1])}", HELD_OUT[0], held_out[-1][1]))
+        label_ends(axes, ends)
+    loss.set_title(title)
+    accuracy.set_title(
+        "pairs in which the chosen answer is preferred", fontsize=11.5, fontweight="normal", color=MUTED
+    )
+    accuracy.set_xlabel("step")
+    accuracy.xaxis.set_major_formatter("{x:,.0f}")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return figure
 
 

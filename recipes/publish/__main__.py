@@ -14,10 +14,10 @@ from recipes.utils.errors import InputError, exit_on_input_error
 
 @dataclass
 class PublishArguments(Arguments):
-    run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, grpo/", path=True)
+    run: str = flag(REQUIRED, "directory of the run, which holds base/, mid/, sft/, dpo/, grpo/", path=True)
     repo: str = flag(REQUIRED, "where the model goes on the Hub: user/name")
     space: str | None = flag(None, "where a Space goes in which the model can be talked to: user/name")
-    stage: str | None = flag(None, "base, mid, sft or grpo (default: the last that is finished)")
+    stage: str | None = flag(None, "base, mid, sft, dpo or grpo (default: the last that is finished)")
     private: bool = flag(False, "create repositories that only you can see")
     yes: bool = flag(False, "upload without asking")
 

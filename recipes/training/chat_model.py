@@ -1,4 +1,4 @@
-"""The chat model that SFT and GRPO start from: any causal LM with its tokenizer, quantized or with adapters."""
+"""The chat model that SFT, DPO and GRPO start from: any causal LM with its tokenizer, quantized or with adapters."""
 
 from pathlib import Path
 

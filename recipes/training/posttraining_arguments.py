@@ -1,4 +1,4 @@
-"""The flags of SFT and GRPO: ours, and those of TRL's configurations, some of which have another default here.
+"""The flags of SFT, DPO and GRPO: ours, and those of TRL's configurations, some of which have another default here.
 
 Nothing here imports torch or TRL's trainers: a wrong flag is reported before they are loaded.
 """
@@ -14,6 +14,7 @@ from recipes.utils.arguments import Arguments, flag
 from recipes.utils.errors import InputError
 
 SFTFields = config_fields("trl.trainer.sft_config", "SFTConfig")
+DPOFields = config_fields("trl.trainer.dpo_config", "DPOConfig")
 GRPOFields = config_fields("trl.trainer.grpo_config", "GRPOConfig")
 PATIENCE = 7200  # seconds: recipes.utils.processes.PATIENCE, which is not imported as it brings torch along
 
@@ -32,11 +33,13 @@ class ModelArguments(Arguments, ModelConfig):
 
 @dataclass
 class PosttrainingArguments(Arguments):
-    """Flags that SFT and GRPO have beside those of TRL."""
+    """Flags that SFT, DPO and GRPO have beside those of TRL."""
 
     INHERITED = TRL_FLAGS
 
-    source: str = flag("mid", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    source: str = flag(
+        "mid", "what to train: base, mid, sft or dpo beside output_dir, a directory, or a Hub id", path=True
+    )
     resume: str = flag(
         "auto",
         "auto: from the newest checkpoint in output_dir; none: from scratch; or a checkpoint's path",
@@ -131,11 +134,48 @@ class SFTArguments(PosttrainingArguments, SFTFields):
             self.metric_for_best_model = self.metric_for_best_model or "loss"
 
 
+LOSSES = (  # of TRL's DPOTrainer
+    *("sigmoid", "sft", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot"),
+    *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm"),
+)
+
+
+@dataclass
+class DPOArguments(PosttrainingArguments, DPOFields):
+    """Flags of recipes/dpo.py."""
+
+    source: str = flag("sft", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    preferences: str = flag("primer", "primer, a .jsonl file, or a dataset of the Hub", path=True)
+    eval_rows: int = flag(500, "held-out preferences that an evaluation reads at most", least=1, resumable=True)
+    output_dir: str = flag(
+        "runs/base/dpo", "where checkpoints, metrics and the final model go", path=True, resumable=True
+    )
+    loss_type: list[str] = flag(
+        ["sigmoid"], "sigmoid (DPO), or another of TRL's losses; of several, the weighted sum", choices=LOSSES
+    )
+    beta: float = flag(0.1, "how strongly the model is held to the reference model", above=0, most=1000)
+    max_length: int | None = flag(None, "longest prompt and answer in tokens (default: the model's context)", least=1)
+    num_train_epochs: float = flag(1.0, "passes over the preferences", above=0)
+    per_device_train_batch_size: int = flag(8, "preferences that a process trains on at a time", least=1)
+    include_num_input_tokens_seen: str = flag(
+        "non_padding", "what tokens/s counts: non_padding, all or no", choices=("non_padding", "all", "no")
+    )
+    eval_strategy: str = flag(
+        "steps", "when to evaluate: steps, epoch or no", choices=("steps", "epoch", "no"), resumable=True
+    )
+    eval_steps: float = flag(100, "steps between evaluations", above=0, resumable=True)
+    save_steps: float = flag(100, "steps between checkpoints", above=0, resumable=True)
+    save_total_limit: int | None = flag(2, "newest checkpoints kept", least=1, resumable=True)
+    logging_steps: float = flag(1, "steps between logs", above=0, resumable=True)
+
+
 @dataclass
 class GRPOArguments(PosttrainingArguments, GRPOFields):
     """Flags of recipes/grpo.py. The defaults are nanochat's."""
 
-    source: str = flag("sft", "what to train: base, mid or sft beside output_dir, a directory, or a Hub id", path=True)
+    source: str = flag(
+        "sft", "what to train: base, mid, sft or dpo beside output_dir, a directory, or a Hub id", path=True
+    )
     problems: str = flag("primer", "primer, or gsm8k, or gsm8k:PATH for local files", path=True)
     max_problems: int = flag(10_000, "problems to train on at most", least=1)
     format_reward: float = flag(

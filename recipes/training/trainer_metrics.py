@@ -21,7 +21,8 @@ from recipes.utils.hardware import peak_flops
 from recipes.utils.model_facts import describe_model
 from recipes.utils.run_directory import METRICS
 
-ROLLOUT_KEYS = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy")
+# Of rollouts (GRPO) and of preferences (DPO).
+MEASURED_BY_TRL = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy", "logps/")
 
 
 class MetricsCallback(TrainerCallback):
@@ -87,11 +88,16 @@ class MetricsCallback(TrainerCallback):
             self.console.step(record)
         elif "eval_loss" in logs:
             record["val/loss"] = logs["eval_loss"]
-            self.console.say(f"step {state.global_step:06d} | val/loss {logs['eval_loss']:.4f}")
+            record |= {
+                f"val/{key.removeprefix('eval_')}": logs[key] for key in logs if key.startswith("eval_rewards/")
+            }
+            accuracy = logs.get("eval_rewards/accuracies")
+            more = "" if accuracy is None else f" | val/rewards/accuracies {accuracy:.1%}"
+            self.console.say(f"step {state.global_step:06d} | val/loss {logs['eval_loss']:.4f}{more}")
         self.log.write(record)
 
     def _training_record(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:
-        """The keys of our own loop, and what TRL measures of rollouts (rewards, lengths, calls of tools)."""
+        """The keys of our own loop, and what TRL measures of rollouts and of preferences."""
         steps = max(1, state.global_step - self.steps)
         seen = state.num_input_tokens_seen  # by all processes
         tokens = seen - self.tokens
@@ -109,7 +115,7 @@ class MetricsCallback(TrainerCallback):
             "total_training_flops": float(seen * self.flops_per_token),
             "epoch": logs.get("epoch"),
         }
-        record |= {f"train/{key}": value for key, value in logs.items() if key.startswith(ROLLOUT_KEYS)}
+        record |= {f"train/{key}": value for key, value in logs.items() if key.startswith(MEASURED_BY_TRL)}
         if "reward" in logs:
             args = self.trainer.args
             completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size

@@ -32,7 +32,7 @@ Config = TypeVar("Config", bound=TrainingArguments)
 
 
 def build_trainer_config(config_class: type[Config], args: PosttrainingArguments, processes: PartialState) -> Config:
-    """A configuration of TRL's with the values of `args`, apart from what SFT and GRPO decide alike.
+    """A configuration of TRL's with the values of `args`, apart from what SFT, DPO and GRPO decide alike.
 
     Raises `InputError` for what TRL refuses: a combination of flags, a file, an extra that is not installed.
     """

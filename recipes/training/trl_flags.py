@@ -56,6 +56,13 @@ LIMITS = dict(
         # SFTConfig
         *_named("max_length", AT_LEAST_1),
         *_named("dataset_num_proc", Limits(least=1, most=256)),
+        # DPOConfig
+        *_named("precompute_ref_batch_size", AT_LEAST_1),
+        *_named("ld_alpha", SHARE),
+        *_named("label_smoothing", Limits(least=0, below=0.5)),
+        *_named("loss_weights", AT_LEAST_0),
+        *_named("f_alpha_divergence_coef", Limits(least=-1000, most=1000)),
+        *_named("discopop_tau", ABOVE_0),
         # GRPOConfig: the replies
         *_named("num_generations num_generations_eval", Limits(least=2)),  # they are compared with each other
         *_named("max_completion_length generation_batch_size steps_per_generation", AT_LEAST_1),

@@ -35,7 +35,7 @@ SYNONYMS = (
     ("output_dir", "run", "run_dir", "output"),
     ("max_problems", "max_examples", "num_problems", "limit"),
     ("bundle", "core_bundle"),
-    ("dataset", "conversations", "problems", "instructions", "data"),
+    ("dataset", "conversations", "preferences", "problems", "instructions", "data"),
     ("device_batch_size", "per_device_train_batch_size", "batch_size"),
     ("max_seq_len", "max_length", "model_max_length", "sequence_len", "context_length"),
     ("max_new_tokens", "max_completion_length", "new_tokens", "max_tokens"),

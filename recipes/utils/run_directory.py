@@ -13,8 +13,9 @@ from typing import Any
 from recipes.utils.errors import InputError
 from recipes.utils.json_lines import scan_json_rows
 
-STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "grpo": "GRPO"}  # in training order, with their names for people
-SCRIPTS = {"base": "pretrain", "mid": "midtrain", "sft": "sft", "grpo": "grpo"}  # recipes/NAME.py trains the stage
+# In training order, with their names for people. DPO may be left out.
+STAGES = {"base": "base", "mid": "mid", "sft": "SFT", "dpo": "DPO", "grpo": "GRPO"}
+SCRIPTS = {"base": "pretrain", "mid": "midtrain", "sft": "sft", "dpo": "dpo", "grpo": "grpo"}  # recipes/NAME.py
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.json"
 FILES = {"model": CONFIG, "tokenizer": TOKENIZER}  # the file that makes a directory a model's or a tokenizer's
 METRICS, ARGUMENTS, LAUNCHES, CHECKPOINTS = "metrics.jsonl", "arguments.json", "launches.json", "checkpoints"

@@ -102,3 +102,18 @@ def write_run(directory: Path) -> Path:
     write(directory / "tokenizer" / "tokenizer_evaluation.json", evaluation)
     write(directory / "tokenizer" / "launches.json", [LAUNCH | {"command": "python -m tokenizer.train --seed 0"}])
     return directory
+
+
+def add_dpo(directory: Path, next_source: str) -> None:
+    """A DPO stage in the directory of `write_run`, whose GRPO then began with `next_source`: sft or dpo."""
+    NanochatGPTConfig(**CONFIG, max_position_embeddings=96).save_pretrained(directory / "dpo")
+    launch = LAUNCH | {"command": "python recipes/dpo.py --output_dir runs/small/dpo", "data": "primer"}
+    write(directory / "dpo" / "launches.json", [launch | {"source": "runs/small/sft"}])
+    measured = {"val/loss": 0.5, "val/rewards/accuracies": 0.75, "val/rewards/margins": 1.25}
+    records = training(10, **{"train/rewards/accuracies": 0.8, "train/rewards/margins": 1.0})
+    ends = [{"step": 5, **measured}, {"step": 10, **measured, "val/rewards/accuracies": 0.875}]
+    write(directory / "dpo" / "metrics.jsonl", lines([*records, *ends]))
+    chat = {"facts": task(0.9, 0.0), "honesty": task(0.8, 0.0)}
+    write(directory / "dpo" / "evals" / "chat.json", {"model": "x", "notes": [], "tasks": chat})
+    launch = LAUNCH | {"command": "python recipes/grpo.py --output_dir runs/small/grpo", "data": "primer"}
+    write(directory / "grpo" / "launches.json", [launch | {"source": f"runs/small/{next_source}"}])

@@ -112,6 +112,23 @@ def sums(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory) -> Path:
+    """Preferences of a user's: a right sum, some by the calculator, to a wrong one; in both layouts."""
+    lines = []
+    for a in range(15):
+        for b in range(16):
+            call = calculator_call("It is ", f"{a}+{b}", str(a + b)) if b % 2 else []
+            prompt = [user(f"What is {a} plus {b}?")]
+            chosen, rejected = [*call, assistant(f"{a + b}.")], [assistant(f"Perhaps {a + b + 1}.")]
+            whole = {"chosen": prompt + chosen, "rejected": prompt + rejected}
+            row = whole if a % 2 else {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+            lines.append(json.dumps(row) + "\n")
+    path = tmp_path_factory.mktemp("preferences") / "pairs.jsonl"
+    path.write_text("".join(lines))
+    return path
+
+
 GUESSED = "Twelve times four?"  # which the guesser calculates as 12*4 or as 12+4
 
 

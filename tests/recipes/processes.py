@@ -121,7 +121,9 @@ def _server() -> multiprocessing.context.ForkServerContext:
     """What starts the processes: a server without network that has imported the recipes and run nothing."""
     context = multiprocessing.get_context("forkserver")
     drawing = ["matplotlib.backends.backend_agg", "matplotlib.pyplot"]
-    context.set_forkserver_preload(["recipes.pretrain", "recipes.midtrain", "recipes.sft", "recipes.grpo", *drawing])
+    context.set_forkserver_preload(
+        ["recipes.pretrain", "recipes.midtrain", "recipes.sft", "recipes.dpo", "recipes.grpo", *drawing]
+    )
     with mock.patch.dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"):  # read at import
         multiprocessing.forkserver.ensure_running()
     return context

@@ -11,6 +11,7 @@ PROGRAMS = {
     "recipes.pretrain": ("recipes.training.arguments.PretrainArguments",),
     "recipes.midtrain": ("recipes.training.arguments.MidtrainArguments",),
     "recipes.sft": (f"{POSTTRAINING}.SFTArguments", f"{POSTTRAINING}.ModelArguments"),
+    "recipes.dpo": (f"{POSTTRAINING}.DPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.grpo": (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
     "recipes.data.prepare": ("recipes.data.prepare.PrepareArguments",),

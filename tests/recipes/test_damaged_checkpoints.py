@@ -15,7 +15,7 @@ pytestmark = pytest.mark.launch
 
 
 @pytest.fixture(scope="module")
-def stages(tiny, student, sums) -> dict[str, dict]:
+def stages(tiny, student, sums, pairs) -> dict[str, dict]:
     """Arguments of each, but the output directory."""
     batch = {"max_seq_len": 64, "device_batch_size": 8, "total_batch_size": 2048, "compile": "false"}
     steps = {"per_device_train_batch_size": 16, "init_lr_frac": 0.5, "logging_steps": 1}
@@ -23,6 +23,7 @@ def stages(tiny, student, sums) -> dict[str, dict]:
         "pretrain": tiny,
         "midtrain": batch | {"source": student, "conversations": sums, "num_iterations": 4, "save_every": 2},
         "sft": steps | {"source": student, "conversations": sums, "eval_steps": 5, "save_steps": 5},
+        "dpo": steps | {"source": student, "preferences": pairs, "max_steps": 1},
         "grpo": steps | {"source": student, "max_problems": 16, "max_steps": 1, "max_completion_length": 4},
     }
 
@@ -77,7 +78,7 @@ def test_the_damaged_file_is_named_and_the_remedy_gives_the_undisturbed_run(
     assert (tmp_path / "checkpoints" / f"abandoned_{newest.name}").is_dir()
 
 
-@pytest.mark.parametrize("stage", ["midtrain", "grpo"])
+@pytest.mark.parametrize("stage", ["midtrain", "dpo", "grpo"])
 def test_other_stages_say_it_too(stages, finished, tmp_path, stage):
     theirs = finished["pretrain" if stage == "midtrain" else "sft"]
     shutil.copytree(theirs / "checkpoints", tmp_path / "checkpoints")
@@ -91,7 +92,7 @@ def test_other_stages_say_it_too(stages, finished, tmp_path, stage):
 
 
 @pytest.mark.parametrize("spoil", [halve, empty])
-@pytest.mark.parametrize("stage", ["pretrain", "midtrain", "sft", "grpo"])
+@pytest.mark.parametrize("stage", ["pretrain", "midtrain", "sft", "dpo", "grpo"])
 def test_a_model_with_damaged_weights_is_named_before_the_work(stages, student, tmp_path, stage, spoil):
     shutil.copytree(student, tmp_path / "model")
     spoil(tmp_path / "model" / "model.safetensors")

@@ -71,13 +71,14 @@ def test_whatever_may_be_a_path_knows_the_home_directory(program, tmp_path, monk
     paths = {
         "accelerator_config", "base_model", "bundle", "continue_from", "conversations", "core_bundle", "dataset",
         "deepspeed", "fsdp_config", "instructions", "judge", "model", "model_config", "model_name_or_path", "output",
-        "output_dir", "problems", "recipe_config", "resume", "run", "run_dir", "source", "tasks", "tokenizer",
+        "output_dir", "preferences", "problems", "recipe_config", "resume", "run", "run_dir", "source", "tasks",
+        "tokenizer",
     }  # fmt: skip
     trackers = {"recipes.pretrain", "recipes.midtrain"}  # where `run` is a name for them
     labels = {"evals.core"}  # whose `tasks` have no paths
     for each in flags_of(program).values():
         names = {"run"} if program in trackers else {"tasks"} if program in labels else set()
-        if program in ("recipes.sft", "recipes.grpo"):
+        if program in ("recipes.sft", "recipes.dpo", "recipes.grpo"):
             names |= {"model_name_or_path"}  # --source there
         assert each.limits.path == (each.name in paths - names), each.name
         if each.limits.path:

@@ -31,6 +31,7 @@ NOWHERE = "./nowhere"  # what a program would complain of if it looked at its in
         ("recipes.pretrain", ["--tokenizer", NOWHERE, "--output_dir"]),
         ("recipes.midtrain", ["--source", NOWHERE, "--conversations", NOWHERE, "--output_dir"]),
         ("recipes.sft", ["--source", NOWHERE, "--output_dir"]),
+        ("recipes.dpo", ["--source", NOWHERE, "--output_dir"]),
         ("recipes.grpo", ["--source", NOWHERE, "--output_dir"]),
         ("recipes.convert", ["--source", NOWHERE, "--to", "ours", "--output_dir"]),
         ("recipes.speedrun", ["--preset", "cpu", "--run_dir"]),
@@ -74,18 +75,19 @@ def test_a_record_that_finds_no_room_is_told():
 
 
 @pytest.fixture(scope="module")
-def stages(student, sums) -> dict[str, dict]:
+def stages(student, sums, pairs) -> dict[str, dict]:
     """Arguments of short runs with checkpoints on the way."""
     steps = {"source": student, "logging_steps": 1, "init_lr_frac": 0.5}
     return {
         "sft": steps | {"conversations": sums, "per_device_train_batch_size": 16, "eval_steps": 5, "save_steps": 5},
+        "dpo": steps | {"preferences": pairs, "per_device_train_batch_size": 16, "eval_steps": 5, "save_steps": 5},
         "grpo": steps | {"max_completion_length": 4, "max_steps": 4, "save_steps": 2, "pass_every": -1}
         | {"num_generations": 4, "per_device_train_batch_size": 16, "max_problems": 32},
     }  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "dpo", "grpo"])
 def test_a_disk_full_in_the_middle_loses_nothing_and_the_rerun_goes_on(stages, tmp_path, stage):
     argv = flags(stages[stage] | {"output_dir": tmp_path / "run"})
     assert run(argv, script=stage).code == 0

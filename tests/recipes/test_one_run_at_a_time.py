@@ -36,9 +36,9 @@ def taken_by(pid: int, directory: Path, name: str = "output_dir") -> str:
     return f"{name} {directory} is being written by process {pid} on {socket.gethostname()} since "
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "midtrain", "sft", "grpo"])
+@pytest.mark.parametrize("stage", ["pretrain", "midtrain", "sft", "dpo", "grpo"])
 def test_a_stage_stays_out_of_a_directory_that_is_held(tiny, student, sums, tmp_path, stage):
-    later = {"source": student} | ({} if stage == "grpo" else {"conversations": sums})
+    later = {"source": student} | ({} if stage in ("dpo", "grpo") else {"conversations": sums})
     arguments = tiny if stage == "pretrain" else later
     with hold(tmp_path / "run"):
         end = run(flags(arguments | {"output_dir": tmp_path / "run"}), script=stage)

@@ -18,7 +18,7 @@ from recipes.training.dry_run import dry_run
 from recipes.training.dry_run import facts_of as dry_run_facts
 from recipes.training.memory import fits
 from recipes.training.plan import plan_midtraining, plan_training
-from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
+from recipes.training.posttraining_arguments import DPOArguments, GRPOArguments, ModelArguments, SFTArguments
 from recipes.training.source_run import inherit_settings, source_tokens
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.model_facts import describe_config
@@ -213,6 +213,8 @@ def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
     ("stage", "kind", "processes", "said"),
     [
         ("sft", "gpu", 8, "32 conversations a step on 8 GPUs"),
+        ("dpo", "gpu", 8, "32 pairs a step on 8 GPUs"),
+        ("dpo", "cpu", 1, "16 pairs a step"),
         ("grpo", "gpu", 8, "on 8 GPUs: 16 problems x 16 replies a step"),
         ("grpo", "cpu", 1, "8 problems x 8 replies a step"),
     ],
@@ -224,13 +226,14 @@ def test_what_a_later_stages_preset_says_of_its_batch_is_so(stage, kind, process
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
     replies = args.num_generations if stage == "grpo" else 1
     expected = {"32": rows, "16": rows // replies, "8": rows // replies}
-    counts = re.findall(r"\d+(?= conversations| problems| replies)", said)
+    counts = re.findall(r"\d+(?= conversations| pairs| problems| replies)", said)
     assert [int(each) for each in counts] == [expected[counts[0]], replies][: len(counts)]
 
 
 STAGES = {
     "mid": (MidtrainArguments,),
     "sft": (SFTArguments, ModelArguments),
+    "dpo": (DPOArguments, ModelArguments),
     "grpo": (GRPOArguments, ModelArguments),
 }
 

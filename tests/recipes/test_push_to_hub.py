@@ -38,13 +38,16 @@ def pushing(hub, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_recipe_publishes_what_it_has_trained(hub, pushing, tiny, student, sums, guesser, guessed, tmp_path):
+def test_every_recipe_publishes_what_it_has_trained(
+    hub, pushing, tiny, student, sums, pairs, guesser, guessed, tmp_path
+):
     mid = {"source": tmp_path / "base", "conversations": sums, "num_iterations": 1, "total_batch_size": 128,
            "device_batch_size": 2, "max_seq_len": 32, "eval_every": -1, "sample_every": -1}  # fmt: skip
     stages = {
         "base": ("pretrain", tiny | {"num_iterations": 2}),
         "mid": ("midtrain", mid),
         "sft": ("sft", {"source": student, "conversations": sums, "max_steps": 2, "save_steps": 1, "eval_steps": 1}),
+        "dpo": ("dpo", {"source": student, "preferences": pairs, "max_steps": 2, "save_steps": 1, "eval_steps": 1}),
         "grpo": ("grpo", {"source": guesser, "problems": guessed, "max_steps": 2, "save_steps": 1,
                           "max_completion_length": 24, "pass_every": -1, "bf16": "false"}),
     }  # fmt: skip
@@ -75,9 +78,9 @@ def test_a_push_that_fails_leaves_the_model_and_says_how_to_try_again(hub, pushi
     assert "a base language model" in hub.files("ada/base")["README.md"].decode()
 
 
-@pytest.mark.parametrize("script", ["pretrain", "midtrain", "sft", "grpo"])
+@pytest.mark.parametrize("script", ["pretrain", "midtrain", "sft", "dpo", "grpo"])
 def test_the_same_command_publishes_what_is_finished_but_did_not_get_there(
-    hub, pushing, script, tiny, student, sums, guessed, tmp_path
+    hub, pushing, script, tiny, student, sums, pairs, guessed, tmp_path
 ):
     stage = tmp_path / "run" / STAGE_OF[script]
     shutil.copytree(student, stage)
@@ -86,6 +89,7 @@ def test_the_same_command_publishes_what_is_finished_but_did_not_get_there(
         "midtrain": {"source": student, "conversations": sums, "num_iterations": 1, "total_batch_size": 128,
                      "device_batch_size": 2, "max_seq_len": 32},
         "sft": {"source": student, "conversations": sums},
+        "dpo": {"source": student, "preferences": pairs, "bf16": "false"},
         "grpo": {"source": student, "problems": guessed, "bf16": "false"},
     }[script]  # fmt: skip
     hub.meddle = lambda method, path: 507 if "/commit/" in path else None

@@ -40,6 +40,7 @@ def arguments(stage: str, place: Path) -> dict:
         "pretrain": loop | short | {"dataset": place / "corpus", "tokenizer": place / "tokenizer", "depth": 1},
         "midtrain": loop | talk | {"max_seq_len": 64, "total_batch_size": 512},
         "sft": trainer | talk | {"eval_steps": 2, "eval_rows": 8, "conversations": place / "mix.yaml"},
+        "dpo": trainer | {"source": place / "mid", "preferences": place / "pairs.jsonl", "eval_steps": 2},
         "grpo": trainer | {
             "source": place / "mid", "problems": f"gsm8k:{place / 'gsm8k'}", "num_generations": 4,
             "max_completion_length": 4, "pass_every": -1, "max_steps": 2, "save_steps": 1,
@@ -50,6 +51,11 @@ def arguments(stage: str, place: Path) -> dict:
 def begin(stage: str, place: Path, processes: int = 1) -> dict:
     """Train, and make it a run that is halfway: its last checkpoint and its model are gone. Returns its arguments."""
     (place / "gsm8k").mkdir()
+    with (place / "pairs.jsonl").open("w") as file:
+        for n in range(80):
+            texts = {"prompt": ("user", f"{n}?"), "chosen": ("assistant", "Yes."), "rejected": ("assistant", "No.")}
+            row = {key: [{"role": role, "content": text}] for key, (role, text) in texts.items()}
+            file.write(json.dumps(row) + "\n")
     for split, count in (("train", 40), ("test", 4)):
         rows = [{"question": f"What is {n}+1?", "answer": f"#### {n + 1}"} for n in range(count)]
         (place / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -108,6 +114,10 @@ def other_problems(place: Path) -> None:
     )
 
 
+def other_pairs(place: Path) -> None:
+    (place / "pairs.jsonl").write_text((place / "pairs.jsonl").read_text().replace("Yes.", "Yes!"))
+
+
 def elsewhere(place: Path) -> None:
     """Everything, the run included, moves to another directory."""
     target = place / "moved"
@@ -144,6 +154,13 @@ CHANGES: dict[str, list[tuple[Callable[[Path], None] | None, dict, str]]] = {
         (None, {"use_peft": "true"}, "use_peft False there, True now"),
         (None, {"save_only_model": "true"}, "save_only_model leaves optimizer and random state out"),
     ],
+    "dpo": [
+        (other_pairs, {}, "--preferences pairs.jsonl: other content"),
+        (other_weights, {}, "--source model.safetensors: other content"),
+        (None, {"preferences": "primer"}, "pairs.jsonl' there, 'primer' now; --preferences pairs.jsonl: missing"),
+        (None, {"beta": 0.2}, "beta 0.1 there, 0.2 now"),
+        (None, {"loss_type": "ipo"}, "loss_type ['sigmoid'] there, ['ipo'] now"),
+    ],
     "grpo": [
         (other_problems, {}, "--problems train.jsonl: "),
         (other_weights, {}, "--source model.safetensors: other content"),
@@ -156,6 +173,7 @@ FREE = {
     "pretrain": {"save_every": 3, "log_every": 1, "eval_tokens": 512},
     "midtrain": {"num_workers": 2, "save_every": 3, "sample_every": 100},
     "sft": {"save_total_limit": 5, "run_name": "x", "dataloader_num_workers": 1, "eval_rows": 8},
+    "dpo": {"save_total_limit": 5, "run_name": "x", "eval_rows": 400},
     "grpo": {"save_total_limit": 5, "disable_tqdm": "true", "per_device_eval_batch_size": 4},
 }
 

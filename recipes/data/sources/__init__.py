@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import datasets
 
@@ -15,15 +16,19 @@ from recipes.data.sources.talk import open_humaneval, open_smoltalk
 from recipes.utils.errors import InputError
 from tokenizer.chat import Message
 
-CHUNK = 10_000  # conversations held as Python objects at once
+CHUNK = 10_000  # rows held as Python objects at once
 
 
 def as_dataset(conversations: Iterable[list[Message]]) -> datasets.Dataset:
     """An in-memory dataset of at least one conversation."""
-    conversations, chunks = iter(conversations), []
-    while chunk := list(islice(conversations, CHUNK)):
-        rows = [{"messages": messages} for messages in chunk]
-        chunks.append(datasets.Dataset.from_list(rows, features=CONVERSATIONS))
+    return collect_rows(({"messages": messages} for messages in conversations), CONVERSATIONS)
+
+
+def collect_rows(rows: Iterable[dict[str, Any]], features: datasets.Features) -> datasets.Dataset:
+    """An in-memory dataset of at least one row."""
+    rows, chunks = iter(rows), []
+    while chunk := list(islice(rows, CHUNK)):
+        chunks.append(datasets.Dataset.from_list(chunk, features=features))
     return datasets.concatenate_datasets(chunks)
 
 

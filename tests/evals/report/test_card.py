@@ -9,7 +9,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from evals.report.card import build_model_card, is_ours, write_model_card
 from evals.report.gather import gather
 from evals.report.page import escape_markdown
-from tests.evals.run_files import CORE_22, LAUNCH, NOTES, core, write, write_run
+from tests.evals.run_files import CORE_22, LAUNCH, NOTES, add_dpo, core, write, write_run
 
 
 @pytest.fixture
@@ -128,3 +128,15 @@ def test_a_stage_of_which_little_is_known_has_a_card_without_index(tmp_path, run
     (mid,) = (stage for stage in run.stages if stage.name == "mid")
     card = build_model_card(mid, run)
     assert card.data.eval_results is None and "## Figures" not in str(card) and "None" not in card.text
+
+
+def test_dpo_has_a_card_and_is_part_of_grpos_if_that_began_with_it(run_dir):
+    add_dpo(run_dir, next_source="dpo")
+    text = {name: card_of(run_dir, name)[1].read_text() for name in ("dpo", "grpo")}
+    assert "finetuned on conversations and then on preferences between two answers" in text["dpo"]
+    assert "on preferences between two answers and then on problems" in text["grpo"]
+    assert "accuracy, honesty" in text["dpo"] and "- trl" in text["dpo"]
+    assert all("recipes/dpo.py" in each and "| DPO " in each for each in text.values())
+    add_dpo(run_dir, next_source="sft")
+    text = card_of(run_dir, "grpo")[1].read_text()
+    assert "preferences" not in text and "recipes/dpo.py" not in text and "| DPO " not in text and "| SFT " in text

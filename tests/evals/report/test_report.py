@@ -15,7 +15,7 @@ from evals.report.gather import gather
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.report.test_page import Reader
-from tests.evals.run_files import CORE_22, NOTES, core, lines, task, training, write, write_run
+from tests.evals.run_files import CORE_22, NOTES, add_dpo, core, lines, task, training, write, write_run
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
@@ -98,6 +98,19 @@ def test_a_call_of_the_calculator_is_shown_as_one_and_text_stays_text(run_dir):
     assert '<p class="call"><span>calculator</span> 12*4</p><p class="result">= 48</p>' in html
     assert "model  [calculator] 12*4\n       = 48\nmodel  It is 48." in markdown
     assert "<script>alert(1)</script> | a" in text and "<script" not in html
+
+
+@pytest.mark.slow
+def test_a_run_with_dpo_has_it_as_a_stage_between_sft_and_grpo(run_dir):
+    add_dpo(run_dir, next_source="dpo")
+    markdown, _ = written(run_dir)
+    assert headings(markdown) == [*SECTIONS[:6], "Preferences", *SECTIONS[6:]]
+    assert "report/preferences.png" in markdown and "report/loss_dpo.png" not in markdown
+    assert image.imread(run_dir / "report" / "preferences.png").ndim == 3
+    assert "pairs in which the chosen answer is preferred | 75.0% | 87.5%" in re.sub(" +", " ", markdown)
+    row = next(line for line in markdown.splitlines() if line.startswith("| task "))
+    assert re.findall(r"\w+", row)[1:6] == ["base", "SFT", "DPO", "GRPO", "d20"]
+    assert "recipes/dpo.py" in markdown.partition("## Commands")[2]
 
 
 PARTS = {

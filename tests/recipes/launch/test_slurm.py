@@ -110,7 +110,11 @@ def test_each_task_knows_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "more", "said"),
     [
-        (["pretran", "--output_dir", "x"], {}, "slurm: unknown stage 'pretran': give pretrain, midtrain, sft or grpo"),
+        (
+            ["pretran", "--output_dir", "x"],
+            {},
+            "slurm: unknown stage 'pretran': give pretrain, midtrain, sft, dpo or grpo",
+        ),
         (["pretrain"], {}, "slurm: no --output_dir: give one on storage that all nodes share."),
         (["pretrain", "--output_dir"], {}, "slurm: no --output_dir"),
         (["pretrain", "--output_dir=x"], {"SLURM_GPUS_ON_NODE": "8"}, "slurm: 1 tasks for 8 GPUs a node: give sbatch"),

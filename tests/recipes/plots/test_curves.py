@@ -1,6 +1,7 @@
 """The chart is a picture of the run, whatever the run left."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 
-from recipes.plots.curves import draw_loss, draw_pass_at_k, smooth
+from recipes.plots.curves import draw_loss, draw_pass_at_k, draw_preferences, smooth
 
 TRAINED = [{"step": step, "train/loss": 5.0 / step} for step in range(1, 40)]
 EVALUATED = [{"step": step, "val/bpb": 2.0 / step} for step in (10, 20, 30)]
@@ -92,3 +93,14 @@ def test_rewards_and_each_measure_are_in_the_picture(tmp_path):
 def test_the_validation_loss_of_sft_is_in_the_picture(tmp_path):
     held_out = [{"step": step, "val/loss": 4.0 / step} for step in (10, 20, 30)]
     assert (draw(TRAINED, tmp_path) != draw(TRAINED + held_out, tmp_path)).any()
+
+
+def test_preferences_are_drawn_whatever_was_measured(tmp_path):
+    path = tmp_path / "loss.png"
+    accuracies = [record | {"train/rewards/accuracies": 0.5} for record in TRAINED]
+    held_out = [{"step": step, "val/loss": 0.5, "val/rewards/accuracies": 0.9} for step in (20, 39)]
+    pictures = []
+    for records in ([], TRAINED, accuracies, accuracies + held_out):
+        draw_preferences(records, path, "DPO, loss")
+        pictures.append(image.imread(path))
+    assert all((one != other).any() for one, other in pairwise(pictures))

@@ -3,10 +3,10 @@
 from dataclasses import fields
 
 import pytest
-from trl import GRPOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, SFTConfig
 
-from recipes import grpo, sft
-from recipes.training.posttraining_arguments import GRPOArguments, SFTArguments
+from recipes import dpo, grpo, sft
+from recipes.training.posttraining_arguments import DPOArguments, GRPOArguments, SFTArguments
 from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import has_bf16
@@ -15,7 +15,7 @@ from recipes.utils.processes import join_processes
 
 @pytest.mark.parametrize(
     ("recipe", "arguments", "config_class"),
-    [(sft, SFTArguments, SFTConfig), (grpo, GRPOArguments, GRPOConfig)],
+    [(sft, SFTArguments, SFTConfig), (dpo, DPOArguments, DPOConfig), (grpo, GRPOArguments, GRPOConfig)],
 )
 def test_a_configuration_is_trls_with_all_flags(recipe, arguments, config_class, fresh_accelerate):
     args = arguments(max_steps=3, lr_scheduler_kwargs={"a": 1}, init_lr_frac=0.5, output_dir="runs")

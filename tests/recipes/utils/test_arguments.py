@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recipes.training.arguments import PretrainArguments
-from recipes.training.posttraining_arguments import GRPOArguments, ModelArguments, SFTArguments
+from recipes.training.posttraining_arguments import DPOArguments, GRPOArguments, ModelArguments, SFTArguments
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from recipes.utils.provenance import ROOT
@@ -274,12 +274,14 @@ def test_without_evaluation_the_last_model_is_the_result(on_cpu):
     assert not sft.load_best_model_at_end
 
 
-@pytest.mark.parametrize(("stage", "arguments_class"), [("sft", SFTArguments), ("grpo", GRPOArguments)])
+@pytest.mark.parametrize(
+    ("stage", "arguments_class"), [("sft", SFTArguments), ("dpo", DPOArguments), ("grpo", GRPOArguments)]
+)
 @pytest.mark.parametrize("hardware", ["cpu", "gpu"])
 def test_presets_of_the_later_stages_are_complete(on_cpu, stage, arguments_class, hardware):
     config = ["--config", str(CONFIGS / stage / f"{hardware}.yaml")]
     args, _ = parse_arguments(arguments_class, ModelArguments, argv=[*on_cpu, *config])
-    assert args.source == {"sft": "mid", "grpo": "sft"}[stage]
+    assert args.source == {"sft": "mid", "dpo": "sft", "grpo": "sft"}[stage]
     assert args.lr_scheduler_type == "linear" and 0 < args.init_lr_frac < 1
 
 

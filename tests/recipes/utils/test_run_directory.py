@@ -88,7 +88,7 @@ def test_a_tokenizer(runs, path, said):
         ("cpu/tokenizer", "Give the run's own directory: cpu."),
         ("cpu/base/checkpoints/step_000080", "Give the run's own directory: cpu."),
         (".", "it holds runs. Give one: gpu (or cpu)."),
-        ("empty", "no run in empty: none of base, mid, sft, grpo in it holds a model."),
+        ("empty", "no run in empty: none of base, mid, sft, dpo, grpo in it holds a model."),
         ("cpuu", "no such directory. Give one that is there: gpu (or cpu)."),
     ],
 )
