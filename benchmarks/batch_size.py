@@ -153,6 +153,8 @@ def measure_apart(args: BenchmarkArguments, precision: str, rows: int, limit: fl
     except EOFError:  # killed, by us or by the system
         result = None
     process.join()
+    if watched and isinstance(result, Measurement) and result.memory > limit:  # a peak between two looks
+        result = None
     if result is None and process.exitcode not in (0, -9):
         raise InputError(f"the process that measured batch size {rows} ended by exit code {process.exitcode}.")
     if isinstance(result, str):

@@ -45,6 +45,8 @@ class Coverage:
         dropped = f", of which best fit keeps {self.kept:.0%}" if packing == "best_fit" else ""
         if dropped and self.kept < MOST_IS_LOST:
             dropped += " (documents are longer than a row; --packing concatenated keeps all)"
+        if not usable:  # the loader will say so more fully, where it looks for the first row
+            return f"{size}, which do not fill one row"
         if num_tokens <= usable:
             return f"{size}{dropped}; this run sees {num_tokens / self.tokens:.1%}, nothing twice"
         return f"{size}{dropped}; this run sees {usable / self.tokens:.0%} of them {num_tokens / usable:.1f} times"

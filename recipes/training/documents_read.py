@@ -89,8 +89,8 @@ def _after(run: Path, documents: TokenizedDocuments, corpus: str, output_dir: Pa
     read = _read(newest / DOCUMENTS_READ, documents, corpus)
     if read["end"] >= len(documents):
         raise InputError(
-            f"continue_from {run}: it has read {corpus} to the end, {len(documents):,} documents. Prepare more of "
-            "them, or leave continue_from out to read them again."
+            f"continue_from {run}: it has read {corpus} to the end, {len(documents):,} documents. Leave "
+            "continue_from out to read them again, or give another corpus."
         )
     return read["end"], [*read["earlier"], (read["first"], read["end"])]
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from transformers import GPT2Config
 
 from benchmarks import batch_size
@@ -33,6 +34,17 @@ def test_each_precision_ends_with_the_first_that_does_not_fit(tmp_path):
     assert re.search(
         r"^recommended  fp32, batch size \d+: \d+% of the fastest in \d\.\d\d GB \(--device", end.stdout, re.M
     )
+
+
+def test_a_peak_beyond_the_limit_that_nobody_looked_at_does_not_fit(monkeypatch):
+    monkeypatch.setattr(batch_size, "send_measurement", _send_two_gigabytes)
+    measured = [batch_size.measure_apart(BenchmarkArguments(), "fp32", 1, limit) for limit in (1e9, 3e9)]
+    assert [each is not None for each in measured] == [torch.cuda.is_available(), True]
+
+
+def _send_two_gigabytes(sender, args, precision, rows, limit):
+    """Ends before the process is looked at."""
+    sender.send(Measurement(precision, rows, 1.0, int(2e9)))
 
 
 @pytest.mark.parametrize(

@@ -248,10 +248,11 @@ def test_adapters_need_a_trained_model(tiny, gpt2, tmp_path):
     assert end.stderr == "pretrain: use_peft adapts a trained model: name one by --model_name_or_path.\n"
 
 
-def test_a_text_smaller_than_the_context_is_one_clear_line(small, tmp_path):
+@pytest.mark.parametrize("packing", ["concatenated", "best_fit"])
+def test_a_text_smaller_than_the_context_is_one_clear_line(small, tmp_path, packing):
     text = tmp_path / "short.txt"
     text.write_text("JULIET:\nO noble heart!\n\nROMEO:\nGo.\n")
-    line = complaint(small | {"dataset": text, "output_dir": tmp_path / "run"}, FINETUNE)
+    line = complaint(small | {"dataset": text, "packing": packing, "output_dir": tmp_path / "run"}, FINETUNE)
     assert "do not fill one row of 65 tokens. Use a shorter max_seq_len" in line or "too short" in line
 
 

@@ -95,6 +95,11 @@ def test_a_corpus_that_would_lose_most_to_cropping_says_how_to_keep_all():
     assert "concatenated" not in Coverage(tokens=100_000, exact=True, kept=0.6).line(500, "best_fit")
 
 
+def test_a_corpus_that_does_not_fill_a_row_says_so():
+    tiny = Coverage(tokens=17, exact=True, kept=0.0)
+    assert "17 tokens" in tiny.line(500, "best_fit") and "do not fill one row" in tiny.line(500, "best_fit")
+
+
 def test_books_are_read_in_random_order_where_a_run_would_see_their_beginnings_again():
     books = Coverage(tokens=100_000, exact=True, kept=0.02)
     assert books.choose_packing(2_000) == "best_fit"
