@@ -157,3 +157,4 @@ def test_a_model_is_loaded_converted_and_published(tmp_path):
         printed = execute("load_and_publish", checkout(tmp_path) / "notebooks", environment, edits)
         assert {"model.safetensors", "config.json", "README.md"} <= set(hub.files("ada/small"))
     assert "NanoChatForCausalLM: logits differ by " in printed
+    assert "model.safetensors" in execute("load_and_publish", tmp_path), "run again, by a reader who is not logged in"
