@@ -43,6 +43,7 @@ FILES = {  # of a run's directory, and what they hold
     "STAGE/pass_at_k.png": "the curves of GRPO",
     f"STAGE/{run.ARGUMENTS}": "all arguments, which a rerun has to repeat",
     "STAGE/inputs.json": "fingerprints of data, tokenizer and source, likewise",
+    "STAGE/documents_read.json": "the documents read of a prepared corpus, so that another run takes others",
     f"STAGE/{run.LAUNCHES}": "each launch: command, machine, versions",
     f"STAGE/{run.CHECKPOINTS}/*": "the state to resume from",
     f"STAGE/adapter/{run.ADAPTER}": "the adapters, if trained with LoRA",

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from docs.reference import COMMAND, PAGE, READS, ROOT, describe_program, find_programs, render
+from docs.reference import COMMAND, FILES, PAGE, READS, ROOT, describe_program, find_programs, render
+from recipes.training.documents_read import DOCUMENTS_READ
+from recipes.training.output_dir import INPUTS_FILE
 from recipes.utils.run_directory import STAGES
 from tests.recipes.programs import PROGRAMS, flags_of
 
@@ -20,6 +22,11 @@ def test_the_page_is_what_the_code_says():
 def test_the_page_has_every_program_and_every_stage():
     assert set(find_programs()) == set(FOR_USERS)
     assert set(READS) == set(STAGES)
+
+
+@pytest.mark.parametrize("name", [DOCUMENTS_READ, INPUTS_FILE])
+def test_a_file_of_a_stage_is_listed(name):
+    assert f"STAGE/{name}" in FILES
 
 
 @pytest.mark.parametrize("program", FOR_USERS)

@@ -6,6 +6,7 @@ processes; the figures stay the same.
 """
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -33,6 +34,7 @@ class BitsPerByteArguments(Arguments):
         "where documents of a .txt file end; auto: at blank lines that are not too close",
         choices=DOCUMENT_SEPARATORS,
     )
+    skip_damaged: bool = flag(False, "skip damaged files and rows, with a warning")
     split: str = flag("validation", "part of the dataset, split as in training", choices=SPLITS)
     max_bytes: int = flag(1_000_000, "bytes of text, from its beginning", least=1)
     window: str = flag(
@@ -85,7 +87,7 @@ def evaluate(args: BitsPerByteArguments) -> list[str]:
     output = None if args.output is None else check_output(args.output)
     contexts = {model: read_context(model) for model in args.model}
     length, stride = choose_windows(args, contexts)
-    corpus = open_corpus(args.dataset, args.text_column, document_separator=args.document_separator)
+    corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator)
     texts = read_texts(getattr(corpus, args.split), args.dataset, args.max_bytes)
     state = join_processes()
     state.print("\n".join(describe(args, texts, length, stride)), flush=True)
@@ -208,12 +210,17 @@ def table(figures: list[ModelFigures], texts: Texts) -> list[str]:
         more, error = difference(each, figures[0])
         beside = "" if each is figures[0] else f"{more:.4f}" + (f" ± {error:.4f}" if error is not None else "")
         lines.append(
-            f"{each.model:<{width}}{each.bits_per_byte:>10.4f}{beside:>20}{each.loss:>12.4f}{each.perplexity:>12.2f}"
+            f"{each.model:<{width}}{each.bits_per_byte:>10.4f}{beside:>20}{each.loss:>12.4f}{in_column(each.perplexity):>12}"
             f"{each.bytes_per_token:>13.2f}{each.num_tokens:>12,}"
         )
-    if len(figures) > 1:
+    if len(figures) > 1 and len(texts.passages) > 1:
         lines.append(f"± is the standard error of the difference, over {len(texts.passages):,} {texts.unit}.")
     return lines + [warning(each) for each in figures if each.changed is not None]
+
+
+def in_column(perplexity: float) -> str:
+    """Without digits that fit into no column: a model that has learnt nothing may have millions."""
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.2e}"
 
 
 def warning(figures: ModelFigures) -> str:
@@ -262,7 +269,7 @@ def as_json(figures: ModelFigures, best: ModelFigures) -> dict[str, Any]:
         "more_than_best": more,
         "standard_error": error if figures is not best else None,
         "loss": figures.loss,
-        "perplexity": figures.perplexity,
+        "perplexity": figures.perplexity if math.isfinite(figures.perplexity) else None,  # JSON has no infinity
         "bytes_per_token": figures.bytes_per_token,
         "tokens": figures.num_tokens,
         "bytes": int(figures.num_bytes.sum()),

@@ -34,9 +34,10 @@ class Twice(Exception):
 def label_answers(rows: Mapping[str, Row]) -> dict[str, str]:
     """Label -> model, for the answers of these models to one instruction that are not empty.
 
-    The order is random, and always the same for an instruction, whatever the order of the models.
+    The order is random, and always the same for an instruction, whatever the order of the models and the slashes after
+    them.
     """
-    models = sorted(model for model, row in rows.items() if row.answer)
+    models = sorted((model for model, row in rows.items() if row.answer), key=lambda model: model.rstrip("/"))
     if models:
         random.Random(json.dumps(rows[models[0]].question)).shuffle(models)
     return dict(zip(ascii_uppercase, models, strict=False))

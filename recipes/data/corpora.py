@@ -224,7 +224,10 @@ def _first_validation_hash(documents: Iterable[str], name: str) -> int:
     if highest == -1:
         raise InputError(f"no text in {name}: every row is empty or damaged.")
     if lowest == highest:
-        raise InputError(f"{name} holds a single document; training needs one more to hold out for validation.")
+        whole = ", or --document_separator whole to hold out its last tenth" if is_text(name) else ""
+        raise InputError(
+            f"{name} holds a single document, and one more is needed to hold out for validation: add one{whole}."
+        )
     return highest
 
 

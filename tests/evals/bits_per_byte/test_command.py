@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel, ByT5Tokenizer, T5Config, T5ForConditionalGeneration
 
-from evals.bits_per_byte.__main__ import BitsPerByteArguments, evaluate, main
+from evals.bits_per_byte.__main__ import BitsPerByteArguments, evaluate, in_column, main
 from recipes.data.corpora import open_corpus
 from recipes.training.evaluations import bits_per_byte_evaluation
 from recipes.utils.arguments import parse_arguments
@@ -153,6 +153,33 @@ def test_a_tokenizer_that_loses_text_is_told(models, data, tmp_path, capsys):
     assert line.startswith(f"{lossy}: ") and "too few there" in line
     (found,) = (each for each in results["models"] if each["model"] == lossy)
     assert found["reproduced_bytes"] < found["bytes"] == results["bytes"]
+
+
+def test_a_model_far_off_keeps_its_columns_apart_and_the_file_json(models, data, tmp_path, capsys):
+    loud = load_weights(models["gpt2"], None, dtype=torch.float32)
+    loud.get_output_embeddings().weight.data *= 3000
+    directory = save(loud, load_tokenizer(models["gpt2"]), tmp_path / "loud")
+    _, results = compare([directory, models["gpt2"]], data, tmp_path / "results.json")
+    assert "Infinity" not in (tmp_path / "results.json").read_text()
+    assert results["models"][1]["loss"] > 700 and results["models"][1]["perplexity"] is None
+    columns = [in_column(perplexity) for perplexity in (93.604, 999_999.0, 1e6, 1e300, math.inf)]
+    assert columns == ["93.60", "999999.00", "1.00e+06", "1.00e+300", "inf"]
+
+
+def test_damaged_rows_can_be_skipped_as_the_message_about_them_says(models, tmp_path):
+    (tmp_path / "0.jsonl").write_text('{"text": "to train on"}\n')
+    (tmp_path / "1.jsonl").write_text('{"text": "Good."}\nnot JSON\n{"text": "Also good."}\n')
+    with pytest.raises(InputError, match="or leave such rows out by --skip_damaged"):
+        compare([models["gpt2"]], tmp_path, tmp_path / "results.out")
+    _, results = compare([models["gpt2"]], tmp_path, tmp_path / "results.out", "--skip_damaged", "true")
+    assert (results["documents"], results["bytes"]) == (2, len("Good.Also good."))
+
+
+def test_of_a_single_passage_no_standard_error_is_told(models, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("Once upon a time there was a text.")
+    flags = ("--document_separator", "whole", "--split", "train")
+    compare([models["gpt2"], models["ours"]], tmp_path / "text.txt", tmp_path / "results.json", *flags)
+    assert "standard error" not in capsys.readouterr().out
 
 
 # What fails

@@ -25,6 +25,13 @@ def test_the_order_is_random_and_fixed_by_the_instruction():
     assert len(counts) == 6 and min(counts) > 25, "each order about as often"
 
 
+def test_a_slash_after_a_model_does_not_change_the_order():
+    plain, slashed = (
+        {model: Row("Hi", "", "", model) for model in models} for models in (("x", "x-b"), ("x/", "x-b"))
+    )
+    assert [model.rstrip("/") for model in label_answers(slashed).values()] == list(label_answers(plain).values())
+
+
 def test_empty_answers_are_not_shown():
     assert set(label_answers(rows(x="Hi", y="", z="Hey")).values()) == {"x", "z"}
     assert list(label_answers(rows(x="", y="Hi"))) == ["A"] and label_answers(rows(x="")) == {}

@@ -119,7 +119,9 @@ def test_files_without_any_text_are_named(tmp_path):
 
 def test_a_single_document_cannot_be_split(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", ["alone"])
-    assert "single document" in fails(tmp_path / "a.jsonl")
+    assert "single document" in (told := fails(tmp_path / "a.jsonl")) and "whole" not in told
+    (tmp_path / "a.txt").write_text("one text")
+    assert fails(tmp_path / "a.txt").endswith("or --document_separator whole to hold out its last tenth.")
 
 
 @pytest.mark.parametrize("name", WRITERS)
