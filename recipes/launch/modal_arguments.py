@@ -22,7 +22,8 @@ MACHINES = {
     "dpo": "H100:8", "grpo": "H100:8", "report": "H100:1", "page": "L4:1",
 }  # fmt: skip
 HOURS = {
-    "download": 4, "tokenizer": 4, "pretrain": 24, "midtrain": 8, "sft": 4, "dpo": 4, "grpo": 12, "report": 4, "page": 24,
+    "download": 4, "tokenizer": 4, "pretrain": 24, "midtrain": 8, "sft": 4, "dpo": 4, "grpo": 12, "report": 4,
+    "page": 24,
 }  # fmt: skip
 ON_MODAL = tuple(name for name in STAGES if name in MACHINES)
 PIPELINE = tuple(name for name in ON_MODAL if name != "dpo")  # the stages of recipes.speedrun
