@@ -47,6 +47,7 @@ WIDEST_BAR = 40  # characters
 def prepare(args: PrepareArguments) -> None:
     """Write the prepared corpus, unless it is there already, and print what is in it."""
     output_dir = Path(args.output_dir)
+    check_apart(output_dir, args.dataset)
     loading.check_source(args.tokenizer, "tokenizer")
     tokenizer = loading.load_tokenizer(args.tokenizer)
     if not tokenizer.is_fast:
@@ -66,6 +67,14 @@ def prepare(args: PrepareArguments) -> None:
         manifest = write_corpus(corpus, tokenizer, request, output_dir)
     print("\n".join(summary(manifest)))
     print(f"prepared      {output_dir}: give it to recipes/pretrain.py by --dataset {output_dir}")
+
+
+def check_apart(output_dir: Path, dataset: str) -> None:
+    """Raise `InputError` if `output_dir` lies in the directory `dataset`, where its files would be read as data."""
+    source = Path(dataset).expanduser()
+    inside = source.is_dir() and output_dir.resolve().is_relative_to(source.resolve())
+    if inside and dataset != "primer":
+        raise InputError(f"output_dir {output_dir} lies in the dataset {dataset}: choose a directory beside it.")
 
 
 def find_there(output_dir: Path) -> dict[str, Any] | None:

@@ -212,6 +212,16 @@ def test_an_output_directory_of_something_else_is_refused(program, source, tmp_p
     assert code == 2 and "is a prepared corpus, which holds token ids and no text" in err and err.count("\n") == 1
 
 
+def test_an_output_directory_among_the_data_is_refused(program, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    write_texts(texts / "texts.jsonl", TEXTS)
+    for inside in (texts, texts / "tokens"):
+        code, _, err = program(dataset=texts, output_dir=inside)
+        assert code == 2 and "lies in the dataset" in err and "choose a directory beside it" in err
+    assert [path.name for path in texts.iterdir()] == ["texts.jsonl"]
+
+
 def test_a_full_disk_is_one_line_and_whole_shards_stay(tokenizer, source, tmp_path):
     corpus = open_corpus(str(source))
     request = describe_request(corpus, tokenizer, "name", 3000, None, 0)
