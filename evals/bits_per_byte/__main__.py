@@ -10,6 +10,7 @@ import math
 import sys
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, in_one_line
 
 WINDOWS = ("sliding", "rows")
-SPLITS = ("validation", "train")
+SPLITS = ("validation", "train", "all")
 LONGEST_DEFAULT = 2048  # tokens of a window
 
 
@@ -35,7 +36,11 @@ class BitsPerByteArguments(Arguments):
         choices=DOCUMENT_SEPARATORS,
     )
     skip_damaged: bool = flag(False, "skip damaged files and rows, with a warning")
-    split: str = flag("validation", "part of the dataset, split as in training", choices=SPLITS)
+    split: str = flag(
+        "validation",
+        "part of the dataset, split as in training; all: both, for a text that nobody was trained on",
+        choices=SPLITS,
+    )
     max_bytes: int = flag(1_000_000, "bytes of text, from its beginning", least=1)
     window: str = flag(
         "sliding",
@@ -88,7 +93,8 @@ def evaluate(args: BitsPerByteArguments) -> list[str]:
     contexts = {model: read_context(model) for model in args.model}
     length, stride = choose_windows(args, contexts)
     corpus = open_corpus(args.dataset, args.text_column, args.skip_damaged, args.document_separator)
-    texts = read_texts(getattr(corpus, args.split), args.dataset, args.max_bytes)
+    parts = {"train": corpus.train, "validation": corpus.validation, "all": chain(corpus.train, corpus.validation)}
+    texts = read_texts(parts[args.split], args.dataset, args.max_bytes)
     state = join_processes()
     state.print("\n".join(describe(args, texts, length, stride)), flush=True)
     figures: list[ModelFigures] = []
@@ -107,6 +113,7 @@ def evaluate(args: BitsPerByteArguments) -> list[str]:
         state.print(f"written to {output}")
     if failed and figures:
         state.print(f"not measured, for the reasons above: {', '.join(failed)}", flush=True)
+    state.wait_for_everyone()  # the launcher stops the others once one has ended badly
     state.destroy_process_group()
     if not figures:
         raise InputError("no model could be measured, for the reasons above.")

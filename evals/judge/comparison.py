@@ -90,6 +90,8 @@ def _is_scored(value: Any) -> bool:
 
 def _scored(found: dict[str, Any]) -> dict[str, Verdict]:
     """What an object says of each key that has a score; other keys are the judge's remarks."""
+    if not any(map(_is_scored, found.values())) and isinstance(found.get("answers"), dict):
+        found = found["answers"]  # as the material has them
     verdicts = {}
     for key, value in found.items():
         if _is_scored(value):

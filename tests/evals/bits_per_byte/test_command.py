@@ -142,6 +142,8 @@ def test_a_text_read_whole_is_split_as_in_training(models, tmp_path):
     _, train = compare([models["gpt2"]], tmp_path / "text.txt", tmp_path / "train.json", *flags, "--split", "train")
     assert held_out["bytes"] + train["bytes"] == sum(len(text.encode()) for text in TEXTS)
     assert train["bytes"] > 5 * held_out["bytes"]
+    _, both = compare([models["gpt2"]], tmp_path / "text.txt", tmp_path / "all.json", *flags, "--split", "all")
+    assert both["bytes"] == held_out["bytes"] + train["bytes"]
     _, some = compare([models["gpt2"]], tmp_path / "text.txt", tmp_path / "some.json", *flags, "--max_bytes", 100)
     assert some["bytes"] == 100
 

@@ -79,6 +79,7 @@ GOOD = '{"A": {"reason": "Right.", "score": 90}, "B": {"reason": "Half.", "score
         f"{GOOD} So once more: {GOOD}",
         GOOD[:-1] + ', "best": "A", "remark": {"text": "close"}}',
         GOOD.replace("90", '"90/100"'),
+        f'{{"answers": {GOOD}}}',
     ],
 )
 def test_each_answer_gets_its_score_and_reason(text):
