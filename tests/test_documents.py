@@ -18,6 +18,7 @@ MOST_PICTURE_BYTES = 300_000
 ELSEWHERE = (
     "openai-community/",
     "checkpoints/",
+    "adapter/",
     "runs/",
     "data/",
     "path/",

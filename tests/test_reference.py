@@ -35,7 +35,8 @@ def test_a_program_is_listed_with_the_flags_that_it_takes(program):
     listed = {row[0].split("`")[1].removeprefix("--"): row[-1].removesuffix(" |") for row in rows}
     taken = flags_of(program)
     assert {name: taken[name].help.replace("|", r"\|") for name in listed} == listed
-    assert set(listed) == set(taken) or program in ("recipes.sft", "recipes.grpo"), "where TRL's are only mentioned"
+    with_flags_of_trl = ("recipes.sft", "recipes.dpo", "recipes.grpo")  # which are only mentioned
+    assert set(listed) == set(taken) or program in with_flags_of_trl
 
 
 @pytest.mark.launch

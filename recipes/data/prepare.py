@@ -39,7 +39,7 @@ from recipes.data.prepared import find_prepared
 from recipes.data.shards import describe_request, differing, write_corpus
 from recipes.utils import loading
 from recipes.utils.errors import InputError
-from recipes.utils.outputs import hold
+from recipes.utils.outputs import LOCK, hold
 
 WIDEST_BAR = 40  # characters
 
@@ -79,8 +79,8 @@ def check_apart(output_dir: Path, dataset: str) -> None:
 
 def find_there(output_dir: Path) -> dict[str, Any] | None:
     """The manifest of the prepared corpus in `output_dir`; None if it is missing or empty, else `InputError`."""
-    if not output_dir.is_dir() or not any(output_dir.iterdir()):
-        return None
+    if not output_dir.is_dir() or all(path.name.endswith(LOCK) for path in output_dir.iterdir()):
+        return None  # the lock of output_dir "." lies in it
     if (prepared := find_prepared(str(output_dir))) is None:
         raise InputError(f"output_dir {output_dir} holds other files: choose a new directory.")
     return prepared.manifest

@@ -20,6 +20,7 @@ from recipes.training.checkpoint_files import whole_checkpoints
 from recipes.training.output_dir import agree
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, writing
+from recipes.utils.outputs import current_holder
 
 DOCUMENTS_READ = "documents_read.json"
 
@@ -80,6 +81,11 @@ def _after(run: Path, documents: TokenizedDocuments, corpus: str, output_dir: Pa
         raise InputError(f"continue_from {run} is this run's own output_dir: the same command resumes it without.")
     if not run.is_dir():
         raise InputError(f"continue_from {run}: no such directory. Give the output_dir of a run.")
+    of_checkpoint = run.absolute().parent.parent  # the run that it is of
+    if who := current_holder(run) or current_holder(of_checkpoint):
+        raise InputError(
+            f"continue_from {run}: {who} is still training it and reads on: wait for it, or end it."
+        )
     newest = next((path for path in (run, *whole_checkpoints(run)[::-1]) if (path / DOCUMENTS_READ).exists()), None)
     if newest is None:
         raise InputError(

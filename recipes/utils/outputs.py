@@ -64,6 +64,22 @@ def hold(directory: str | Path, name: str = "output_dir", replaced: bool = False
             os.close(descriptor)
 
 
+def current_holder(directory: str | Path) -> str | None:
+    """Who is writing into `directory` now; None if nobody is, or if it cannot be told.
+
+    Not for a directory that this process holds itself: by POSIX, closing its lock file once more would unlock it.
+    """
+    lock = Path(directory, LOCK)
+    try:
+        with lock.open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return _holder(lock)
+    except OSError:
+        pass
+    return None
+
+
 def _acquire(lock: Path) -> int:
     """Lock the file `lock`, write who holds it, and return its descriptor. Raises `BlockingIOError` if it is taken."""
     while True:

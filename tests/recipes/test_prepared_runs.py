@@ -11,6 +11,7 @@ from recipes.data import corpora
 from recipes.data.prepared import MANIFEST, sha256_of
 from recipes.training.documents_read import DOCUMENTS_READ
 from recipes.utils.loading import load_tokenizer
+from recipes.utils.outputs import hold
 from tests.recipes.data.prepared_corpora import prepare
 from tests.recipes.processes import Running, flags, run
 from tests.recipes.test_exactness import assert_same_run
@@ -95,6 +96,9 @@ def test_what_cannot_be_continued_is_one_line(arguments, first, prepared, corpus
     refused("skip_tokens needs a prepared corpus", skip_tokens=5, dataset=corpus)
     refused("leaves no document", skip_tokens=10**9)
     refused("no such directory", continue_from=tmp_path / "nowhere")
+    with hold(first):
+        for place in (first, first / "checkpoints" / "step_000004"):
+            refused("process ", "is still training it and reads on", continue_from=place)
     refused(f"no {DOCUMENTS_READ} in it", continue_from=tokenizer_dir)
     refused("own output_dir", continue_from=tmp_path / "new")
     other = tmp_path / "other"

@@ -237,7 +237,7 @@ def test_an_encoder_decoder_is_told_before_anything_is_measured(models, data, tm
         (["--model", "/no/such"], "model /no/such: no such directory"),
         (["--dataset", "/no/such.txt"], "no such file or directory: /no/such.txt."),
         (["--output", "/dev/null/x.json"], "cannot write to /dev/null/x.json"),
-        (["--split", "test"], "split must be one of validation, train, not 'test'."),
+        (["--split", "test"], "split must be one of validation, train, all, not 'test'."),
         (["--max_bytes", 0], "max_bytes must be at least 1"),
         (["--text_column", "body"], "no key 'body'"),
     ],
