@@ -83,9 +83,7 @@ def _after(run: Path, documents: TokenizedDocuments, corpus: str, output_dir: Pa
         raise InputError(f"continue_from {run}: no such directory. Give the output_dir of a run.")
     of_checkpoint = run.absolute().parent.parent  # the run that it is of
     if who := current_holder(run) or current_holder(of_checkpoint):
-        raise InputError(
-            f"continue_from {run}: {who} is still training it and reads on: wait for it, or end it."
-        )
+        raise InputError(f"continue_from {run}: {who} is still training it and reads on: wait for it, or end it.")
     newest = next((path for path in (run, *whole_checkpoints(run)[::-1]) if (path / DOCUMENTS_READ).exists()), None)
     if newest is None:
         raise InputError(

@@ -128,7 +128,7 @@ def test_an_exam_of_the_primer_accepts_its_own_answers_and_no_others(name):
     for problem in task.problems:
         assert problem.messages[-1]["role"] == "user"
         assert problem.is_right(problem.answer)
-        assert not problem.is_right("") and not problem.is_right("I do not know.")
+        assert not problem.is_right("") and problem.is_right("I do not know.") == (name == "honesty")
 
 
 # The command
@@ -241,7 +241,7 @@ def test_two_processes_give_the_figures_of_one(chat_model, files, tmp_path):
     ("flags", "expected"),
     [
         (["--tasks", "gsm8"], "unknown task 'gsm8': did you mean gsm8k?"),
-        (["--tasks", "poetry"], f"unknown task 'poetry': known are {', '.join(PRIMER_TASKS)}"),
+        (["--tasks", "verse"], f"unknown task 'verse': known are {', '.join(PRIMER_TASKS)}"),
         (["--tasks", f"{PRIMER_TASKS[0]}:somewhere"], "not read from a file"),
         (["--tasks", "mmlu:nowhere"], "nowhere"),
         (["--tasks", "mmlu"], "the Hub is switched off"),

@@ -109,7 +109,7 @@ def test_a_dry_run_needs_no_account(tmp_path):
     assert end.returncode == 0, end.stderr
     lines = end.stdout.splitlines()
     assert lines[0] == "dry run: nothing is started"
-    for name in ("download", "tokenizer", "pretrain", "midtrain", "sft", "dpo", "grpo", "report"):
+    for name in ("download", "tokenizer", "pretrain", "midtrain", "sft", "grpo", "report"):
         assert any(line.startswith(name) for line in lines), name
     (hours,) = [line for line in lines if "estimate: about" in line and "h on 8 x H100" in line]
     (cost,) = [line for line in lines if "estimate: about $" in line]
