@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from evals.chat.tasks import CHAT_CORE
 from evals.report.formats import count, duration, listed, percent, task_name
-from evals.report.gather import Run, Stage, commands
+from evals.report.gather import Run, Stage, commands, stages_up_to
 from evals.report.page import Code, Table, escape_markdown
 from recipes.utils import atomic
 from recipes.utils.run_directory import STAGES
@@ -129,16 +129,6 @@ def calls_tools(stage: Stage) -> bool:
     """Whether its chat template is ours, which knows calls."""
     template = stage.directory / "chat_template.jinja"
     return template.exists() and "<|python_start|>" in template.read_text(encoding="utf-8", errors="replace")
-
-
-def stages_up_to(stage: Stage, run: Run) -> list[Stage]:
-    """The stages that led to this one, and this one: not DPO where GRPO began with SFT."""
-    path = [stage]
-    for each in reversed(run.stages[: run.stages.index(stage)]):
-        source = Path(str(path[0].launched("source"))).name
-        if each.name != "dpo" or source not in STAGES or source == "dpo":
-            path.insert(0, each)
-    return path
 
 
 def training_table(stages: list[Stage]) -> Table:

@@ -202,3 +202,13 @@ def gather_stage(directory: Path, notes: list[str]) -> Stage:
 def commands(launches: list[dict[str, Any]]) -> list[str]:
     """Commands of launches in order, without repeats."""
     return list(dict.fromkeys(str(launch["command"]) for launch in launches if launch.get("command")))
+
+
+def stages_up_to(stage: Stage, run: Run) -> list[Stage]:
+    """The stages that led to this one, and this one: not DPO where GRPO began with SFT."""
+    path = [stage]
+    for each in reversed(run.stages[: run.stages.index(stage)]):
+        source = Path(str(path[0].launched("source"))).name
+        if each.name != "dpo" or source not in STAGES or source == "dpo":
+            path.insert(0, each)
+    return path

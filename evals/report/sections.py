@@ -19,7 +19,7 @@ from evals.report.formats import (
     short,
     task_name,
 )
-from evals.report.gather import Run, Stage, commands
+from evals.report.gather import Run, Stage, commands, stages_up_to
 from evals.report.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
 from evals.tokenizer.report import tokenizer_blocks
 from recipes.plots.curves import plot_loss, plot_pass_at_k, plot_preferences, series
@@ -71,7 +71,8 @@ def summary(run: Run) -> str:
     what = f"A language model of {described.parameters.total:,} parameters" if described else "A language model"
     first = run.stages[0]
     data = f" on {first.data}" if first.data else ""
-    through = f" through {listed([stage.title for stage in run.stages])}" if len(run.stages) > 1 else ""
+    path = stages_up_to(run.stages[-1], run)
+    through = f" through {listed([stage.title for stage in path])}" if len(path) > 1 else ""
     machine = f", on {machine_name(run.launches[-1])}" if run.launches else ""
     return f"{what}, trained from scratch{data}{through}{machine}." if first.name == "base" else f"{what}{through}."
 
