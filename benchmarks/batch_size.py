@@ -42,7 +42,7 @@ class BenchmarkArguments(Arguments):
     compile: bool = flag(False, "torch.compile the model, as long runs on a GPU do; takes long for each batch size")
     max_batch_size: int = flag(1024, "largest batch size to try", least=1)
     memory_limit: float | None = flag(
-        None, "GB that a process may take (default: a GPU's memory, or nine tenths of what is available)", above=0
+        None, "GB that a process may take (default: a GPU's memory, or 90% of what is available)", above=0
     )
     steps: int = flag(5, "measured steps, after one to warm up", least=1)
 

@@ -80,7 +80,7 @@ def find_programs() -> dict[str, Path]:
 
 
 def name_of(path: Path) -> str:
-    """`a.b` for a/b.py and for a/b/__main__.py; space/ is no package, so its programs are started by their path."""
+    """`a.b` for a/b.py and for a/b/__main__.py; space/ is not a package: its programs are started by path."""
     place = path.relative_to(ROOT)
     return str(place) if place.parts[0] == "space" else ".".join(place.with_suffix("").parts).removesuffix(".__main__")
 

@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from huggingface_hub import constants
+
+from tests.hub.client import hub_constants
+from tests.hub.server import serve
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,3 +15,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on this machine, where this process is Ada."""
+    with serve() as server:
+        for name, value in hub_constants(server.url, tmp_path / "home").items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_adas_token")
+        yield server

@@ -21,7 +21,9 @@ class PrepareArguments(Arguments):
         "auto", "where documents of .txt files end: as in pretraining", choices=DOCUMENT_SEPARATORS
     )
     skip_damaged: bool = flag(False, "skip damaged files and rows, with a warning")
-    max_tokens: int | None = flag(None, "stop after so many tokens to train on (default: the whole corpus)", least=1)
+    max_tokens: int | None = flag(
+        None, "stop when the training split has this many tokens (default: the whole corpus)", least=1
+    )
     shard_tokens: int = flag(
         100_000_000, "tokens of a file; they are shuffled in memory, and validation has one file", least=1, most=2**30
     )

@@ -159,7 +159,7 @@ class PretrainArguments(LoopArguments):
         False, "skip damaged files and rows with a counted warning instead of stopping", resumable=True
     )
     skip_tokens: int | None = flag(
-        None, "of a prepared corpus: begin at the first document after so many tokens", least=1
+        None, "of a prepared corpus: skip this many tokens, and begin at the next document", least=1
     )
     continue_from: str | None = flag(
         None,

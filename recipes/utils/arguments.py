@@ -4,6 +4,7 @@ This module imports nothing heavy, so that a script can read its arguments befor
 """
 
 import difflib
+import re
 import sys
 from argparse import SUPPRESS, Action, Namespace
 from collections.abc import Collection, Mapping
@@ -71,6 +72,8 @@ class Parser(HfArgumentParser):
         """Leave types, choices and required flags to `Flag`, which checks them for YAML files as well."""
         if rest.get("nargs") == "+":
             rest["action"] = Extend
+        if "help" in rest:  # argparse formats it: TRL writes %%, and ours may write a plain %
+            rest["help"] = re.sub(r"(?<!%)%(?![%(])", "%%", rest["help"])
         action = super().add_argument(*names, **rest)
         if each := self.flags.get(action.dest):
             if each.default is REQUIRED:

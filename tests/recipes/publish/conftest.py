@@ -1,24 +1,12 @@
-"""A Hub on this machine, and a run to publish there."""
+"""A run to publish."""
 
 import shutil
 from functools import partial
 
 import pytest
-from huggingface_hub import constants
 
 from tests.evals.run_files import LAUNCH, lines, training, write
-from tests.hub.client import hub_constants, use_hub
-from tests.hub.server import serve
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub on this machine, where this process is Ada."""
-    with serve() as server:
-        for name, value in hub_constants(server.url, tmp_path / "home").items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", "hf_adas_token")
-        yield server
+from tests.hub.client import use_hub
 
 
 @pytest.fixture
