@@ -8,6 +8,7 @@ the embedding, head and vectors belong to the same optimizer, equal shapes go as
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,29 @@ from torch.optim.adamw import adamw
 
 # Coefficients (a, b, c) of the quintic a X + b (X X^T) X + c (X X^T)^2 X, one triple a step.
 NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+
+
+@dataclass(frozen=True)
+class MuonSteps:
+    """Which steps a Muon group takes; the names are those of the group's settings. The default is the Muon of 2025.
+
+    Attributes:
+        orthogonalization: "newton_schulz" or "polar_express".
+        equilibrate_rows: whether rows are rescaled to one norm first (MuonEq).
+        renormalize: whether the result gets the Frobenius norm of a semi-orthogonal matrix (Muon+).
+        second_moment: beta2 of NorMuon's second moment; None takes no such step.
+        cautious: whether weight decay holds back where it would act against the update, and follows its rate.
+    """
+
+    orthogonalization: str = "newton_schulz"
+    equilibrate_rows: bool = False
+    renormalize: bool = False
+    second_moment: float | None = None
+    cautious: bool = False
+
+
+MUON_2025 = MuonSteps()
+MUON_2026 = MuonSteps("polar_express", equilibrate_rows=True, renormalize=True, second_moment=0.9, cautious=True)
 
 
 def orthogonalize(

@@ -2,23 +2,36 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
-from recipes.training.muon import Muon
+from recipes.training.muon import MUON_2025, Muon, MuonSteps
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import split_parameters
 
+# What each AdamW group of 2026 takes instead of Muon's defaults, by role (see `split_parameters`).
+ADAMW_2026 = {
+    "head": {"betas": (0.8, 0.96), "weight_decay": 0.01},
+    "embedding": {"betas": (0.8, 0.995), "weight_decay": 0.001},
+    "value_embeddings": {"betas": (0.8, 0.995), "weight_decay": 0.01},
+    "resid_lambdas": {"betas": (0.8, 0.95), "weight_decay": 0.05},
+    "x0_lambdas": {"betas": (0.96, 0.95), "weight_decay": 0.0},
+    "smear_and_backout": {"betas": (0.8, 0.95), "weight_decay": 0.0},
+}
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Learning rates after all scaling, and the other settings of an optimizer."""
+    """Learning rates after all scaling, and the other settings of an optimizer.
+
+    The defaults are the Muon and AdamW of 2025; those of 2026 are `muon=MUON_2026, adamw=ADAMW_2026`.
+    """
 
     matrix_lr: float = 0.02
     embedding_lr: float = 0.2
@@ -26,6 +39,10 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     momentum_start: float = 0.85  # Muon's, rising to `momentum` over its first 300 steps
     momentum: float = 0.95
+    scalar_lr: float = 0.5  # of x0_lambdas; resid_lambdas take a hundredth of it
+    smear_lr: float = 0.2  # of smear and backout
+    muon: MuonSteps = MUON_2025  # which steps Muon takes
+    adamw: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of AdamW groups by role
 
 
 OptimizerBuilder = Callable[[nn.Module, OptimizerSettings], torch.optim.Optimizer]
