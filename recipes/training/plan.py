@@ -58,14 +58,12 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as lines to print: each number with its reason."""
-        counts = ", ".join(
-            f"{name.replace('_', ' ')} {count:,}" for name, count in self.facts.parameter_counts.items()
-        )
+        counts = ", ".join(f"{name} {count:,}" for name, count in self.facts.parameter_counts.items())
         micro = f"{self.device_batch_size} rows x {self.max_seq_len:,} tokens x {self.world_size} processes"
         optimizer, is_2026 = self.optimizer, self.facts.generation == 2026
         rows = [
             ("model", self.facts.name),
-            ("parameters", f"{self.facts.num_parameters:,}: {counts}"),
+            ("parameters", f"{self.facts.num_parameters:,}: {counts.replace('_', ' ')}"),
             *self._frozen(),
             *([("trained", self.facts.adapters.line(self.facts.num_parameters))] if self.facts.adapters else []),
             *([("windows", self.facts.windows)] if self.facts.windows else []),
@@ -93,14 +91,15 @@ class Plan:
         """What only models and rules of 2026 have."""
         optimizer = self.optimizer
         x0, residual, smear = optimizer.scalar_lr, optimizer.scalar_lr / 100, optimizer.smear_lr
-        groups = (
-            f"{role} ({each['betas'][0]:.3g}, {each['betas'][1]:.3g}) {each['weight_decay']:.2g}"
+        groups = "; ".join(
+            f"{role.replace('_', ' ')} {each['betas'][0]:.3g}, {each['betas'][1]:.3g}, {each['weight_decay']:.2g}"
             for role, each in optimizer.adamw.items()
         )
+        falling = ", by a cosine to 0" if optimizer.weight_decay else ""
         return [
             ("scalar lr", f"{x0:.6g} (x0), {residual:.6g} (residual), {smear:.6g} (smear): {self.reasons['scalars']}"),
-            ("weight decay", f"{optimizer.weight_decay:.6g}, by a cosine to 0: {self.reasons['weight_decay']}"),
-            ("adamw", f"(betas) and decay of {', '.join(groups)}: {self.reasons['adamw']}"),
+            ("weight decay", f"{optimizer.weight_decay:.6g}{falling}: {self.reasons['weight_decay']}"),
+            ("adamw", f"betas and decay of {groups}: {self.reasons['adamw']}"),
             ("embedding", f"starts with a spread of {self.embedding_std:.3g}: {self.reasons['embedding_std']}"),
         ]
 

@@ -1,4 +1,4 @@
-"""What the optimizer of a run is given: learning rates scaled for the model, the batch and the run's length, and why."""
+"""What a run's optimizer is given: learning rates scaled for the model, the batch and the run's length, and why."""
 
 import math
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """The numbers of each generation's rules, and the length of a run, which decides between them. Nothing heavy.
 
-nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during most
-of it, and with less momentum: measured in benchmarks/RESULTS.md, "Short runs", on 0.8 million tokens in steps of 8,192.
-The number of tokens decides, not of steps: midtraining on GPUs takes fewer than 1,000 steps for 400 million tokens. In
-between, where nothing was measured, settings change gradually with the logarithm of the number of tokens.
+nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during
+most of it, and with less momentum: measured in benchmarks/RESULTS.md, "Short runs", on 0.8 million tokens in steps of
+8,192. The number of tokens decides, not of steps: midtraining on GPUs takes fewer than 1,000 steps for 400 million
+tokens. In between, where nothing was measured, settings change gradually with the logarithm of the number of tokens.
 """
 
 import math

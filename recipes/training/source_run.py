@@ -53,7 +53,7 @@ def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainAr
 
 
 def with_rates_of_model(args: Any, source: str, output_dir: Path) -> Any:
-    """Arguments of SFT, DPO or GRPO with the learning rates that were not given: pretraining's in the model's generation.
+    """Arguments of SFT, DPO or GRPO, with pretraining's learning rates of the model's generation where none are given.
 
     The model is the source, or the finished one, whose source may be gone.
     """

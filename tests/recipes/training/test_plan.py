@@ -11,16 +11,10 @@ from transformers import GPT2Config
 from modeling_nanochat import NanochatGPTConfig
 from recipes.training.arguments import PretrainArguments
 from recipes.training.dry_run import ASSUMED_MFU, dry_run
+from recipes.training.horizon import check_batch
 from recipes.training.memory import choose_device_batch, estimate_memory, fits
-from recipes.training.plan import (
-    LONG_RUN_TOKENS,
-    MIN_STEPS,
-    SHORT_RUN_TOKENS,
-    RunLength,
-    check_batch,
-    next_smaller,
-    plan_training,
-)
+from recipes.training.plan import next_smaller, plan_training
+from recipes.training.rules import LONG_RUN_TOKENS, MIN_STEPS, SHORT_RUN_TOKENS, RunLength
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import gpu_figures
 from recipes.utils.model_facts import describe_config
