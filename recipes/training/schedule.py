@@ -1,4 +1,4 @@
-"""Schedules of a run: learning rate, Muon's momentum, weight decay. Pure functions of the step, with no state to save."""
+"""Schedules of learning rate, momentum and weight decay: pure functions of the step, with no state to save."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Schedule:
         warmup_steps, warmdown_steps: where given, they count instead of the ratios of all steps.
         momentum: Muon's at the first step, after `momentum_warmup` steps, and at the end of the warmdown; (0.85, 0.97,
             0.90) in 2026. None leaves it to the optimizer, as in 2025.
-        cosine_weight_decay: whether the weight decay of Muon's matrices falls by a cosine to 0; otherwise it is constant.
+        cosine_weight_decay: whether the weight decay of Muon's matrices falls by a cosine to 0; else it is constant.
     """
 
     num_steps: int

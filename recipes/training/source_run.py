@@ -11,6 +11,7 @@ from accelerate import PartialState
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import find_damage, whole_checkpoints
 from recipes.training.horizon import check_batch
+from recipes.training.muon import MuonSteps
 from recipes.training.output_dir import read_arguments
 from recipes.training.rules import RULES, THREE_RATES, with_rules
 from recipes.utils.errors import InputError, in_one_line
@@ -103,10 +104,18 @@ def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | No
         sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
         return f"its groups hold {sizes} parameters, this run's {own}"
     for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
+        theirs = optimizer.defaults | theirs  # it may have been saved before there was such a setting
         if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
             return f"its group {index} is another optimizer's"
+        if own.get("kind") == "muon" and MuonSteps.of(theirs) != MuonSteps.of(own):
+            return f"it is that of {MuonSteps.of(theirs)}, and this run's is {MuonSteps.of(own)}"
         for number, parameter in zip(theirs["params"], own["params"], strict=True):
             for name, value in saved["state"].get(number, {}).items():
-                if torch.is_tensor(value) and value.ndim > 0 and value.shape != parameter.shape:
+                if torch.is_tensor(value) and value.ndim > 0 and not _fits(value.shape, parameter.shape):
                     return f"its {name} is {tuple(value.shape)} where a parameter is {tuple(parameter.shape)}"
     return None
+
+
+def _fits(shape: torch.Size, parameter: torch.Size) -> bool:
+    """Whether a state has its parameter's shape, or one value for each row or column, as NorMuon's second moment."""
+    return len(shape) == len(parameter) and all(size in (1, full) for size, full in zip(shape, parameter, strict=True))

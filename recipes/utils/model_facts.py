@@ -8,6 +8,17 @@ from transformers.pytorch_utils import Conv1D
 
 from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
+ROLES = ("matrices", "transposed_matrices", "embedding", "head", "others")
+# Of the parameters that the features of 2026 add to a model, by a part of their name.
+ROLES_OF_FEATURES = {
+    "value_embeds": "value_embeddings",
+    "resid_lambdas": "resid_lambdas",
+    "x0_lambdas": "x0_lambdas",
+    "smear_gate": "smear_and_backout",
+    "smear_lambda": "smear_and_backout",
+    "backout_lambda": "smear_and_backout",
+}
+
 
 @dataclass(frozen=True)
 class Adapters:
@@ -135,27 +146,26 @@ def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
 
     Matrices are the 2-D weights of linear layers inside the blocks; GPT-2's `Conv1D` stores them (inputs, outputs).
-    A head tied to the embedding counts as embedding.
+    A head tied to the embedding counts as embedding. Our models of 2026 have further roles, which are empty elsewhere:
+    value_embeddings, resid_lambdas, x0_lambdas, smear_and_backout.
     """
-    roles: dict[str, list[nn.Parameter]] = {
-        "matrices": [],
-        "transposed_matrices": [],
-        "embedding": [],
-        "head": [],
-        "others": [],
-    }
+    roles: dict[str, list[nn.Parameter]] = {role: [] for role in (*ROLES, *dict.fromkeys(ROLES_OF_FEATURES.values()))}
     head = model.get_output_embeddings()
     seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first, since it owns a tied weight
+    # The embedding first, since it owns a tied weight.
+    for path, module in [("", model.get_input_embeddings()), *model.named_modules()]:
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
-            roles[_role(module, name, parameter, head)].append(parameter)
+            roles[_role(path, module, name, parameter, head)].append(parameter)
     return roles
 
 
-def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+def _role(path: str, module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+    for part in (*path.split("."), name):
+        if part in ROLES_OF_FEATURES:
+            return ROLES_OF_FEATURES[part]
     if isinstance(module, nn.Embedding):
         return "embedding"
     if module is head and name == "weight":
