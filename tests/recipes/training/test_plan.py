@@ -73,9 +73,10 @@ def test_the_horizon_is_the_first_that_is_set():
     assert plan_of(target_param_data_ratio=3, **batch).num_steps == by_ratio
 
 
-def test_no_horizon_at_all_is_one_clear_line():
-    with pytest.raises(InputError, match=r"^no horizon: set num_iterations, target_flops or target_param_data_ratio"):
-        plan_of(target_param_data_ratio=None)
+def test_the_ratio_that_was_not_given_counts_all_parameters_in_2025():
+    plan = plan_of(depth=20, total_batch_size=2**19)
+    assert plan.num_steps == 21_400
+    assert plan.reasons["horizon"] == "20 a parameter, all counted (target_param_data_ratio)"
 
 
 @given(flops=st.floats(1e15, 1e22), depth=st.integers(1, 40))
