@@ -32,9 +32,10 @@ from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.models import set_special_tokens
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, find_builder
+from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
-from recipes.training.plan import scale_learning_rates
+from recipes.training.rates import posttraining_settings
+from recipes.training.source_run import with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
 from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.errors import exit_on_input_error
@@ -58,6 +59,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     """Finetune `args.source` into `args.output_dir`, a directory that `from_pretrained` loads."""
     # --- The run: its directory, and whether there is anything left to do
     output_dir = Path(args.output_dir)
+    args = with_rates_of_model(args, resolve_source(args.source, output_dir), output_dir)
     config = build_trainer_config(TrainerConfig, args, processes)  # TRL's own class, with our flags
     settings = run_settings(config, model_args, "sft", processes)
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
@@ -94,8 +96,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     # learn a form of conversation from few rows; at full rates it would forget more than they teach. TRL's scheduler
     # lets all rates fall in a line to 0 over the run.
     facts = describe_model(base_model(model), sequence_length=1)
-    rates = scale_learning_rates(args, facts, args.init_lr_frac)
-    optimizer = build_optimizer(args.optimizer, model, OptimizerSettings(**rates, weight_decay=args.weight_decay))
+    optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
 
     # --- Trainer. The loss is on the assistant's tokens alone (assistant_only_loss), calls of tools included, results
     # not: a user's words and a calculator's results are given to the model when it chats, never its to predict. The

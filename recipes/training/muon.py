@@ -2,7 +2,8 @@
 
 Muon (Keller Jordan, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
 semi-orthogonal matrix, so that every direction of the update has the same size. nanochat's Muon of 2026 puts further
-steps around that one: each is a function here and a setting of a group (`MuonSteps`).
+steps around that one: each is a function here and a setting of a group (`MuonSteps`). Those whose names end with _
+change their first argument in place, as in torch: fresh memory costs more than the arithmetic.
 
 Why not `torch.optim.Muon`: it takes matrices only and one by one, and orthogonalizes each of them on every rank. Here
 the embedding, head and vectors belong to the same optimizer, equal shapes go as one batch, and ranks share the work.
@@ -29,8 +30,8 @@ ORTHOGONALIZATIONS = {
     # Keller Jordan's: the steepest at 0, so that small singular values grow fast; ends anywhere in 0.7 .. 1.2.
     "newton_schulz": Polynomials(((3.4445, -4.7750, 2.0315),) * 5, margin=1.0, eps=1e-7),
     # Polar Express (Amsel, Persson, Musco, Gower, arXiv 2505.16932): for each iteration the polynomial that is best
-    # for what the ones before leave. Computed by the paper's algorithm for 5 iterations with a safety factor of 2e-2
-    # and a cushion of 2; published in karpathy/nanochat, nanochat/optim.py.
+    # for what the ones before leave of singular values from 1e-3 to 1, by the paper's algorithm with cushion and
+    # safety factor 2e-2. The same as in karpathy/nanochat, nanochat/optim.py; the tests derive them.
     "polar_express": Polynomials(
         (
             (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -79,7 +80,7 @@ MUON_2026 = MuonSteps("polar_express", equilibrate_rows=True, renormalize=True, 
 GENERATIONS = {MUON_2025: 2025, MUON_2026: 2026}
 
 
-def equilibrate_rows(matrices: torch.Tensor, inputs_dim: int = -1) -> torch.Tensor:
+def equilibrate_rows_(matrices: torch.Tensor, inputs_dim: int = -1) -> torch.Tensor:
     """MuonEq (arXiv 2603.28254): every row of (K, R, C) gets the same norm, their root mean square.
 
     Rows are the weights of one output. With equal ones the singular values lie closer together, so that the few
@@ -87,7 +88,7 @@ def equilibrate_rows(matrices: torch.Tensor, inputs_dim: int = -1) -> torch.Tens
     """
     norms = matrices.norm(dim=inputs_dim, keepdim=True)
     target = norms.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    return matrices * (target / norms.clamp_min(1e-6))
+    return matrices.mul_(target / norms.clamp_min(1e-6))
 
 
 def orthogonalize(
@@ -111,30 +112,30 @@ def orthogonalize(
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def renormalize(matrices: torch.Tensor) -> torch.Tensor:
+def renormalize_(matrices: torch.Tensor) -> torch.Tensor:
     """Muon+ (arXiv 2602.21545): Frobenius norm sqrt(min(R, C)), that of an exactly semi-orthogonal matrix (R, C).
 
     Makes up for singular values that the orthogonalization left below or above 1 on the average.
     """
     norms = matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    return matrices * (min(matrices.shape[-2:]) ** 0.5 / norms)
+    return matrices.mul_(min(matrices.shape[-2:]) ** 0.5 / norms)
 
 
-def normalize_neurons(
+def normalize_neurons_(
     updates: torch.Tensor, second_moments: list[torch.Tensor], beta2: float, inputs_dim: int = -1
 ) -> torch.Tensor:
     """NorMuon (arXiv 2510.05491): divide each neuron's update (K, R, C) by its running root mean square.
 
     Some neurons' updates stay larger than others' through the orthogonalization. There is one second moment for each
-    index of the longer side, (R, 1) or (1, C), updated in place. The Frobenius norm of an update stays what it was.
+    index of the longer side, (R, 1) or (1, C), updated too. The Frobenius norm of an update stays what it was.
     """
     dim = averaged_dim(updates.shape, inputs_dim)
-    mean_squares = updates.square().mean(dim=dim, keepdim=True)
+    mean_squares = updates.norm(dim=dim, keepdim=True).square() / updates.size(dim)
     torch._foreach_lerp_(second_moments, mean_squares.unbind(), 1 - beta2)
     scale = torch.stack(second_moments).clamp_min(1e-10).rsqrt()
     before = mean_squares.sum(dim=(-2, -1), keepdim=True).sqrt()
     after = (mean_squares * scale.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
-    return updates * (scale * (before / after.clamp_min(1e-10)))
+    return updates.mul_(scale * (before / after.clamp_min(1e-10)))
 
 
 def averaged_dim(shape: torch.Size, inputs_dim: int) -> int:
@@ -143,13 +144,18 @@ def averaged_dim(shape: torch.Size, inputs_dim: int) -> int:
     return inputs_dim if rows == columns else -1 if rows > columns else -2
 
 
-def cautious_decay(updates: torch.Tensor, weights: torch.Tensor, weight_decay: float) -> torch.Tensor:
-    """The update with decay of those weights that it makes smaller anyway (cautious weight decay, arXiv 2510.12402).
+def add_cautious_decay_(updates: torch.Tensor, weights: list[torch.Tensor], weight_decay: float) -> torch.Tensor:
+    """Add decay of those weights that the update makes smaller anyway (cautious weight decay, arXiv 2510.12402).
 
-    `updates` and `weights` are (K, R, C); the result is to be subtracted from the weights, at the update's rate. What
-    the update makes larger does not decay, so decay never acts against the loss.
+    `updates` (K, R, C) are to be subtracted from the K `weights` (R, C), at the update's rate. What the update makes
+    larger does not decay, so decay never acts against the loss.
     """
-    return updates + weight_decay * weights * (updates * weights >= 0)
+    updates = updates.contiguous()  # those of tall matrices lie transposed, which is slow beside the weights
+    agrees = torch._foreach_mul(updates.unbind(), weights)
+    for product in agrees:
+        product.ge_(0)  # 1 or 0, as numbers: products with booleans are ten times slower on a CPU
+    torch._foreach_addcmul_(updates.unbind(), weights, agrees, value=weight_decay)
+    return updates
 
 
 class Muon(torch.optim.Optimizer):
@@ -262,19 +268,19 @@ class Muon(torch.optim.Optimizer):
 
         def direction(matrices: torch.Tensor) -> torch.Tensor:
             if group["equilibrate_rows"]:
-                matrices = equilibrate_rows(matrices, inputs_dim)
+                matrices = equilibrate_rows_(matrices, inputs_dim)
             matrices = orthogonalize(matrices, group["orthogonalization"], self.orthogonalize_dtype)
-            return renormalize(matrices) if group["renormalize"] else matrices
+            return renormalize_(matrices) if group["renormalize"] else matrices
 
         updates = share_among_ranks(direction, lookahead)
         if group["second_moment"] is not None:
             second_moments = [state["second_moment_buffer"] for state in states]
-            updates = normalize_neurons(updates, second_moments, group["second_moment"], inputs_dim)
+            updates = normalize_neurons_(updates, second_moments, group["second_moment"], inputs_dim)
 
         rows, columns = params[0].shape
         outputs, inputs = (columns, rows) if group["transposed"] else (rows, columns)
         if group["weight_decay"] and group["cautious"]:
-            updates = cautious_decay(updates, torch.stack(params), group["weight_decay"])
+            updates = add_cautious_decay_(updates, params, group["weight_decay"])
         elif group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(params, updates.unbind(), alpha=-group["lr"] * max(1.0, outputs / inputs) ** 0.5)

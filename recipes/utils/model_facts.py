@@ -39,6 +39,10 @@ class ModelFacts:
     """What planning needs to know about a model of any architecture.
 
     Attributes:
+        embedding_std: spread of a fresh embedding, of another architecture than ours. Ours starts with the one that
+            learning rates were tuned for, 1 here.
+        generation: whose rules train it: 2026 for nanochat's of that year, 2025 for every other model.
+        windows: which layers see a window only, in words; empty if none does.
         frozen: sizes, by name, of the parameters that are not trained. The other figures include them.
     """
 
@@ -52,10 +56,17 @@ class ModelFacts:
     frozen: dict[str, int] = field(default_factory=dict)
     logits_at_once: bool = False  # whether its loss needs the logits of all tokens, and not only of some at a time
     adapters: Adapters | None = None
+    generation: int = 2025
+    windows: str = ""
 
     @property
     def num_parameters(self) -> int:
         return sum(self.parameter_counts.values())
+
+    @property
+    def matrices_and_head(self) -> int:
+        """Parameters of a model of ours that scaling laws of 2026 count: of the blocks and of the head."""
+        return sum(self.parameter_counts.get(name, 0) for name in ("attention", "mlp", "gates", "head"))
 
 
 def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
@@ -89,7 +100,26 @@ def describe_config(config: NanochatGPTConfig, sequence_length: int) -> ModelFac
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=1.0,
+        generation=generation_of(config),
+        windows=_windows(config, sequence_length),
     )
+
+
+def generation_of(config: PretrainedConfig) -> int:
+    """The year whose rules suit a model: 2026 if it has one of the features of nanochat's of that year.
+
+    Windows alone do not make it one: they change what a layer sees and not how it learns.
+    """
+    features = ("value_embeddings", "residual_scalars", "smear", "backout")
+    is_ours = isinstance(config, NanochatGPTConfig)
+    return 2026 if is_ours and any(getattr(config, name) for name in features) else 2025
+
+
+def _windows(config: NanochatGPTConfig, sequence_length: int) -> str:
+    count = sum(map(config.is_sliding, range(config.num_hidden_layers)))
+    if count == 0:
+        return ""
+    return f"{count} of {config.num_hidden_layers} layers see {min(config.sliding_window, sequence_length):,} tokens"
 
 
 def _name(class_name: str, config: PretrainedConfig) -> str:
