@@ -35,7 +35,7 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "batch_size", "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality",
+            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality",
             "reinforcement", "space", "stages",
         )
     },
