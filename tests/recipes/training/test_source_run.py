@@ -25,6 +25,7 @@ def trained(name: str = "muon", depth: int = 2, **settings) -> torch.optim.Optim
     ids = torch.arange(16).view(1, 16)
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())  # as accelerate does to prepare it
     return optimizer
 
 
