@@ -20,7 +20,8 @@ from recipes.utils.model_facts import generation_of
 from recipes.utils.run_directory import ARGUMENTS, is_finished
 
 OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
-SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
+# In a parameter group: what the run sets, and the settings that states did not have before 2026.
+MAY_BE_MISSING = {"initial_lr", "params", *MuonSteps.__annotations__}
 
 
 def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainArguments:
@@ -104,8 +105,8 @@ def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | No
         sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
         return f"its groups hold {sizes} parameters, this run's {own}"
     for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
-        theirs = optimizer.defaults | theirs  # it may have been saved before there was such a setting
-        if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
+        names, own_names = theirs.keys() - MAY_BE_MISSING, own.keys() - MAY_BE_MISSING
+        if names != own_names or theirs.get("kind") != own.get("kind"):
             return f"its group {index} is another optimizer's"
         if own.get("kind") == "muon" and MuonSteps.of(theirs) != MuonSteps.of(own):
             return f"it is that of {MuonSteps.of(theirs)}, and this run's is {MuonSteps.of(own)}"
