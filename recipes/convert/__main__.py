@@ -1,9 +1,9 @@
 """Convert a checkpoint: `python -m recipes.convert --source DIR --output_dir DIR --to nanochat`.
 
 `--to nanochat` writes transformers' own NanoChat, which loads without trust_remote_code and which vLLM and SGLang
-support; `--to ours` writes NanochatGPT; `--to karpathy` writes the files that karpathy/nanochat of July 2026 loads. The
-source is any of the three, and recognized: karpathy's, of 2025 or 2026, are model_NNNNNN.pt and meta_NNNNNN.json, with
-tokenizer.pkl beside them or given by `--tokenizer`. No code in a source is run. The values of the weights and the
+support; `--to ours` writes NanochatGPT; `--to karpathy` writes the files that karpathy/nanochat of July 2026 loads.
+The source is any of the three, and recognized: karpathy's, of 2025 or 2026, are model_NNNNNN.pt and meta_NNNNNN.json,
+with tokenizer.pkl beside them or given by `--tokenizer`. No code in a source is run. The values of the weights and the
 tokens of the vocabulary stay the same. Models of 2025 convert to the first two, models of 2026 to the last two.
 """
 

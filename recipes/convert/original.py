@@ -187,15 +187,11 @@ def without_padding(name: str, tensor: torch.Tensor, vocab_size: int) -> torch.T
 def check_names(names: Iterable[str], tensors: dict[str, torch.Tensor], config: NanochatGPTConfig, path: Path) -> None:
     """Raise `InputError` unless the weights have these names, and no others."""
     missing, unknown = [name for name in names if name not in tensors], [name for name in tensors if name not in names]
-    wrong = [f"lacks {few(missing)}"] * bool(missing) + [f"holds {few(unknown)}"] * bool(unknown)
-    if not wrong:
-        return
-    if config.residual_scalars:
-        raise InputError(
-            f"{path} is of neither 2025 nor July 2026: of the latter it {' and '.join(wrong)}. nanochat's own code of "
-            "July 2026 does not load it either."
-        )
-    raise InputError(f"{path} is not whole: of the architecture of 2025 it {' and '.join(wrong)}.")
+    wrong = [f"lacks {few(missing)}"] * bool(missing) + [f"holds the unknown {few(unknown)}"] * bool(unknown)
+    if wrong:
+        month = "July 2026" if config.residual_scalars else "2025"
+        loads = "its own code of then does not load it either" if config.residual_scalars else "it cannot be converted"
+        raise InputError(f"{path} is not of nanochat's architecture of {month}: it {' and '.join(wrong)}; {loads}.")
 
 
 def few(names: list[str]) -> str:

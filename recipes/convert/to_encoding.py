@@ -59,22 +59,26 @@ def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
     model = parts["model"]
     if model["type"] != "BPE":
         raise unlike(f"is of the type {model['type']}")
-    merges = [tuple(each.split(" ")) if isinstance(each, str) else tuple(each) for each in model["merges"]]
+    merges = [tuple(each) for each in model["merges"]]
     twin = byte_level(models.BPE(model["vocab"], merges, ignore_merges=model["ignore_merges"]))
     add_special_tokens(twin)
     expected = json.loads(twin.to_str())
     for name, meaning in PARTS.items():
         if parts[name] != expected[name]:
             raise unlike(meaning)
-    ranks = {bytes(map(BYTE_OF_CHARACTER.get, token)): index for token, index in model["vocab"].items()}
+    ranks = {as_bytes(token): index for token, index in model["vocab"].items()}
     if not is_complete(ranks):
         raise unlike("does not number all bytes and its other tokens from 0 on")
-    check_merges(
-        ranks,
-        [tuple(bytes(map(BYTE_OF_CHARACTER.get, each)) for each in pair) for pair in merges],
-        model["ignore_merges"],
-    )
+    check_merges(ranks, [(as_bytes(left), as_bytes(right)) for left, right in merges], model["ignore_merges"])
     return ranks
+
+
+def as_bytes(token: str) -> bytes:
+    """The bytes of a token that is written in GPT-2's alphabet."""
+    try:
+        return bytes(map(BYTE_OF_CHARACTER.__getitem__, token))
+    except KeyError:
+        raise unlike(f"has the token {token!r:.40}, which stands for no bytes") from None
 
 
 def check_merges(ranks: dict[bytes, int], merges: list[tuple[bytes, bytes]], whole: bool) -> None:

@@ -76,10 +76,11 @@ def check_computable(config: NanochatGPTConfig) -> None:
     sizes = {ours: getattr(config, ours) for ours in SIZES.values()}
     theirs = NanochatGPTConfig(**sizes, **CONSTANTS_2026)
     theirs.apply_window_pattern(window_pattern(config))
+    values = {name: (getattr(config, name, None), getattr(theirs, name, None)) for name in BUILT_IN}
     different = [
-        f"{name} = {reprlib.repr(getattr(config, name))} (there: {reprlib.repr(getattr(theirs, name))})"
-        for name in BUILT_IN
-        if getattr(config, name) != getattr(theirs, name)
+        f"{name} = {reprlib.repr(ours)} (there: {reprlib.repr(expected)})"
+        for name, (ours, expected) in values.items()
+        if ours != expected
     ]
     # Both epsilons in use are too small to tell apart; the code there cannot use a third one.
     if config.rms_norm_eps not in (RMS_NORM_EPS, NanochatGPTConfig().rms_norm_eps):
