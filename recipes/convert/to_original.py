@@ -3,6 +3,7 @@
 import json
 import reprlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -25,22 +26,12 @@ from tokenizer.encode import token_byte_lengths
 STEP = 0  # in the names of the files: a model does not know how many steps it was trained
 MODEL, META = f"model_{STEP:06d}.pt", f"meta_{STEP:06d}.json"
 EMBEDDINGS = ("transformer.wte.", "value_embeds.")
-# Fields that its code has built in, beside the sizes.
+# Fields that its code has built in, beside the sizes and windows.
 BUILT_IN = (
-    "query_key_scale",
-    "rope_theta",
-    "rotary_dtype",
-    "value_embeddings",
-    "residual_scalars",
-    "smear",
-    "backout",
-    "layer_types",
-    "sliding_window",
-    "intermediate_size",
-    "final_logit_softcapping",
-    "tie_word_embeddings",
-    "padded_vocab_size",
+    *("query_key_scale", "rope_theta", "rotary_dtype", "value_embeddings", "residual_scalars", "smear", "backout"),
+    *("intermediate_size", "final_logit_softcapping", "tie_word_embeddings", "padded_vocab_size"),
 )
+EPSILONS = (RMS_NORM_EPS, NanochatGPTConfig().rms_norm_eps)  # of theirs and ours: both too small to tell apart
 
 
 def save_original(model: NanochatGPTForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -76,14 +67,21 @@ def check_computable(config: NanochatGPTConfig) -> None:
     sizes = {ours: getattr(config, ours) for ours in SIZES.values()}
     theirs = NanochatGPTConfig(**sizes, **CONSTANTS_2026)
     theirs.apply_window_pattern(window_pattern(config))
-    values = {name: (getattr(config, name, None), getattr(theirs, name, None)) for name in BUILT_IN}
+    built_in = settings(theirs)
     different = [
-        f"{name} = {reprlib.repr(ours)} (there: {reprlib.repr(expected)})"
-        for name, (ours, expected) in values.items()
-        if ours != expected
+        f"{name} = {reprlib.repr(value)} (there: {reprlib.repr(built_in[name])})"
+        for name, value in settings(config).items()
+        if value != built_in[name]
     ]
-    # Both epsilons in use are too small to tell apart; the code there cannot use a third one.
-    if config.rms_norm_eps not in (RMS_NORM_EPS, NanochatGPTConfig().rms_norm_eps):
+    if config.rms_norm_eps not in EPSILONS:
         different.append(f"rms_norm_eps = {config.rms_norm_eps} (there: {RMS_NORM_EPS:.2g})")
     if different:
         raise InputError(f"the model has {', '.join(different)}, which nanochat's code of July 2026 cannot compute.")
+
+
+def settings(config: NanochatGPTConfig) -> dict[str, Any]:
+    """What a model of `config` computes with, beside the sizes."""
+    windows = [
+        config.sliding_window if config.is_sliding(layer) else None for layer in range(config.num_hidden_layers)
+    ]
+    return {name: getattr(config, name) for name in BUILT_IN} | {"windows": windows}
