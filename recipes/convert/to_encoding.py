@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
-from recipes.convert.encoding import ENCODING, is_complete
+from recipes.convert.encoding import ENCODING, is_complete, splits
 from recipes.utils.errors import InputError
 from tokenizer.bpe import SPLIT_PATTERN, add_special_tokens, byte_level
 from tokenizer.encode import BYTE_OF_CHARACTER
@@ -84,17 +84,19 @@ def as_bytes(token: str) -> bytes:
 def check_merges(ranks: dict[bytes, int], merges: list[tuple[bytes, bytes]], whole: bool) -> None:
     """Raise `InputError` unless tiktoken, which knows no merges, makes the same tokens of any text.
 
-    tiktoken joins any two neighbours that together are a token, the lowest rank first. Between two cuts that remain, a
-    text is joined as it would be alone; so the only two tokens that can ever meet and be joined to a token are those
-    that its own bytes become by lower ranks. That pair must be a merge, and the merges in the order of the ranks.
-    With `whole`, a piece of text that is a token is not taken apart first, as in tiktoken: it may have no pair.
+    tiktoken joins any two neighbours that together are a token, the lowest rank first. What lies between two cuts that
+    remain is joined as it would be alone. So where lower ranks leave two parts of a token's own bytes, only these two
+    can meet anywhere, and they must be a merge. Where they leave more, which training never does, any two might meet.
+    The merges must be in the order of the ranks. With `whole`, as in tiktoken, a piece of text that is a token is not
+    taken apart first.
     """
-    results = [ranks[left + right] for left, right in merges]
     known = set(merges)
     for token, rank in ranks.items():
-        pair = tuple(joined(token, ranks, below=rank))
-        if len(token) > 1 and pair not in known and (len(pair) == 2 or not whole):
-            raise unlike(f"does not join the token {token!r:.40} of the two that lower ones leave of it")
+        parts = joined(token, ranks, below=rank)
+        pairs = [tuple(parts)] if len(parts) == 2 else splits(token, ranks)
+        if len(token) > 1 and not (known.issuperset(pairs) and (len(parts) == 2 or whole)):
+            raise unlike(f"does not join the token {token!r:.40} as the ranks of its parts say")
+    results = [ranks[left + right] for left, right in merges]
     if results != sorted(results):
         raise unlike("does not join tokens in the order of their ids")
 

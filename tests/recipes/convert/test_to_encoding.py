@@ -91,13 +91,28 @@ def test_merges_that_never_apply_change_nothing():
     ("tokenizer", "match"),
     [
         (by_hand(["ab", "bc"], [("b", "c"), ("a", "b")]), "does not join tokens in the order of their ids"),
-        (by_hand(["ab", "ba", "aba"], [("a", "b"), ("b", "a"), ("a", "ba")]), "does not join the token b'aba' of the"),
-        (by_hand(["ab"], []), "does not join the token b'ab' of the two"),
-        (by_hand(["ab", "xyz"], [("a", "b")]), "does not join the token b'xyz' of the two"),
-        (by_hand(["ab"], [], whole=True), "does not join the token b'ab' of the two"),
+        (
+            by_hand(["ab", "ba", "aba"], [("a", "b"), ("b", "a"), ("a", "ba")]),
+            "does not join the token b'aba' as the ranks",
+        ),
+        (by_hand(["ab"], []), "does not join the token b'ab' as the ranks"),
+        (by_hand(["ab", "xyz"], [("a", "b")]), "does not join the token b'xyz' as the ranks"),
+        (by_hand(["ab"], [], whole=True), "does not join the token b'ab' as the ranks"),
+        (
+            by_hand(["aa", "ba", "baaa", "baa"], [("a", "a"), ("b", "a"), ("ba", "aa"), ("b", "aa")], whole=True),
+            "does not join the token b'baaa' as the ranks",
+        ),
         (by_hand(["ab", "é€"], [("a", "b")], whole=True), "has the token 'é€', which stands for no bytes"),
     ],
-    ids=["out of order", "of other parts", "unreachable", "of three", "reachable as a whole only", "no bytes"],
+    ids=[
+        "out of order",
+        "of other parts",
+        "unreachable",
+        "of three",
+        "reachable as a whole only",
+        "parts that meet late",
+        "no bytes",
+    ],
 )
 def test_other_ways_to_join_are_refused(tokenizer, match):
     refused(tokenizer, match)

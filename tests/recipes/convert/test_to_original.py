@@ -30,7 +30,7 @@ def save(tokenizer_dir, tmp_path):
         config = NanochatGPTConfig.from_depth(4, len(tokenizer), head_dim=32, generation=2026, **settings)
         model = randomized(NanochatGPTForCausalLM(config)).eval()
         if config.residual_scalars:  # as in trained models: with a stream near zero, the norms' epsilons would differ
-            torch.nn.init.uniform_(model.model.resid_lambdas, 0.9, 1.2)
+            model.model.resid_lambdas.data.fill_(1.1)
         set_special_tokens(model, tokenizer)
         model.to(dtype).save_pretrained(tmp_path / "model")
         tokenizer.save_pretrained(tmp_path / "model")
