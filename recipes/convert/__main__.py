@@ -41,7 +41,7 @@ from transformers.utils import logging
 from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.convert.native import OURS, load_checkpoint, to_nanochat, to_ours
 from recipes.convert.original import has_original_weights, load_original
-from recipes.convert.to_original import check_computable, save_original
+from recipes.convert.to_original import save_original
 from recipes.utils import atomic
 from recipes.utils.outputs import hold
 
@@ -58,8 +58,7 @@ def main(args: ConvertArguments) -> None:
     with hold(output_dir, replaced=True):
         check_empty(output_dir)
         model, tokenizer = convert(args)
-        with writing(output_dir), atomic.new_directory(output_dir) as directory:
-            save(model, tokenizer, directory, args.to)
+        save(model, tokenizer, output_dir, args.to)
     parameters = sum(each.numel() for each in model.parameters())
     print(f"{type(model).__name__}, {parameters:,} parameters, {model.dtype}, {len(tokenizer):,} tokens")
     if args.to == "karpathy":
@@ -75,10 +74,7 @@ def convert(args: ConvertArguments) -> tuple[PreTrainedModel, PreTrainedTokenize
         raise InputError(f"{args.source} has that format already: there is nothing to convert.")
     if args.to == "nanochat":
         return as_nanochat(model), tokenizer
-    model = to_ours(model) if source == "nanochat" else model
-    if args.to == "karpathy":
-        check_computable(model.config)
-    return model, tokenizer
+    return (to_ours(model) if source == "nanochat" else model), tokenizer
 
 
 def load(args: ConvertArguments) -> tuple[str, PreTrainedModel, PreTrainedTokenizerFast]:
@@ -106,12 +102,14 @@ def check_empty(output_dir: Path) -> None:
         raise InputError(f"output_dir {output_dir} exists and is not empty: choose another.")
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, to: str) -> None:
-    if to == "karpathy":
-        save_original(model, tokenizer, directory)
-        return
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: Path, to: str) -> None:
+    """Write `output_dir` atomically, in the format `to`. Raises `InputError` if the disk is full or fails."""
+    with writing(output_dir), atomic.new_directory(output_dir) as directory:
+        if to == "karpathy":
+            save_original(model, tokenizer, directory)
+        else:
+            model.save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
 
 
 def trust(model: PreTrainedModel) -> str:
