@@ -1,8 +1,8 @@
 """The format of karpathy/nanochat's checkpoints of 2025 and 2026: files, sizes, constants, names of the parameters.
 
 A checkpoint holds sizes only; what else a model is made of is fixed in the code of its time. The code of July 2026 is
-the reference for 2026: what it does not load, such as most checkpoints of December 2025 to March 2026, which lack some
-of its parameters, cannot be converted either.
+the reference for 2026: what it does not load cannot be converted either, such as the checkpoints of mid-January to
+mid-March 2026, which lack some of its parameters.
 """
 
 import re
@@ -59,8 +59,8 @@ def parameter_names(config: NanochatGPTConfig) -> dict[str, str]:
 def window_pattern(config: NanochatGPTConfig) -> str:
     """The shortest pattern that gives each layer its attention; SSSL, the usual one, where it fits."""
     letters = "".join("S" if config.is_sliding(layer) else "L" for layer in range(config.num_hidden_layers))
-    prefixes = [letters[:end] for end in range(1, len(letters) + 1)]
-    for pattern in ("L", "SSSL", *prefixes):
-        if (pattern * len(letters))[: len(letters) - 1] == letters[:-1]:  # the last layer is always L
-            return pattern
-    return letters
+    patterns = ["L", "SSSL", *(letters[:end] for end in range(1, len(letters) + 1))]
+    tiled = ((pattern * len(letters))[: len(letters) - 1] for pattern in patterns)
+    return next(
+        pattern for pattern, each in zip(patterns, tiled, strict=True) if each == letters[:-1]
+    )  # the last is L
