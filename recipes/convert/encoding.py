@@ -108,9 +108,14 @@ def vocabulary_and_merges(ranks: dict[bytes, int]) -> tuple[dict[str, int], list
     """
     written = {token: "".join(CHARACTER_OF_BYTE[byte] for byte in token) for token in ranks}
     merges = [
-        (written[token[:cut]], written[token[cut:]])
+        (written[left], written[right])
         for token in sorted(ranks, key=ranks.__getitem__)
-        for cut in range(1, len(token))
-        if token[:cut] in ranks and token[cut:] in ranks
+        for left, right in splits(token, ranks)
     ]
     return {written[token]: rank for token, rank in ranks.items()}, merges
+
+
+def splits(token: bytes, ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """All ways to make a token of two others."""
+    cuts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+    return [(left, right) for left, right in cuts if left in ranks and right in ranks]

@@ -1,5 +1,6 @@
 """Convert between NanochatGPT and transformers' NanoChat: parameters have the same names, only the config changes."""
 
+import reprlib
 from typing import Any
 
 import torch
@@ -36,8 +37,10 @@ SHARED = (
     "pad_token_id",
     "dtype",
 )
-# Fields about the class or file, and the standard deviation of new weights, which does not matter for a trained model.
-ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path", "initializer_range"}
+# Fields about the class or file, and of new weights, which do not matter for a trained model.
+ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path"}
+ELSEWHERE |= {"initializer_range", "initial_embedding_std", "initial_head_std", "initial_fc1_scale"}
+FEATURES_OF_2026 = ("value_embeddings", "residual_scalars", "smear", "backout")
 # The two write the rotary base in different fields, and only ours has a dtype of the angles.
 ROTARY = {"rope_theta", "rope_parameters", "rotary_dtype"}
 
@@ -70,6 +73,11 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
 def to_nanochat(model: NanochatGPTForCausalLM) -> NanoChatForCausalLM:
     """The same weights in transformers' own class. Raises `InputError` for settings that it does not support."""
     config = model.config
+    if used := [name for name in FEATURES_OF_2026 if getattr(config, name)]:
+        raise InputError(
+            f"the model is of generation 2026 ({', '.join(used)}), which transformers' NanoChat lacks: "
+            "only models of 2025 convert to it."
+        )
     check_expressible(config, NanochatGPTConfig(), "transformers' NanoChat")
     rotary = {"rope_type": "default", "rope_theta": config.rope_theta}
     return with_weights(NanoChatForCausalLM, NanoChatConfig(**shared(config), rope_parameters=rotary), model)
@@ -102,7 +110,7 @@ def check_expressible(config: PretrainedConfig, classic: PretrainedConfig, targe
         if name not in {*SHARED, *ELSEWHERE, *ROTARY} and value != defaults.get(name, absent)
     ]
     if used:
-        settings = ", ".join(f"{name} = {getattr(config, name)!r}" for name in used)
+        settings = ", ".join(f"{name} = {reprlib.repr(getattr(config, name))}" for name in used)
         raise InputError(f"the model has {settings}, which {target} lacks: only classic checkpoints convert.")
 
 

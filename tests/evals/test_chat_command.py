@@ -193,7 +193,7 @@ def test_a_task_that_fails_is_named_and_the_others_are_measured(tokenizer, chat_
 def test_a_converted_checkpoint_of_nanochats_is_asked_as_it_was_trained(to, files, tmp_path, capsys):
     write_original(tmp_path / "original", make_encoding([*DOMAINS.values()], 400), sequence_len=256)
     args = ConvertArguments(source=str(tmp_path / "original"), output_dir=str(tmp_path / "model"), to=to)
-    save(*convert(args), tmp_path / "model")
+    save(*convert(args), tmp_path / "model", to)
     run("--model", tmp_path / "model", "--tasks", f"mmlu:{files}/mmlu,arc_easy:{files}/arc", "--save_replies", "true")
     results = json.loads((tmp_path / "model/evals/chat.json").read_text())
     asked = {row["messages"][0]["content"] for row in results["tasks"]["mmlu"]["rows"]}

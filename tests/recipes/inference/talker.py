@@ -57,16 +57,16 @@ def train_talker(tokenizer_dir: Path) -> tuple[NanochatGPTForCausalLM, PreTraine
 
 
 def learn_by_heart(
-    tokenizer_dir: Path, conversations: list[list[dict]]
+    tokenizer_dir: Path, conversations: list[list[dict]], **changes
 ) -> tuple[NanochatGPTForCausalLM, PreTrainedTokenizerFast]:
-    """A model that knows these conversations, and its tokenizer."""
+    """A model that knows these conversations, and its tokenizer; `changes` override the fields of its config."""
     tokenizer = load_tokenizer(tokenizer_dir, CONTEXT)
     rows = [torch.tensor(encode_conversation(tokenizer, messages)[0]) for messages in conversations]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = NanochatGPTForCausalLM(small_config(tokenizer, CONTEXT))
+        model = NanochatGPTForCausalLM(small_config(tokenizer, CONTEXT, **changes))
     set_special_tokens(model, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95))
     for _ in range(100):
@@ -93,11 +93,12 @@ def load_tokenizer(tokenizer_dir: Path, context: int) -> PreTrainedTokenizerFast
     return tokenizer
 
 
-def small_config(tokenizer: PreTrainedTokenizerFast, context: int) -> NanochatGPTConfig:
-    return NanochatGPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        max_position_embeddings=context,
-    )
+def small_config(tokenizer: PreTrainedTokenizerFast, context: int, **changes) -> NanochatGPTConfig:
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "max_position_embeddings": context,
+    }
+    return NanochatGPTConfig(**sizes | changes)
