@@ -98,7 +98,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     # --- Optimizer: pretraining's, Muon for the matrices and AdamW for the rest. Its learning rates are scaled for the
     # model's width by the same rule, then by init_lr_frac: 0.02 in nanochat. The model can write already and is to
     # learn a form of conversation from few rows; at full rates it would forget more than they teach. TRL's scheduler
-    # lets all rates fall in a line to 0 over the run. Where SFT follows the base model at once, over many more rows, it
+    # lets all rates fall in a line to 0 over the run. Where SFT follows the base model at once, over far more rows, it
     # goes on as pretraining did: with its optimizer's state, 0.8 of its rates, and the shape of its schedule.
     facts = describe_model(base_model(model), sequence_length=1)
     rates = scale_learning_rates(args, facts, args.init_lr_frac)

@@ -21,10 +21,10 @@ FIGURES = {"chat_core": CHATCORE, "chat_core_partial": PARTIAL}  # by their name
 class ChatCore(TrainerCallback):
     """Measures a chat model's tasks each `every` steps, between two steps: printed, logged, and sent to trackers.
 
-    The figures are `chatcore`, or `chatcore_partial` where some of its five tasks are missing, and each task's accuracy
-    as `chatcore/TASK`. A checkpoint is written before. A task that cannot be opened (no network) or fails (out of
-    memory) is named in one line and left out, and training continues; the next time it is tried again. All processes
-    share the problems, and agree on what failed.
+    The figures are `chatcore`, or `chatcore_partial` where some of its five tasks are missing, and the accuracy of
+    each task as `chatcore/TASK`. A checkpoint is written before. A task that cannot be opened (no network) or fails
+    (out of memory) is named in one line and left out, and training continues; the next time it is tried again. All
+    processes share the problems, and agree on what failed.
     """
 
     def __init__(
