@@ -68,6 +68,27 @@ def test_the_loss_is_the_mean_over_what_the_assistant_says_each_conversation_alo
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.parametrize("trainer", [True], indirect=True, ids=["packed"])
+def test_packed_rows_lie_side_by_side_padded_and_every_conversation_is_whole(trainer, sums):
+    batch = next(iter(trainer.get_train_dataloader()))
+    ids, labels, positions = (batch[name] for name in ("input_ids", "labels", "position_ids"))
+    assert "attention_mask" not in batch and ids.size(0) > 1 and ids.size(1) <= 96
+    tokenizer = trainer.processing_class
+    found = []
+    for row, learnt, places in zip(ids.tolist(), labels.tolist(), positions.tolist(), strict=True):
+        starts = [index for index, place in enumerate(places) if place == 0 and row[index] == tokenizer.bos_token_id]
+        ends = [*starts[1:], next((i for i in range(1, len(row)) if places[i] == places[i - 1] == 0), len(row))]
+        for start, end in zip(starts, ends, strict=True):
+            end -= places[end - 1] == 0  # the first of the padding, which has position 0 as well
+            assert places[start:end] == list(range(end - start))
+            found.append((row[start:end], [each != -100 for each in learnt[start:end]]))
+        assert all(each == -100 for each, place in zip(learnt, places, strict=True) if place == 0)
+    expected = [
+        encode_conversation(tokenizer, row["messages"]) for row in open_conversations(str(sums)).select(range(ROWS))
+    ]
+    assert sorted(found) == sorted((ids, [bool(each) for each in mask]) for ids, mask in expected)
+
+
 @pytest.mark.parametrize("count", [None, 0])
 def test_a_batch_without_anything_to_learn_has_a_loss_of_0_and_no_nan(trainer, count):
     batch = next(iter(trainer.get_train_dataloader()))
