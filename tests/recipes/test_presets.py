@@ -135,7 +135,8 @@ def test_gpt2_small_on_one_card_is_the_books_model_and_run(openai, capsys, monke
 
 
 def test_the_tokenizer_of_gpus_has_the_vocabulary_of_2026():
-    args = parse_arguments(TokenizerArguments, argv=["--config", str(CONFIGS / "tokenizer" / "gpu.yaml")])
+    output = ["--output_dir", "runs/x/tokenizer"]
+    args = parse_arguments(TokenizerArguments, argv=["--config", str(CONFIGS / "tokenizer" / "gpu.yaml"), *output])
     assert args.vocab_size == NanochatGPTConfig.from_depth(12, generation=2026).vocab_size == 32_768
     assert args.dataset == parse_arguments(PretrainArguments, argv=["--config", GPU]).dataset
 
