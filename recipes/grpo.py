@@ -28,12 +28,13 @@ from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.models import set_special_tokens
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, find_builder
+from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.pass_at_k import PassAtK
-from recipes.training.plan import scale_learning_rates
 from recipes.training.problems import open_problems
+from recipes.training.rates import posttraining_settings
 from recipes.training.rewards import called_calculator, right_answer
+from recipes.training.source_run import with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
 from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.calculator import calculator
@@ -58,6 +59,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     """Train `args.source` by its rewards into `args.output_dir`, a directory that `from_pretrained` loads."""
     # --- The run: its directory, and whether there is anything left to do
     output_dir = Path(args.output_dir)
+    args = with_rates_of_model(args, resolve_source(args.source, output_dir), output_dir)
     config = build_trainer_config(TrainerConfig, args, processes)  # TRL's own class, with our flags
     settings = run_settings(config, model_args, "grpo", processes)
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
@@ -104,8 +106,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     # 0.05 in nanochat. A reward says one number about a whole reply, so a gradient is mostly noise, and a large step
     # along it costs what SFT taught. TRL's scheduler lets all rates fall in a line to 0 over the run.
     facts = describe_model(base_model(model), sequence_length=1)
-    rates = scale_learning_rates(args, facts, args.init_lr_frac)
-    optimizer = build_optimizer(args.optimizer, model, OptimizerSettings(**rates, weight_decay=args.weight_decay))
+    optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
 
     # --- Trainer. What is left of GRPO with nanochat's settings is close to REINFORCE:
     # - The advantage of a reply is r - mean(r) over the replies to its question, the mean being a baseline that needs

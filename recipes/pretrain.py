@@ -50,6 +50,7 @@ from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_training
+from recipes.training.rules import RULES, with_rules
 from recipes.utils.hardware import peak_flops
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
@@ -63,12 +64,23 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     # --- Plan: every number of the run, by rule from the dial, each with its reason. It needs no weights, only shapes.
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
-    config = build_config(len(tokenizer), args.max_seq_len, args.depth, args.model_config, args.model_name_or_path)
+    config = build_config(
+        len(tokenizer),
+        args.max_seq_len,
+        args.depth,
+        args.model_config,
+        args.model_name_or_path,
+        args.generation,
+        args.window_pattern,
+    )
     facts, lora = model_facts(config, args.max_seq_len, source, args.freeze), None
     if args.use_peft:  # adapters are trained in place of the model's own weights (training/adapters.py)
         lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
         facts = facts_with_adapters(facts, config, lora)
+    args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
     plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
+    if source is None:
+        config.initial_embedding_std = plan.embedding_std
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
     # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or

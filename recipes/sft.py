@@ -34,10 +34,10 @@ from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.models import set_special_tokens
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, find_builder
+from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
-from recipes.training.plan import scale_learning_rates
-from recipes.training.source_run import warm_start
+from recipes.training.rates import posttraining_settings
+from recipes.training.source_run import warm_start, with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
 from recipes.training.trainer_run import accumulate_to, build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.errors import exit_on_input_error
@@ -61,6 +61,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     """Finetune `args.source` into `args.output_dir`, a directory that `from_pretrained` loads."""
     # --- The run: its directory, and whether there is anything left to do
     output_dir = Path(args.output_dir)
+    args = with_rates_of_model(args, resolve_source(args.source, output_dir), output_dir)
     config = build_trainer_config(TrainerConfig, args, processes)  # TRL's own class, with our flags
     settings = run_settings(config, model_args, "sft", processes)
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
@@ -101,8 +102,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     # lets all rates fall in a line to 0 over the run. Where SFT follows the base model at once, over far more rows, it
     # goes on as pretraining did: with its optimizer's state, 0.8 of its rates, and the shape of its schedule.
     facts = describe_model(base_model(model), sequence_length=1)
-    rates = scale_learning_rates(args, facts, args.init_lr_frac)
-    optimizer = build_optimizer(args.optimizer, model, OptimizerSettings(**rates, weight_decay=args.weight_decay))
+    optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
     started = warm_start(optimizer, args.optimizer, source) if args.warm_start and checkpoint is None else None
 
     # --- Trainer. The loss is on the assistant's tokens alone (assistant_only_loss), calls of tools included, results

@@ -91,6 +91,8 @@ def place_flags(name: str, flags: Sequence[str], run_dir: Path) -> list[str]:
     defaults = {} if name == "speedrun" else {"--config": f"recipes/configs/{PRESETS[name]}/gpu.yaml"}
     if name == "pretrain" and "--model_name_or_path" not in given:  # which has a tokenizer of its own
         defaults["--tokenizer"] = str(run_dir / "tokenizer")
+    if name == "pretrain" and {"--model_config", "--model_name_or_path"} & given.keys() and "--config" not in given:
+        defaults["--generation"] = "none"  # which the preset sets, for a model by depth
     defaults |= {"--source": str(run_dir / "base")} if name == "midtrain" else {}
     placed = [word for flag, value in defaults.items() if flag not in given for word in (flag, value)]
     return [*placed, *flags, output, str(run_dir / STAGES[name].directory)]

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from recipes.data.splits import DOCUMENT_SEPARATORS
+from recipes.training.rules import OF_THE_DIAL, RULES, THREE_RATES
 from recipes.utils.arguments import REQUIRED, Arguments, flag
 from recipes.utils.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 LARGEST_RATE = 1000  # of learning or decay, that was not mistyped
-THREE_RATES = ("matrix_lr", "embedding_lr", "unembedding_lr")  # which learning_rate replaces
 PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 
 
@@ -46,10 +46,20 @@ class LoopArguments(Arguments):
     )
     # Optimization
     optimizer: str = flag("muon", "muon, adamw, or MODULE:FUNCTION, which is imported (docs/optimizers.md)")
-    matrix_lr: float = flag(0.02, "Muon's learning rate for the matrices in the blocks", least=0, most=LARGEST_RATE)
-    embedding_lr: float = flag(0.2, "learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE)
-    unembedding_lr: float = flag(
-        0.004, "learning rate of the head (and of adamw's matrices), at width 768", least=0, most=LARGEST_RATE
+    matrix_lr: float | None = flag(
+        None, "Muon's learning rate for the matrices in the blocks (default: 0.02)", least=0, most=LARGEST_RATE
+    )
+    embedding_lr: float | None = flag(
+        None,
+        "learning rate of the embedding, at width 768 (default: 0.2, in generation 2026 0.3)",
+        least=0,
+        most=LARGEST_RATE,
+    )
+    unembedding_lr: float | None = flag(
+        None,
+        "learning rate of the head (and of adamw's matrices), at width 768 (default: 0.004, in generation 2026 0.008)",
+        least=0,
+        most=LARGEST_RATE,
     )
     learning_rate: float | None = flag(
         None,
@@ -58,15 +68,27 @@ class LoopArguments(Arguments):
         least=0,
         most=LARGEST_RATE,
     )
-    weight_decay: float = flag(0.0, "decoupled weight decay of the matrices", least=0, most=LARGEST_RATE)
-    grad_clip: float = flag(1.0, "largest norm of the gradient; 0 for no limit", least=0)
+    weight_decay: float | None = flag(
+        None,
+        "decoupled weight decay of the matrices (default: 0, in generation 2026 by rule)",
+        least=0,
+        most=LARGEST_RATE,
+    )
+    grad_clip: float | None = flag(
+        None, "largest norm of the gradient; 0 for no limit (default: 1, in generation 2026 no limit)", least=0
+    )
     warmup_ratio: float | None = flag(
         None, "share of the steps with rising learning rate (default: by rule)", least=0, most=1
     )
     warmdown_ratio: float | None = flag(
         None, "share of the steps with falling learning rate (default: by rule)", least=0, most=1
     )
-    final_lr_frac: float = flag(0.0, "learning rate at the end, as a share of the full one", least=0, most=1)
+    final_lr_frac: float | None = flag(
+        None,
+        "learning rate at the end, as a share of the full one (default: 0, in generation 2026 by rule)",
+        least=0,
+        most=1,
+    )
     # Evaluation, saving, resuming
     eval_every: int = flag(
         250, "steps between evaluations of bits per byte; 0: only at the end, -1: never", least=-1, resumable=True
@@ -127,7 +149,7 @@ class LoopArguments(Arguments):
         if self.keep_best and self.eval_every < 0:
             raise InputError("keep_best needs evaluations: set eval_every, best to the same number as save_every.")
         for name in THREE_RATES if self.learning_rate is not None else ():
-            if getattr(self, name) not in (None, getattr(LoopArguments, name)):
+            if getattr(self, name) not in (None, *(rules.flags()[name] for rules in RULES.values())):
                 raise InputError(f"give learning_rate, which is for all weights, or {name}, not both.")
         if self.core_metric_every >= 0 and self.core_bundle is None:
             raise InputError(
@@ -176,6 +198,17 @@ class PretrainArguments(LoopArguments):
         least=1,
         most=1000,
     )
+    generation: int | None = flag(
+        None,
+        "nanochat's model and rules of 2025, or of 2026: value embeddings, residual scalars, windows, smear, backout, "
+        "its Muon (default: 2025)",
+        choices=tuple(RULES),
+    )
+    window_pattern: str | None = flag(
+        None,
+        "attention of the layers, repeated over them: S for the quarter of the context before a token, L for all of "
+        "it; the last layer is always L (default: L, in generation 2026 SSSL)",
+    )
     model_config: str | None = flag(
         None, "train another architecture from scratch: a transformers config.json", path=True
     )
@@ -193,12 +226,17 @@ class PretrainArguments(LoopArguments):
     )
     # Horizon
     target_flops: float | None = flag(None, "train until this many floating-point operations", above=0)
-    target_param_data_ratio: float | None = flag(20.0, "tokens for each parameter (Chinchilla: 20)", above=0)
+    target_param_data_ratio: float | None = flag(
+        None,
+        "tokens for each parameter: of all of them in generation 2025 (default: 20, as Chinchilla), of the blocks' "
+        "matrices and the head in 2026 (default: 12, compute-optimal; 8 was enough for a d24 to pass GPT-2)",
+        above=0,
+    )
     # Plan only
     dry_run: bool = flag(False, "print the plan and stop; needs no data and no weights", resumable=True)
-    vocab_size: int = flag(
-        65536,
-        "vocabulary to plan with when there is no tokenizer (dry run)",
+    vocab_size: int | None = flag(
+        None,
+        "vocabulary to plan with when there is no tokenizer (dry run; default: 65,536, in generation 2026 32,768)",
         least=SMALLEST_VOCABULARY,
         most=2**24,
         resumable=True,
@@ -211,6 +249,7 @@ class PretrainArguments(LoopArguments):
         super().__post_init__()
         if self.model_config and self.model_name_or_path:
             raise InputError("give model_config or model_name_or_path, not both.")
+        self._check_model_of_the_dial()
         if self.skip_tokens is not None and self.continue_from is not None:
             raise InputError("give skip_tokens or continue_from, not both: each says where to begin.")
         if self.use_peft and not self.model_name_or_path:
@@ -220,6 +259,23 @@ class PretrainArguments(LoopArguments):
         for name in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
             if not self.use_peft and getattr(self, name) != getattr(PretrainArguments, name):
                 raise InputError(f"{name} has no effect without --use_peft.")
+
+    def _check_model_of_the_dial(self) -> None:
+        """Raise `InputError` if what shapes our model is given for another one, or is misspelt."""
+        source = self.model_config or self.model_name_or_path
+        for name in OF_THE_DIAL:
+            if source and getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} belongs to the model that depth makes, and {source} is one already: leave it out"
+                    f"{' (after a preset that sets it: --generation none)' if name == 'generation' else ''}."
+                )
+        if self.window_pattern is not None:
+            self.window_pattern = self.window_pattern.upper()
+            if set(self.window_pattern) - set("SL"):
+                raise InputError(
+                    f"window_pattern {self.window_pattern!r} must be made of the letters S (short) and L (long), "
+                    "such as SSSL."
+                )
 
 
 @dataclass(kw_only=True)

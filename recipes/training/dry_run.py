@@ -8,6 +8,7 @@ from recipes.utils.errors import InputError
 from recipes.utils.hardware import GPUS, gpu_figures, this_cpu
 from recipes.utils.model_facts import ModelFacts, describe_config
 
+DEFAULT_VOCABULARY = {2025: 65_536, 2026: 32_768}  # nanochat's, to plan with
 ASSUMED_MFU = 0.4  # of the peak, for the estimate of the hours
 
 
@@ -24,18 +25,24 @@ def dry_run(args: PretrainArguments) -> None:
 
 def facts_of(args: PretrainArguments) -> ModelFacts:
     """Size and FLOPs of the model: by the dial from its configuration alone, any other from its shapes."""
+    generation = args.generation or 2025
+    vocab_size = args.vocab_size or DEFAULT_VOCABULARY[generation]
     if not (args.model_config or args.model_name_or_path or args.freeze):
-        vocab_size = args.vocab_size
         if args.tokenizer:
             from recipes.utils import loading
 
             loading.check_source(args.tokenizer, "tokenizer")
             vocab_size = len(loading.load_tokenizer(args.tokenizer))
-        config = NanochatGPTConfig.from_depth(args.depth, vocab_size, max_position_embeddings=args.max_seq_len)
+        config = NanochatGPTConfig.from_depth(
+            args.depth,
+            vocab_size,
+            generation=generation,
+            window_pattern=args.window_pattern,
+            max_position_embeddings=args.max_seq_len,
+        )
         return describe_config(config, args.max_seq_len)
     from recipes.training import models  # imports transformers' models, which takes seconds
 
-    vocab_size = args.vocab_size
     if args.tokenizer or args.model_name_or_path:
         vocab_size = len(models.load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path))
     config = models.build_config(
@@ -44,6 +51,8 @@ def facts_of(args: PretrainArguments) -> ModelFacts:
         depth=args.depth,
         model_config=args.model_config,
         model_name_or_path=args.model_name_or_path,
+        generation=args.generation,
+        window_pattern=args.window_pattern,
     )
     source = args.model_name_or_path or args.model_config
     facts = models.model_facts(config, args.max_seq_len, source, args.freeze)

@@ -119,6 +119,7 @@ class TrainingLoop:
     def __post_init__(self) -> None:
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]  # what the schedule multiplies
+        self.weight_decays = [group.get("weight_decay") for group in self.optimizer.param_groups]  # the same
         self.metrics = MetricsLog(self.output_dir / METRICS)
         self.checkpointer = Checkpointer(
             self.accelerator, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
@@ -143,7 +144,7 @@ class TrainingLoop:
                 started, seconds_before = time.perf_counter(), state.seconds
                 while state.step < self.plan.num_steps:
                     step_started = time.perf_counter()
-                    lrm = self._set_learning_rates(state.step)
+                    lrm = self._apply_schedule(state.step)
                     loss, epoch, stopping = self._forward_backward(batches, stop)
                     grad_norm = self._update(loss, state)
                     state.step += 1
@@ -197,11 +198,21 @@ class TrainingLoop:
             group.update(settings)
         return state
 
-    def _set_learning_rates(self, step: int) -> float:
-        """Multiply every group's own rate by the schedule, a pure function of the step: nothing to save or resume."""
-        multiplier = self.plan.schedule(step)
-        for group in self.optimizer.param_groups:
+    def _apply_schedule(self, step: int) -> float:
+        """Multiply every group's own rate by the schedule, a pure function of the step: nothing to save or resume.
+
+        So with the momentum and weight decay of Muon's groups, where the schedule has any. Returns the multiplier.
+        """
+        schedule = self.plan.schedule
+        multiplier, momentum = schedule(step), schedule.momentum_at(step)
+        for group, weight_decay in zip(self.optimizer.param_groups, self.weight_decays, strict=True):
             group["lr"] = group["initial_lr"] * multiplier
+            if group.get("kind") != "muon":
+                continue
+            if momentum is not None:
+                group["momentum_start"] = group["momentum"] = momentum  # no rise of the group's own
+            if schedule.cosine_weight_decay:
+                group["weight_decay"] = weight_decay * schedule.weight_decay_at(step)
         return multiplier
 
     def _forward_backward(self, batches: Iterator[dict], stop: StopSignal) -> tuple[float, int, bool]:

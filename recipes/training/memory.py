@@ -18,8 +18,10 @@ def estimate_memory(
     """
     tokens = rows * max_seq_len
     in_blocks = sum(
-        facts.parameter_counts.get(name, 0) for name in ("attention", "mlp", "matrices", "transposed matrices")
+        facts.parameter_counts.get(name, 0)
+        for name in ("attention", "mlp", "gates", "matrices", "transposed matrices")
     )
+    tables = facts.parameter_counts.get("value_embeddings", 0)  # which are looked up, and need no bf16 copy
     trained, all_weights = facts.num_parameters, facts.num_parameters
     if facts.adapters:
         trained = in_blocks = facts.adapters.num_parameters
@@ -31,6 +33,9 @@ def estimate_memory(
     # Adapters keep their inputs in fp32 before and after dropout, its mask, and a bf16 copy (11 x 7), and the products
     # of frozen weights need not keep theirs (14).
     kept = 8 if gradient_checkpointing else 103 if facts.adapters else 40
+    # In 2026 also the residual stream before it is scaled (4), and in every other block the fp32 rows of its value
+    # embedding (4 / 2).
+    kept += 6 if facts.generation == 2026 else 0
     # Three copies of a chunk of logits. Of all logits four: in fp32 themselves, their softmax and its gradient, and
     # two in bf16.
     logits = 4.0 * tokens * facts.vocab_size
@@ -38,7 +43,7 @@ def estimate_memory(
     # The head's gradient before it is added to the others.
     head_gradient = 0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size
     return {
-        "weights": 6.0 * all_weights,  # fp32, and their bf16 copies
+        "weights": 6.0 * all_weights - 2.0 * tables,  # fp32, and their bf16 copies
         "gradients": 4.0 * trained,
         # Muon keeps one momentum, AdamW two moments.
         "optimizer": 4.0 * in_blocks + 8.0 * rest if optimizer == "muon" else 8.0 * trained,

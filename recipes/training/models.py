@@ -44,11 +44,22 @@ def build_config(
     depth: int | None = None,
     model_config: str | None = None,
     model_name_or_path: str | None = None,
+    generation: int | None = None,
+    window_pattern: str | None = None,
 ) -> PretrainedConfig:
-    """Configuration of the model to train: of `model_name_or_path`, from the file `model_config`, or by `depth`."""
+    """Configuration of the model to train: of `model_name_or_path`, from the file `model_config`, or by `depth`.
+
+    `generation` (None: 2025) and `window_pattern` (None: that of the generation) shape the model by `depth`.
+    """
     source = model_name_or_path or model_config
     if source is None:
-        return NanochatGPTConfig.from_depth(depth, vocab_size=vocab_size, max_position_embeddings=max_seq_len)
+        return NanochatGPTConfig.from_depth(
+            depth,
+            vocab_size=vocab_size,
+            generation=generation or 2025,
+            window_pattern=window_pattern,
+            max_position_embeddings=max_seq_len,
+        )
     config = loading.load_config(source)
     loading.check_decoder(config, source)
     if model_name_or_path is None:

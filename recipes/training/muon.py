@@ -1,49 +1,168 @@
 """Muon for the matrices inside the blocks, AdamW for everything else, in one optimizer.
 
 Muon (Keller Jordan, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
-semi-orthogonal matrix, so that every direction of the update has the same size.
+semi-orthogonal matrix, so that every direction of the update has the same size. nanochat's Muon of 2026 puts further
+steps around that one: each is a function here and a setting of a group (`MuonSteps`). Those whose names end with _
+change their first argument in place, as in torch: fresh memory costs more than the arithmetic.
 
 Why not `torch.optim.Muon`: it takes matrices only and one by one, and orthogonalizes each of them on every rank. Here
 the embedding, head and vectors belong to the same optimizer, equal shapes go as one batch, and ranks share the work.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.optim.adamw import adamw
 
-# Coefficients (a, b, c) of the quintic a X + b (X X^T) X + c (X X^T)^2 X, one triple a step.
-NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+
+class Polynomials(NamedTuple):
+    """A quintic a X + b (X X^T) X + c (X X^T)^2 X for each iteration, after X is divided by norm x margin + eps."""
+
+    coefficients: tuple[tuple[float, float, float], ...]
+    margin: float
+    eps: float
+
+
+ORTHOGONALIZATIONS = {
+    # Keller Jordan's: the steepest at 0, so that small singular values grow fast; ends anywhere in 0.7 .. 1.2.
+    "newton_schulz": Polynomials(((3.4445, -4.7750, 2.0315),) * 5, margin=1.0, eps=1e-7),
+    # Polar Express (Amsel, Persson, Musco, Gower, arXiv 2505.16932): for each iteration the polynomial that is best
+    # for what the ones before leave of singular values from 1e-3 to 1, by the paper's algorithm with cushion and
+    # safety factor 2e-2. The same as in karpathy/nanochat, nanochat/optim.py; the tests derive them.
+    "polar_express": Polynomials(
+        (
+            (8.156554524902461, -22.48329292557795, 15.878769915207462),
+            (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+            (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+            (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+            (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+        ),
+        margin=1.01,
+        eps=1e-6,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MuonSteps:
+    """Which steps a Muon group takes; the names are those of the group's settings. The default is the Muon of 2025.
+
+    Attributes:
+        orthogonalization: "newton_schulz" or "polar_express".
+        equilibrate_rows: whether rows get one norm before that (MuonEq).
+        renormalize: whether the result gets the Frobenius norm of a semi-orthogonal matrix (Muon+).
+        second_moment: beta2 of NorMuon's second moment; None leaves that step out.
+        cautious: whether weight decay acts only where it agrees with the update, and at the update's rate.
+    """
+
+    orthogonalization: str = "newton_schulz"
+    equilibrate_rows: bool = False
+    renormalize: bool = False
+    second_moment: float | None = None
+    cautious: bool = False
+
+    @classmethod
+    def of(cls, group: dict[str, Any]) -> "MuonSteps":
+        """Those of a parameter group. Groups that were saved before 2026's steps do not name any."""
+        return cls(**{name: group[name] for name in cls.__annotations__ if name in group})
+
+    def __str__(self) -> str:
+        if self in GENERATIONS:
+            return f"the Muon of {GENERATIONS[self]}"
+        return f"a Muon with {', '.join(f'{name}={value}' for name, value in asdict(self).items())}"
+
+
+MUON_2025 = MuonSteps()
+MUON_2026 = MuonSteps("polar_express", equilibrate_rows=True, renormalize=True, second_moment=0.9, cautious=True)
+GENERATIONS = {MUON_2025: 2025, MUON_2026: 2026}
+
+
+def equilibrate_rows_(matrices: torch.Tensor, inputs_dim: int = -1) -> torch.Tensor:
+    """MuonEq (arXiv 2603.28254): every row of (K, R, C) gets the same norm, their root mean square.
+
+    Rows are the weights of one output. With equal ones the singular values lie closer together, so that the few
+    iterations of the orthogonalization bring all of them near 1. `inputs_dim` is what a row runs along.
+    """
+    norms = matrices.norm(dim=inputs_dim, keepdim=True)
+    target = norms.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    return matrices.mul_(target / norms.clamp_min(1e-6))
 
 
 def orthogonalize(
-    matrices: torch.Tensor,
-    coefficients: Iterable[tuple[float, float, float]] = NEWTON_SCHULZ,
-    dtype: torch.dtype = torch.bfloat16,
+    matrices: torch.Tensor, method: str = "newton_schulz", dtype: torch.dtype = torch.bfloat16
 ) -> torch.Tensor:
-    """Approximately U V^T for each matrix U S V^T of the batch `matrices` (K, R, C), by Newton-Schulz in `dtype`.
+    """Approximately U V^T for each matrix U S V^T of the batch `matrices` (K, R, C), by `method` in `dtype`.
 
-    The iteration pushes singular values towards 1 (to 0.7 .. 1.2 with the classic coefficients) and is made of
-    matrix products alone; it works on the short side, so it costs about 2 min(R, C)^2 (2 max(R, C) + min(R, C))
-    operations a step.
+    The iteration pushes singular values towards 1 (to 0.7 .. 1.2 with Newton-Schulz) and is made of matrix products
+    alone; it works on the short side, so it costs about 2 min(R, C)^2 (2 max(R, C) + min(R, C)) operations a step.
     """
+    coefficients, margin, eps = ORTHOGONALIZATIONS[method]
     x = matrices.to(dtype)
     tall = x.size(-2) > x.size(-1)
     if tall:
         x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # singular values into [0, 1], where the quintic converges
+    # Singular values into [0, 1], where the quintic converges.
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * margin + eps)
     for a, b, c in coefficients:
         gram = x @ x.mT
         x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def renormalize_(matrices: torch.Tensor) -> torch.Tensor:
+    """Muon+ (arXiv 2602.21545): Frobenius norm sqrt(min(R, C)), that of an exactly semi-orthogonal matrix (R, C).
+
+    Makes up for singular values that the orthogonalization left below or above 1 on the average.
+    """
+    norms = matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    return matrices.mul_(min(matrices.shape[-2:]) ** 0.5 / norms)
+
+
+def normalize_neurons_(
+    updates: torch.Tensor, second_moments: list[torch.Tensor], beta2: float, inputs_dim: int = -1
+) -> torch.Tensor:
+    """NorMuon (arXiv 2510.05491): divide each neuron's update (K, R, C) by its running root mean square.
+
+    Some neurons' updates stay larger than others' through the orthogonalization. There is one second moment for each
+    index of the longer side, (R, 1) or (1, C), updated too. The Frobenius norm of an update stays what it was.
+    """
+    dim = averaged_dim(updates.shape, inputs_dim)
+    mean_squares = updates.norm(dim=dim, keepdim=True).square() / updates.size(dim)
+    torch._foreach_lerp_(second_moments, mean_squares.unbind(), 1 - beta2)
+    scale = torch.stack(second_moments).clamp_min(1e-10).rsqrt()
+    before = mean_squares.sum(dim=(-2, -1), keepdim=True).sqrt()
+    after = (mean_squares * scale.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
+    return updates.mul_(scale * (before / after.clamp_min(1e-10)))
+
+
+def averaged_dim(shape: torch.Size, inputs_dim: int) -> int:
+    """The dimension over which NorMuon averages: the shorter one, or that of the inputs."""
+    rows, columns = shape[-2:]
+    return inputs_dim if rows == columns else -1 if rows > columns else -2
+
+
+def add_cautious_decay_(updates: torch.Tensor, weights: list[torch.Tensor], weight_decay: float) -> torch.Tensor:
+    """Add decay of those weights that the update makes smaller anyway (cautious weight decay, arXiv 2510.12402).
+
+    `updates` (K, R, C) are to be subtracted from the K `weights` (R, C), at the update's rate. What the update makes
+    larger does not decay, so decay never acts against the loss.
+    """
+    updates = updates.contiguous()  # those of tall matrices lie transposed, which is slow beside the weights
+    agrees = torch._foreach_mul(updates.unbind(), weights)
+    for product in agrees:
+        product.ge_(0)  # 1 or 0, as numbers: products with booleans are ten times slower on a CPU
+    torch._foreach_addcmul_(updates.unbind(), weights, agrees, value=weight_decay)
+    return updates
+
+
 class Muon(torch.optim.Optimizer):
     """One `torch.optim.Optimizer` with two kinds of parameter groups, told apart by `group["kind"]`.
 
-    Groups of kind "muon" (2-D matrices): Nesterov momentum, orthogonalized, times sqrt(max(1, outputs / inputs)).
+    Groups of kind "muon" (2-D matrices): Nesterov momentum, orthogonalized, times sqrt(max(1, outputs / inputs)), with
+    the further steps that the group's settings name (see `MuonSteps`).
     `transposed=True` says that a group's weights are stored (inputs, outputs), as in GPT-2's `Conv1D`.
     Groups of kind "adamw": AdamW (arXiv 1711.05101) by torch's own fused kernels.
 
@@ -57,7 +176,8 @@ class Muon(torch.optim.Optimizer):
         momentum: Nesterov momentum of Muon groups, reached from `momentum_start` over `momentum_warmup` steps.
         betas, eps: AdamW's.
         weight_decay: decoupled, times lr, for both kinds.
-        orthogonalize_dtype: precision of the Newton-Schulz products.
+        orthogonalize_dtype: precision of the orthogonalization's products.
+        steps: what Muon groups do beside that.
     """
 
     def __init__(
@@ -71,6 +191,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-10,
         weight_decay: float = 0.0,
         orthogonalize_dtype: torch.dtype = torch.bfloat16,
+        steps: MuonSteps = MUON_2025,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -81,6 +202,7 @@ class Muon(torch.optim.Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "transposed": False,
+            **asdict(steps),
         }
         super().__init__(params, defaults)
         self.orthogonalize_dtype = orthogonalize_dtype
@@ -89,6 +211,9 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"a parameter group's kind must be 'muon' or 'adamw', not {group.get('kind')!r}")
             if group["kind"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("a Muon group holds a parameter that is not a matrix")
+            if group["orthogonalization"] not in ORTHOGONALIZATIONS:
+                known = " or ".join(map(repr, ORTHOGONALIZATIONS))
+                raise ValueError(f"orthogonalization must be {known}, not {group['orthogonalization']!r}")
             # Makes `load_state_dict` keep the step count on the parameter's device, where the fused kernel reads it.
             group["fused"] = group["kind"] == "adamw"
 
@@ -108,13 +233,31 @@ class Muon(torch.optim.Optimizer):
                     self._muon_step(group, [p for p in params if p.shape == shape])
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As every optimizer's, settings of the groups included. Raises `ValueError` for a state of other steps."""
+        saved = state_dict["param_groups"]
+        theirs, mine = (
+            {MuonSteps.of(g) for g in each if g.get("kind") == "muon"} for each in (saved, self.param_groups)
+        )
+        if theirs != mine:
+            of, now = (" and ".join(sorted(map(str, each))) or "no Muon" for each in (theirs, mine))
+            raise ValueError(
+                f"the optimizer's state is that of {of}, but this one is {now}: go on with the settings that it was "
+                "saved with, or start without the state"
+            )
+        super().load_state_dict({**state_dict, "param_groups": [self.defaults | group for group in saved]})
+
     def _muon_step(self, group: dict[str, Any], params: list[torch.Tensor]) -> None:
         """Update `params`, all of one shape (R, C), as one batch."""
         states = [self.state[p] for p in params]
+        inputs_dim = -2 if group["transposed"] else -1
         for p, state in zip(params, states, strict=True):
             if not state:
                 state["step"] = torch.tensor(0.0)
                 state["momentum_buffer"] = torch.zeros_like(p)
+                if group["second_moment"] is not None:
+                    first = p.narrow(averaged_dim(p.shape, inputs_dim), 0, 1)  # (R, 1) or (1, C)
+                    state["second_moment_buffer"] = torch.zeros_like(first)
         warmth = min(1.0, states[0]["step"].item() / max(1, group["momentum_warmup"]))
         momentum = group["momentum_start"] + (group["momentum"] - group["momentum_start"]) * warmth
         torch._foreach_add_([state["step"] for state in states], 1)
@@ -122,11 +265,23 @@ class Muon(torch.optim.Optimizer):
         buffers, gradients = [state["momentum_buffer"] for state in states], [p.grad for p in params]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         lookahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov, (K, R, C)
-        updates = orthogonalize_shared(lookahead, self.orthogonalize_dtype)
+
+        def direction(matrices: torch.Tensor) -> torch.Tensor:
+            if group["equilibrate_rows"]:
+                matrices = equilibrate_rows_(matrices, inputs_dim)
+            matrices = orthogonalize(matrices, group["orthogonalization"], self.orthogonalize_dtype)
+            return renormalize_(matrices) if group["renormalize"] else matrices
+
+        updates = share_among_ranks(direction, lookahead)
+        if group["second_moment"] is not None:
+            second_moments = [state["second_moment_buffer"] for state in states]
+            updates = normalize_neurons_(updates, second_moments, group["second_moment"], inputs_dim)
 
         rows, columns = params[0].shape
         outputs, inputs = (columns, rows) if group["transposed"] else (rows, columns)
-        if group["weight_decay"]:
+        if group["weight_decay"] and group["cautious"]:
+            updates = add_cautious_decay_(updates, params, group["weight_decay"])
+        elif group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(params, updates.unbind(), alpha=-group["lr"] * max(1.0, outputs / inputs) ** 0.5)
 
@@ -157,16 +312,16 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonalize_shared(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`orthogonalize` for (K, R, C): each rank computes ceil(K / ranks) of the matrices, and all ranks gather all."""
+def share_among_ranks(function: Callable[[torch.Tensor], torch.Tensor], matrices: torch.Tensor) -> torch.Tensor:
+    """`function` of (K, R, C), each matrix by itself: a rank computes ceil(K / ranks) of them, and all gather all."""
     ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     if ranks == 1:
-        return orthogonalize(matrices, dtype=dtype)
+        return function(matrices)
     share = -(-len(matrices) // ranks)
     gathered = matrices.new_zeros(share * ranks, *matrices.shape[1:])
     mine = gathered[dist.get_rank() * share :][:share].clone()
     own = matrices[dist.get_rank() * share :][:share]
     if len(own):
-        mine[: len(own)] = orthogonalize(own, dtype=dtype)
+        mine[: len(own)] = function(own)
     dist.all_gather(list(gathered.chunk(ranks)), mine)
     return gathered[: len(matrices)]

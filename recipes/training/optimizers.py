@@ -2,23 +2,36 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
-from recipes.training.muon import Muon
+from recipes.training.muon import MUON_2025, Muon, MuonSteps
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import split_parameters
 
+# What each AdamW group of 2026 takes instead of Muon's defaults, by role (see `split_parameters`).
+ADAMW_2026 = {
+    "head": {"betas": (0.8, 0.96), "weight_decay": 0.01},
+    "embedding": {"betas": (0.8, 0.995), "weight_decay": 0.001},
+    "value_embeddings": {"betas": (0.8, 0.995), "weight_decay": 0.01},
+    "resid_lambdas": {"betas": (0.8, 0.95), "weight_decay": 0.05},
+    "x0_lambdas": {"betas": (0.96, 0.95), "weight_decay": 0.0},
+    "smear_and_backout": {"betas": (0.8, 0.95), "weight_decay": 0.0},
+}
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Learning rates after all scaling, and the other settings of an optimizer."""
+    """Learning rates after all scaling, and the other settings of an optimizer.
+
+    The defaults are the Muon and AdamW of 2025; those of 2026 are `muon=MUON_2026, adamw=ADAMW_2026`.
+    """
 
     matrix_lr: float = 0.02
     embedding_lr: float = 0.2
@@ -26,6 +39,10 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     momentum_start: float = 0.85  # Muon's, rising to `momentum` over its first 300 steps
     momentum: float = 0.95
+    scalar_lr: float = 0.5  # of x0_lambdas; resid_lambdas take a hundredth of it
+    smear_lr: float = 0.2  # of smear and backout
+    muon: MuonSteps = MUON_2025  # which steps Muon takes
+    adamw: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of AdamW groups by role
 
 
 OptimizerBuilder = Callable[[nn.Module, OptimizerSettings], torch.optim.Optimizer]
@@ -93,7 +110,7 @@ def _import_builder(name: str) -> OptimizerBuilder:
 
 @register_optimizer("muon")
 def build_muon(model: nn.Module, settings: OptimizerSettings) -> Muon:
-    """Muon for the matrices, AdamW for the rest, with nanochat's classic settings."""
+    """Muon for the matrices, AdamW for the rest, with nanochat's settings."""
     roles = split_parameters(model)
     matrix: dict[str, Any] = {
         "kind": "muon",
@@ -101,13 +118,21 @@ def build_muon(model: nn.Module, settings: OptimizerSettings) -> Muon:
         "weight_decay": settings.weight_decay,
         "momentum_start": settings.momentum_start,
         "momentum": settings.momentum,
+        **asdict(settings.muon),
+    }
+    rates = {
+        "embedding": settings.embedding_lr,
+        "head": settings.unembedding_lr,
+        "others": settings.unembedding_lr,
+        **_rates_of_features(settings),
     }
     groups = [
         {**matrix, "params": roles["matrices"]},
         {**matrix, "params": roles["transposed_matrices"], "transposed": True},
-        {"kind": "adamw", "params": roles["embedding"], "lr": settings.embedding_lr},
-        {"kind": "adamw", "params": roles["head"], "lr": settings.unembedding_lr},
-        {"kind": "adamw", "params": roles["others"], "lr": settings.unembedding_lr},
+        *(
+            {"kind": "adamw", "params": roles[role], "lr": rates[role], **settings.adamw.get(role, {})}
+            for role in rates
+        ),
     ]
     dtype = torch.bfloat16 if has_bf16(next(model.parameters()).device) else torch.float32
     return Muon([group for group in groups if group["params"]], orthogonalize_dtype=dtype)
@@ -115,14 +140,25 @@ def build_muon(model: nn.Module, settings: OptimizerSettings) -> Muon:
 
 @register_optimizer("adamw")
 def build_adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """torch's fused AdamW: decay on the matrices only, the embedding and the head at their own learning rates."""
+    """torch's fused AdamW: decay on the matrices only, and other roles at their own learning rates."""
     roles = split_parameters(model)
     matrices = roles["matrices"] + roles["transposed_matrices"]
     groups = [
         {"params": matrices, "lr": settings.unembedding_lr, "weight_decay": settings.weight_decay},
         {"params": roles["embedding"], "lr": settings.embedding_lr},
         {"params": roles["head"] + roles["others"], "lr": settings.unembedding_lr},
+        *({"params": roles[role], "lr": rate} for role, rate in _rates_of_features(settings).items()),
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, fused=True
     )
+
+
+def _rates_of_features(settings: OptimizerSettings) -> dict[str, float]:
+    """Learning rates of what only models of 2026 have, by role."""
+    return {
+        "value_embeddings": settings.embedding_lr / 2,
+        "resid_lambdas": settings.scalar_lr / 100,
+        "x0_lambdas": settings.scalar_lr,
+        "smear_and_backout": settings.smear_lr,
+    }

@@ -18,6 +18,7 @@ from recipes.utils.run_directory import ARGUMENTS, METRICS, is_finished, read_me
 
 INPUTS_FILE = "inputs.json"
 MOST_LISTED = 8  # differences in a message
+ALL_OF_2025 = {"generation": 2025, "window_pattern": "L"}  # what runs were from before they could say so
 
 T = TypeVar("T")
 
@@ -138,6 +139,7 @@ def _has_begun(output_dir: Path) -> bool:
 def _refuse_changed_arguments(output_dir: Path, mine: Mapping[str, Any], names: Set[str]) -> None:
     """Raise `InputError` if one of the arguments called `names` was another when the run began."""
     mine, theirs = _as_json(mine), read_arguments(output_dir)
+    theirs = {name: value for name, value in ALL_OF_2025.items() if mine.get(name) is not None} | theirs
     known = [name for name in mine if name in names and name in theirs]
     changed = [f"{name} {theirs[name]!r} there, {mine[name]!r} now" for name in known if theirs[name] != mine[name]]
     if changed:

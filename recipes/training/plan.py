@@ -1,38 +1,16 @@
 """From one dial to every number of a run, each with its reason: horizon, batch, learning rates, schedule."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from recipes.training.arguments import THREE_RATES, LoopArguments, MidtrainArguments, PretrainArguments
-from recipes.training.memory import choose_device_batch
+from recipes.training.arguments import LoopArguments, MidtrainArguments
+from recipes.training.horizon import horizon_tokens, largest_divisor, plan_batch, plan_steps
 from recipes.training.optimizers import OptimizerSettings
+from recipes.training.rates import plan_optimizer
+from recipes.training.rules import RULES, THREE_RATES, Rules, RunLength, with_rules
 from recipes.training.schedule import Schedule
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import ModelFacts
-
-REFERENCE_WIDTH = 768  # width at which nanochat's learning rates of the embedding and the head were tuned
-REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
-REFERENCE_TOKENS = 20 * 185_597_952  # horizon of a d12 at vocabulary 65,536: where 2^19 tokens a step are right
-MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
-# nanochat's settings were tuned for billions of tokens. A short run learns more with larger steps that shrink during
-# most of it, and with less momentum: measured in RESULTS.md, "Short runs", on 0.8 million tokens in steps of 8,192.
-# The number of tokens decides, not of steps: midtraining on GPUs takes fewer than 1,000 steps for 400 million tokens.
-# In between, where nothing was measured, settings change gradually with the logarithm of the number of tokens.
-SHORT_RUN_TOKENS = 2_000_000  # up to here, all of the short run's: the cpu preset has 1.9 million
-LONG_RUN_TOKENS = 200_000_000  # from here, all of nanochat's
-SHORT_RUN_LEARNING_RATES = 2.0  # times the given ones
-MOMENTUM_START, MOMENTUM, SHORT_RUN_MOMENTUM = 0.85, 0.95, 0.7
-WARMDOWN, SHORT_RUN_WARMDOWN = 0.2, 0.75
-
-
-class LearningRates(Protocol):
-    """Arguments that hold learning rates tuned at a width of 768."""
-
-    matrix_lr: float
-    embedding_lr: float
-    unembedding_lr: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +25,7 @@ class Plan:
     world_size: int
     optimizer: OptimizerSettings
     schedule: Schedule
+    embedding_std: float  # spread that a fresh embedding of ours starts with
     reasons: dict[str, str]
 
     @property
@@ -72,35 +51,57 @@ class Plan:
         """The same run with all learning rates smaller or larger."""
         if fraction == 1:
             return self
-        rates = {name: getattr(self.optimizer, name) * fraction for name in THREE_RATES}
-        optimizer = replace(self.optimizer, **rates)
-        reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in rates}
+        rates = (*THREE_RATES, "scalar_lr", "smear_lr")
+        optimizer = replace(self.optimizer, **{name: getattr(self.optimizer, name) * fraction for name in rates})
+        reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in (*THREE_RATES, "scalars")}
         return replace(self, optimizer=optimizer, reasons=self.reasons | reasons)
 
     def lines(self) -> list[str]:
         """The plan as lines to print: each number with its reason."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.facts.parameter_counts.items())
         micro = f"{self.device_batch_size} rows x {self.max_seq_len:,} tokens x {self.world_size} processes"
+        optimizer, is_2026 = self.optimizer, self.facts.generation == 2026
         rows = [
             ("model", self.facts.name),
-            ("parameters", f"{self.facts.num_parameters:,}: {counts}"),
+            ("parameters", f"{self.facts.num_parameters:,}: {counts.replace('_', ' ')}"),
             *self._frozen(),
             *([("trained", self.facts.adapters.line(self.facts.num_parameters))] if self.facts.adapters else []),
+            *([("windows", self.facts.windows)] if self.facts.windows else []),
             ("compute", f"{self.facts.flops_per_token:,} FLOPs a token, {self.num_flops:.2e} in all"),
             ("horizon", f"{self.num_tokens:,} tokens: {self.reasons['horizon']}"),
             ("batch", f"{self.total_batch_size:,} tokens a step: {self.reasons['batch']}"),
             ("", f"= {micro} x {self.accumulation_steps} accumulated; rows: {self.reasons['device_batch']}"),
             ("steps", f"{self.num_steps:,}"),
-            ("matrix lr", f"{self.optimizer.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
-            (
-                "momentum",
-                f"{self.optimizer.momentum_start:.3g} to {self.optimizer.momentum:.3g}: {self.reasons['momentum']}",
-            ),
-            ("embedding lr", f"{self.optimizer.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
-            ("head lr", f"{self.optimizer.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
+            ("matrix lr", f"{optimizer.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
+            ("momentum", f"{self._momentum()}: {self.reasons['momentum']}"),
+            ("embedding lr", f"{optimizer.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
+            ("head lr", f"{optimizer.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
+            *(self._of_2026() if is_2026 else []),
             ("schedule", self.reasons["schedule"]),
         ]
         return [f"{label:<13}{text}" for label, text in rows]
+
+    def _momentum(self) -> str:
+        text = f"{self.optimizer.momentum_start:.3g} to {self.optimizer.momentum:.3g}"
+        if self.schedule.momentum is None:
+            return text
+        return f"{text} in {self.schedule.momentum_warmup} steps, to {self.schedule.momentum[2]:.3g} in the warmdown"
+
+    def _of_2026(self) -> list[tuple[str, str]]:
+        """What only models and rules of 2026 have."""
+        optimizer = self.optimizer
+        x0, residual, smear = optimizer.scalar_lr, optimizer.scalar_lr / 100, optimizer.smear_lr
+        groups = "; ".join(
+            f"{role.replace('_', ' ')} {each['betas'][0]:.3g}, {each['betas'][1]:.3g}, {each['weight_decay']:.2g}"
+            for role, each in optimizer.adamw.items()
+        )
+        falling = ", by a cosine to 0" if optimizer.weight_decay else ""
+        return [
+            ("scalar lr", f"{x0:.6g} (x0), {residual:.6g} (residual), {smear:.6g} (smear): {self.reasons['scalars']}"),
+            ("weight decay", f"{optimizer.weight_decay:.6g}{falling}: {self.reasons['weight_decay']}"),
+            ("adamw", f"betas and decay of {groups}: {self.reasons['adamw']}"),
+            ("embedding", f"starts with a spread of {self.embedding_std:.3g}: {self.reasons['embedding_std']}"),
+        ]
 
     def _frozen(self) -> list[tuple[str, str]]:
         if not (frozen := self.facts.frozen):
@@ -128,23 +129,14 @@ def plan_training(
             however short it is itself.
     """
     reasons: dict[str, str] = {}
-    total_batch_size, device_batch_size = _plan_batch(args, facts, world_size, memory, reasons)
-    num_steps = _plan_steps(args, facts, total_batch_size, reasons)
+    rules = RULES[facts.generation]
+    args = with_rules(args, rules)
+    total_batch_size, device_batch_size = plan_batch(args, facts, world_size, memory, reasons)
+    num_steps = plan_steps(args, facts, total_batch_size, reasons)
     length = RunLength(source_tokens or num_steps * total_batch_size, of_source=source_tokens is not None)
-    # A larger batch allows a larger step. A smaller batch does not shrink it: short runs need every step.
-    by_batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
-    by_length = length.between(SHORT_RUN_LEARNING_RATES, 1.0)
-    if args.learning_rate is None:
-        rates = scale_learning_rates(args, facts, by_batch * by_length)
-    else:
-        rates = dict.fromkeys(THREE_RATES, args.learning_rate)
-    optimizer = OptimizerSettings(
-        **rates,
-        weight_decay=args.weight_decay,
-        momentum_start=length.between(SHORT_RUN_MOMENTUM, MOMENTUM_START),
-        momentum=length.between(SHORT_RUN_MOMENTUM, MOMENTUM),
-    )
-    reasons |= _explain_optimizer(args, facts, by_batch, by_length, length)
+    tokens = source_tokens or horizon_tokens(args, facts)[0] or num_steps * total_batch_size
+    optimizer, why = plan_optimizer(args, facts, length, total_batch_size, tokens)
+    reasons |= why
     return Plan(
         facts=facts,
         num_steps=num_steps,
@@ -153,7 +145,8 @@ def plan_training(
         max_seq_len=args.max_seq_len,
         world_size=world_size,
         optimizer=optimizer,
-        schedule=_plan_schedule(args, num_steps, length, reasons),
+        schedule=_plan_schedule(args, rules, num_steps, length, reasons),
+        embedding_std=length.between(*rules.embedding_std),
         reasons=reasons,
     )
 
@@ -184,160 +177,34 @@ def plan_midtraining(
     return plan.with_learning_rates_times(args.init_lr_frac)
 
 
-@dataclass(frozen=True)
-class RunLength:
-    """The length of a run in tokens, which decides between settings for short runs and nanochat's."""
-
-    tokens: int
-    of_source: bool = False
-
-    def between(self, short: float, long: float) -> float:
-        """`short` up to SHORT_RUN_TOKENS, `long` from LONG_RUN_TOKENS, interpolated by log(tokens) in between."""
-        position = math.log(self.tokens / SHORT_RUN_TOKENS) / math.log(LONG_RUN_TOKENS / SHORT_RUN_TOKENS)
-        share = min(1.0, max(0.0, position))
-        return short * (1 - share) + long * share
-
-    def __str__(self) -> str:
-        kind = "short" if self.tokens <= SHORT_RUN_TOKENS else "long" if self.tokens >= LONG_RUN_TOKENS else "medium"
-        return f"for a {kind} run ({self.tokens:,} tokens{', the source' if self.of_source else ''})"
-
-
-def _horizon_tokens(args: PretrainArguments, facts: ModelFacts) -> tuple[float | None, str]:
-    """Tokens of the run and why; None where only the number of steps is known."""
-    if args.num_iterations is not None:
-        return None, f"num_iterations {args.num_iterations:,}"
-    if args.target_flops is not None:
-        return args.target_flops / facts.flops_per_token, f"target_flops {args.target_flops:.3g}"
-    if args.target_param_data_ratio is not None:
-        ratio = args.target_param_data_ratio
-        return ratio * facts.num_parameters, f"{ratio:g} a parameter (target_param_data_ratio)"
-    raise InputError("no horizon: set num_iterations, target_flops or target_param_data_ratio.")
-
-
-def _plan_batch(
-    args: LoopArguments, facts: ModelFacts, world_size: int, memory: float | None, reasons: dict[str, str]
-) -> tuple[int, int]:
-    """Tokens a step, and rows a process handles at a time."""
-    row_tokens = args.max_seq_len * world_size  # the least that a step can hold: one row a process
-    if args.total_batch_size is not None:
-        reasons["batch"] = "total_batch_size"
-        total = args.total_batch_size
-    else:
-        total = _batch_by_rule(args, facts, row_tokens, reasons)
-
-    reasons["device_batch"] = "device_batch_size"
-    if args.device_batch_size is None:
-        check_batch(total, 1, args.max_seq_len, world_size)
-        fitting = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory, args.optimizer)
-        rows = largest_divisor(total // row_tokens, fitting)
-        reasons["device_batch"] = "as fit by estimate" if memory else "as many as suit a CPU"
-        if 2 * rows < min(fitting, total // row_tokens):
-            reasons["device_batch"] = (
-                f"{fitting} would fit, but {total // row_tokens} a process has no larger divisor: "
-                "another total_batch_size trains faster"
-            )
-        return total, rows
-    if args.total_batch_size is not None:
-        check_batch(total, args.device_batch_size, args.max_seq_len, world_size)
-        return total, args.device_batch_size
-    rows = min(args.device_batch_size, total // row_tokens)
-    return total // (rows * row_tokens) * (rows * row_tokens), rows
-
-
-def _batch_by_rule(args: LoopArguments, facts: ModelFacts, row_tokens: int, reasons: dict[str, str]) -> int:
-    """Tokens a step that suit the horizon, in whole rows for every process."""
-    tokens, _ = _horizon_tokens(args, facts)
-    if tokens is None:
-        # The rule with D = steps x B on its right side, solved for B.
-        scale = (args.num_iterations * REFERENCE_BATCH / REFERENCE_TOKENS) ** (0.383 / (1 - 0.383))
-        by_rule, limit = REFERENCE_BATCH * scale, math.inf
-    else:
-        by_rule = REFERENCE_BATCH * (tokens / REFERENCE_TOKENS) ** 0.383
-        limit = tokens / MIN_STEPS
-    wanted = 2 ** round(math.log2(by_rule))
-    reasons["batch"] = "2^19 x (tokens / a d12's 3.7B)^0.383, to a power of 2 (arXiv 2505.13738)"
-    if wanted > limit:
-        wanted = 2 ** math.floor(math.log2(limit))
-        reasons["batch"] = f"so that a short run still makes {MIN_STEPS} steps"
-    rows = max(1, int(wanted // row_tokens))
-    # A multiple of a power of two, so that it divides well also where the number of processes does not: 43 rows would
-    # only go 1 at a time, 32 go 16 at a time. The same on every card, for a run may be resumed on another.
-    unit = min(32, 2 ** max(0, math.floor(math.log2(rows)) - 1))
-    return rows // unit * unit * row_tokens
-
-
-def check_batch(total_batch_size: int, device_batch_size: int, max_seq_len: int, world_size: int) -> None:
-    """Raise `InputError`, naming the nearest values that work, unless every process gets whole micro-batches."""
-    micro = device_batch_size * max_seq_len * world_size
-    if total_batch_size >= micro and total_batch_size % micro == 0:
-        return
-    below = total_batch_size // micro * micro
-    nearest = [value for value in (below, below + micro) if value]
-    raise InputError(
-        f"total_batch_size {total_batch_size} is not a multiple of {micro} (device_batch_size {device_batch_size} x "
-        f"max_seq_len {max_seq_len} x {world_size} process{'es' if world_size > 1 else ''}). "
-        f"Nearest that work: {', '.join(map(str, nearest))}."
+def _plan_schedule(
+    args: LoopArguments, rules: Rules, num_steps: int, length: RunLength, reasons: dict[str, str]
+) -> Schedule:
+    """The schedules of learning rates, and in 2026 of momentum and weight decay."""
+    warmup_steps = round(length.between(*rules.warmup_steps))
+    warmup = min(1.0, warmup_steps / num_steps) if args.warmup_ratio is None else args.warmup_ratio
+    by_rule = min(length.between(*rules.warmdown_ratio), 1 - warmup)
+    warmdown = by_rule if args.warmdown_ratio is None else args.warmdown_ratio
+    final = length.between(*rules.final_lr_frac) if args.final_lr_frac is None else args.final_lr_frac
+    schedule = Schedule(num_steps=num_steps, warmup_ratio=warmup, warmdown_ratio=warmdown, final_fraction=final)
+    if rules.momentum_end is not None:
+        pairs = (rules.momentum_start, rules.momentum, rules.momentum_end)
+        schedule = replace(
+            schedule,
+            warmup_steps=round(warmup * num_steps),  # nanochat's are whole
+            warmdown_steps=round(warmdown * num_steps),
+            momentum=tuple(length.between(*pair) for pair in pairs),
+            momentum_warmup=rules.momentum_warmup,
+            cosine_weight_decay=rules.cosine_weight_decay,
+        )
+    rising = f"{warmup:.0%} warmup" if rules.warmup_steps == (0, 0) else f"{schedule.warmup_steps} steps of warmup"
+    reasons["schedule"] = (
+        f"{rising}, constant, the last {warmdown:.0%} linear to {final:.0%}: "
+        f"{length if args.warmdown_ratio is None else 'as given'}"
     )
+    return schedule
 
 
 def next_smaller(plan: Plan, rows: int) -> int:
     """The largest number of rows up to half of `rows` that still divides the batch; 0 if there is none."""
     return largest_divisor(plan.total_batch_size // (plan.max_seq_len * plan.world_size), rows // 2)
-
-
-def largest_divisor(rows: int, at_most: int) -> int:
-    """The largest number up to `at_most` that divides `rows`; 0 if there is none."""
-    return next((number for number in range(min(rows, at_most), 0, -1) if rows % number == 0), 0)
-
-
-def _plan_steps(args: LoopArguments, facts: ModelFacts, total_batch_size: int, reasons: dict[str, str]) -> int:
-    tokens, reasons["horizon"] = _horizon_tokens(args, facts)
-    return args.num_iterations if tokens is None else max(1, round(tokens / total_batch_size))
-
-
-def _plan_schedule(args: LoopArguments, num_steps: int, length: RunLength, reasons: dict[str, str]) -> Schedule:
-    warmup = args.warmup_ratio or 0.0
-    by_rule = min(length.between(SHORT_RUN_WARMDOWN, WARMDOWN), 1 - warmup)
-    schedule = Schedule(
-        num_steps=num_steps,
-        warmup_ratio=warmup,
-        warmdown_ratio=by_rule if args.warmdown_ratio is None else args.warmdown_ratio,
-        final_fraction=args.final_lr_frac,
-    )
-    reasons["schedule"] = (
-        f"{schedule.warmup_ratio:.0%} warmup, constant, the last {schedule.warmdown_ratio:.0%} linear to "
-        f"{schedule.final_fraction:.0%}: {length if args.warmdown_ratio is None else 'as given'}"
-    )
-    return schedule
-
-
-def scale_learning_rates(args: LearningRates, facts: ModelFacts, factor: float) -> dict[str, float]:
-    """The learning rates of `args` for this model, times `factor`: the one rule of all stages.
-
-    Rates of the embedding and the head fall with the square root of the width. They were tuned for an embedding that
-    starts with a spread of 1; others take smaller steps in proportion.
-    """
-    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
-    return {
-        "matrix_lr": args.matrix_lr * factor,
-        "embedding_lr": args.embedding_lr * width * factor * facts.embedding_std,
-        "unembedding_lr": args.unembedding_lr * width * factor,
-    }
-
-
-def _explain_optimizer(
-    args: LoopArguments, facts: ModelFacts, by_batch: float, by_length: float, length: RunLength
-) -> dict[str, str]:
-    by_scale = f" x {by_length:.3g} {length}" if by_length > 1 else ""
-    if by_batch > 1:
-        by_scale += f" x (batch / 2^19)^0.5 = {by_batch:.3g}"
-    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5{by_scale}"
-    momentum = {"momentum": f"Muon's, {length}"}
-    if args.learning_rate is not None:
-        return momentum | dict.fromkeys(THREE_RATES, "learning_rate, the same for all weights, no rule applied")
-    by_spread = f" x {facts.embedding_std:g}, the spread of its embedding" if facts.embedding_std != 1.0 else ""
-    return {
-        "matrix_lr": f"matrix_lr {args.matrix_lr:g}{by_scale}",
-        "embedding_lr": f"embedding_lr {args.embedding_lr:g} {by_width}{by_spread}",
-        "unembedding_lr": f"unembedding_lr {args.unembedding_lr:g} {by_width}",
-    } | momentum

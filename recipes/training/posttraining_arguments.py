@@ -50,14 +50,20 @@ class PosttrainingArguments(Arguments):
     init_lr_frac: float = flag(
         0.02, "learning rates of this stage, as a share of pretraining's", above=0, most=LARGEST_RATE
     )
-    matrix_lr: float = flag(
-        0.02, "pretraining's learning rate of the matrices in the blocks", least=0, most=LARGEST_RATE
+    matrix_lr: float | None = flag(
+        None, "pretraining's learning rate of the matrices in the blocks (default: 0.02)", least=0, most=LARGEST_RATE
     )
-    embedding_lr: float = flag(
-        0.2, "pretraining's learning rate of the embedding, at width 768", least=0, most=LARGEST_RATE
+    embedding_lr: float | None = flag(
+        None,
+        "pretraining's learning rate of the embedding, at width 768 (default: 0.2, of models of 2026 0.3)",
+        least=0,
+        most=LARGEST_RATE,
     )
-    unembedding_lr: float = flag(
-        0.004, "pretraining's learning rate of the head, at width 768", least=0, most=LARGEST_RATE
+    unembedding_lr: float | None = flag(
+        None,
+        "pretraining's learning rate of the head, at width 768 (default: 0.004, of models of 2026 0.008)",
+        least=0,
+        most=LARGEST_RATE,
     )
     logging_nan_inf_filter: bool = flag(
         False, "leave losses that are not finite out of the logged mean", resumable=True

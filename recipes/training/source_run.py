@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from recipes.training.arguments import THREE_RATES, MidtrainArguments, PretrainArguments
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import find_damage, whole_checkpoints
+from recipes.training.horizon import check_batch
+from recipes.training.muon import MuonSteps
 from recipes.training.output_dir import read_arguments
-from recipes.training.plan import check_batch
+from recipes.training.rules import RULES, THREE_RATES, with_rules
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.loading import load_config
-from recipes.utils.run_directory import ARGUMENTS
+from recipes.utils.model_facts import generation_of
+from recipes.utils.run_directory import ARGUMENTS, is_finished
 
 OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
 SET_BY_THE_RUN = {"initial_lr", "params"}  # in a parameter group, beside what the optimizer's class defines
@@ -25,15 +28,21 @@ def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainAr
 
     Raises `InputError` if the batch is not known or does not divide among the processes.
     """
-    context = getattr(load_config(args.source), "max_position_embeddings", PretrainArguments.max_seq_len)
+    config = load_config(args.source)
+    context = getattr(config, "max_position_embeddings", PretrainArguments.max_seq_len)
     theirs = {"max_seq_len": context} | read_arguments(args.source)
+    rules = RULES[generation_of(config)]
+    # A weight decay by rule has fallen to 0 by the end of the base run, and stays there.
+    defaults = {"optimizer": PretrainArguments.optimizer, "weight_decay": 0.0} | rules.flags()
     if args.learning_rate is not None:  # one rate for all was given, or three: the source's other ones do not count
         theirs = {name: value for name, value in theirs.items() if name not in THREE_RATES}
     elif any(getattr(args, name) is not None for name in THREE_RATES):
         theirs.pop("learning_rate", None)
     missing = [name for name in args.INHERITED_FROM_SOURCE if getattr(args, name) is None]
+    inherited = {name: theirs.get(name) for name in missing}
+    inherited |= {name: defaults.get(name) for name, value in inherited.items() if value is None}
     try:
-        args = replace(args, **{name: theirs.get(name, getattr(PretrainArguments, name)) for name in missing})
+        args = replace(args, **inherited)
     except InputError as error:
         raise InputError(f"{Path(args.source, ARGUMENTS)}: {error}") from None
     if args.total_batch_size is None:
@@ -42,6 +51,17 @@ def inherit_settings(args: MidtrainArguments, state: PartialState) -> MidtrainAr
     taken = (f"{name} {theirs[name]}" for name in missing if theirs.get(name) is not None)
     state.print(f"{'source':<13}{args.source}, trained with {', '.join(taken) or 'unknown settings'}")
     return args
+
+
+def with_rates_of_model(args: Any, source: str, output_dir: Path) -> Any:
+    """Arguments of SFT, DPO or GRPO, with pretraining's learning rates of the model's generation where none are given.
+
+    The model is the source, or the finished one, whose source may be gone.
+    """
+    if all(getattr(args, name) is not None for name in THREE_RATES):
+        return args
+    config = load_config(str(output_dir) if is_finished(output_dir) else source, args.trust_remote_code)
+    return with_rules(args, RULES[generation_of(config)])
 
 
 def source_tokens(source: str) -> int | None:
@@ -84,10 +104,18 @@ def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | No
         sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
         return f"its groups hold {sizes} parameters, this run's {own}"
     for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
+        theirs = optimizer.defaults | theirs  # it may have been saved before there was such a setting
         if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
             return f"its group {index} is another optimizer's"
+        if own.get("kind") == "muon" and MuonSteps.of(theirs) != MuonSteps.of(own):
+            return f"it is that of {MuonSteps.of(theirs)}, and this run's is {MuonSteps.of(own)}"
         for number, parameter in zip(theirs["params"], own["params"], strict=True):
             for name, value in saved["state"].get(number, {}).items():
-                if torch.is_tensor(value) and value.ndim > 0 and value.shape != parameter.shape:
+                if torch.is_tensor(value) and value.ndim > 0 and not _fits(value.shape, parameter.shape):
                     return f"its {name} is {tuple(value.shape)} where a parameter is {tuple(parameter.shape)}"
     return None
+
+
+def _fits(shape: torch.Size, parameter: torch.Size) -> bool:
+    """Whether a state has its parameter's shape, or one value for each row or column, as NorMuon's second moment."""
+    return len(shape) == len(parameter) and all(size in (1, full) for size, full in zip(shape, parameter, strict=True))

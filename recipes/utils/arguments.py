@@ -29,7 +29,7 @@ __all__ = [  # also what the modules that declare flags need
     "resumable_flags",
 ]
 
-MOST_LISTED = 60  # names in an error message
+MOST_LISTED = 70  # names in an error message
 # Names of one thing in different programs, ours and others: a program suggests the one that it knows.
 SYNONYMS = (
     ("model", "source", "model_name_or_path", "checkpoint"),

@@ -8,6 +8,17 @@ from transformers.pytorch_utils import Conv1D
 
 from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
+ROLES = ("matrices", "transposed_matrices", "embedding", "head", "others")
+# Of the parameters that the features of 2026 add to a model, by a part of their name.
+ROLES_OF_FEATURES = {
+    "value_embeds": "value_embeddings",
+    "resid_lambdas": "resid_lambdas",
+    "x0_lambdas": "x0_lambdas",
+    "smear_gate": "smear_and_backout",
+    "smear_lambda": "smear_and_backout",
+    "backout_lambda": "smear_and_backout",
+}
+
 
 @dataclass(frozen=True)
 class Adapters:
@@ -28,6 +39,10 @@ class ModelFacts:
     """What planning needs to know about a model of any architecture.
 
     Attributes:
+        embedding_std: spread of a fresh embedding, of another architecture than ours. Ours starts with the one that
+            learning rates were tuned for, 1 here.
+        generation: whose rules train it: 2026 for nanochat's of that year, 2025 for every other model.
+        windows: which layers see a window only, in words; empty if none does.
         frozen: sizes, by name, of the parameters that are not trained. The other figures include them.
     """
 
@@ -41,10 +56,17 @@ class ModelFacts:
     frozen: dict[str, int] = field(default_factory=dict)
     logits_at_once: bool = False  # whether its loss needs the logits of all tokens, and not only of some at a time
     adapters: Adapters | None = None
+    generation: int = 2025
+    windows: str = ""
 
     @property
     def num_parameters(self) -> int:
         return sum(self.parameter_counts.values())
+
+    @property
+    def matrices_and_head(self) -> int:
+        """Parameters of a model of ours that scaling laws of 2026 count: of the blocks and of the head."""
+        return sum(self.parameter_counts.get(name, 0) for name in ("attention", "mlp", "gates", "head"))
 
 
 def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
@@ -78,7 +100,26 @@ def describe_config(config: NanochatGPTConfig, sequence_length: int) -> ModelFac
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=1.0,
+        generation=generation_of(config),
+        windows=_windows(config, sequence_length),
     )
+
+
+def generation_of(config: PretrainedConfig) -> int:
+    """The year whose rules suit a model: 2026 if it has one of the features of nanochat's of that year.
+
+    Windows alone do not make it one: they change what a layer sees and not how it learns.
+    """
+    features = ("value_embeddings", "residual_scalars", "smear", "backout")
+    is_ours = isinstance(config, NanochatGPTConfig)
+    return 2026 if is_ours and any(getattr(config, name) for name in features) else 2025
+
+
+def _windows(config: NanochatGPTConfig, sequence_length: int) -> str:
+    count = sum(map(config.is_sliding, range(config.num_hidden_layers)))
+    if count == 0:
+        return ""
+    return f"{count} of {config.num_hidden_layers} layers see {min(config.sliding_window, sequence_length):,} tokens"
 
 
 def _name(class_name: str, config: PretrainedConfig) -> str:
@@ -105,27 +146,26 @@ def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters of any causal LM by role: matrices, transposed_matrices, embedding, head, others.
 
     Matrices are the 2-D weights of linear layers inside the blocks; GPT-2's `Conv1D` stores them (inputs, outputs).
-    A head tied to the embedding counts as embedding.
+    A head tied to the embedding counts as embedding. Our models of 2026 have further roles, which are empty elsewhere:
+    value_embeddings, resid_lambdas, x0_lambdas, smear_and_backout.
     """
-    roles: dict[str, list[nn.Parameter]] = {
-        "matrices": [],
-        "transposed_matrices": [],
-        "embedding": [],
-        "head": [],
-        "others": [],
-    }
+    roles: dict[str, list[nn.Parameter]] = {role: [] for role in (*ROLES, *dict.fromkeys(ROLES_OF_FEATURES.values()))}
     head = model.get_output_embeddings()
     seen: set[nn.Parameter] = set()
-    for module in [model.get_input_embeddings(), *model.modules()]:  # the embedding first, since it owns a tied weight
+    # The embedding first, since it owns a tied weight.
+    for path, module in [("", model.get_input_embeddings()), *model.named_modules()]:
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
-            roles[_role(module, name, parameter, head)].append(parameter)
+            roles[_role(path, module, name, parameter, head)].append(parameter)
     return roles
 
 
-def _role(module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+def _role(path: str, module: nn.Module, name: str, parameter: nn.Parameter, head: nn.Module | None) -> str:
+    for part in (*path.split("."), name):
+        if part in ROLES_OF_FEATURES:
+            return ROLES_OF_FEATURES[part]
     if isinstance(module, nn.Embedding):
         return "embedding"
     if module is head and name == "weight":

@@ -96,6 +96,45 @@ def test_flops_per_token_are_those_of_the_matrix_products_of_a_training_step(cha
     assert counter.get_total_flops() == batch * length * model.config.flops_per_token(length)
 
 
+# Of karpathy/nanochat in July 2026: `GPT.num_scaling_params()` and `estimate_flops()` of a model on the meta device, with
+# a context of 2,048 and a vocabulary of 32,768. Its transformer_matrices are our attention, mlp and gates.
+NANOCHAT_2026 = {  # by depth: embedding, as the head; value embeddings; transformer_matrices; scalars; FLOPs a token
+    8: (16_777_216, 67_108_864, 25_166_016, 42, 295_699_728),
+    12: (25_165_824, 150_994_944, 84_935_088, 50, 759_696_048),
+    16: (33_554_432, 268_435_456, 201_327_360, 58, 1_585_451_664),
+    20: (41_943_040, 419_430_400, 393_217_200, 66, 2_886_212_784),
+    24: (50_331_648, 603_979_776, 679_478_976, 74, 4_775_225_616),
+    26: (54_525_952, 708_837_376, 863_897_580, 78, 5_991_051_288),
+    32: (67_108_864, 1_073_741_824, 1_610_615_808, 90, 10_770_991_248),
+}
+
+
+@pytest.mark.parametrize("depth", NANOCHAT_2026)
+def test_parameters_and_flops_of_2026_are_nanochats(depth):
+    config = NanochatGPTConfig.from_depth(depth, generation=2026)
+    counts = config.parameter_counts()
+    matrices = counts["attention"] + counts["mlp"] + counts["gates"]
+    groups = (counts["embedding"], counts["value_embeddings"], matrices, counts["scalars"])
+    assert (*groups, config.flops_per_token()) == NANOCHAT_2026[depth]
+    assert counts["head"] == counts["embedding"]
+    assert counts["total"] == sum(groups) + counts["head"] == counted(meta_model(config))
+
+
+@pytest.mark.parametrize(
+    ("depth", "context", "pattern", "vocab_size", "total", "flops"),
+    [  # from the same code: a vocabulary that is padded, windows of other lengths, no windows
+        (5, 512, "SSSL", 8191, 24_576_144, 78_447_384),
+        (12, 2048, "L", 32_768, 286_261_730, 887_098_032),
+        (9, 1000, "SL", 50_257, 269_599_064, 504_854_424),
+    ],
+)
+def test_other_contexts_windows_and_vocabularies_count_as_nanochats(depth, context, pattern, vocab_size, total, flops):
+    config = NanochatGPTConfig.from_depth(
+        depth, vocab_size, generation=2026, window_pattern=pattern, max_position_embeddings=context
+    )
+    assert (config.parameter_counts()["total"], config.flops_per_token()) == (total, flops)
+
+
 def test_d20_takes_3_49_gigaflops_a_token():
     config = NanochatGPTConfig.from_depth(20)
     assert config.flops_per_token() == config.flops_per_token(2048) == 3_491_758_080

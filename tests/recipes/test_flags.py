@@ -29,7 +29,7 @@ def refusal(program: str, *argv: str) -> str:
 
 
 def numbers(program: str) -> list[Flag]:
-    return [each for each in flags_of(program).values() if each.kind in (int, float)]
+    return [each for each in flags_of(program).values() if each.kind in (int, float) and each.choices is None]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -136,7 +136,10 @@ def test_a_list_is_given_at_once_or_one_by_one_or_by_a_file(program, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"matrix_lr": float("nan")}, "matrix_lr must be at least 0 and at most 1,000, not nan."),
+        (
+            {"matrix_lr": float("nan")},
+            "matrix_lr must be at least 0 and at most 1,000, not nan: leave it out for the default.",
+        ),
         ({"depth": 1.5}, "depth must be a whole number, not 1.5."),
         ({"depth": True}, "depth must be a whole number, not True."),
         ({"depth": None}, "depth must be a whole number, not None."),

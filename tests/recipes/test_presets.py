@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +20,7 @@ from recipes.training.dry_run import facts_of as dry_run_facts
 from recipes.training.memory import fits
 from recipes.training.plan import plan_midtraining, plan_training
 from recipes.training.posttraining_arguments import DPOArguments, GRPOArguments, ModelArguments, SFTArguments
+from recipes.training.rules import RULES, with_rules
 from recipes.training.source_run import inherit_settings, source_tokens
 from recipes.training.trainer_run import accumulate_to
 from recipes.utils.arguments import parse_arguments
@@ -186,10 +187,11 @@ def test_every_preset_is_one_of_those_tested_here():
 def test_a_plan_for_gpus_is_plausible(depth, capsys):
     lines = dry_run_lines(capsys, "--config", GPU, "--depth", str(depth))
     parameters, tokens, batch = (first_number(lines[name]) for name in ("parameters", "horizon", "batch"))
-    width = 64 * depth + depth % 2 * 64
-    assert parameters == 12 * depth * width**2 + 2 * 65_536 * width
-    assert tokens == pytest.approx(20 * parameters, rel=1e-3)
-    assert batch in (2**19, 2**20) and first_number(lines["steps"]) == tokens // batch
+    width, tables = 64 * depth + depth % 2 * 64, depth // 2
+    counted = 12 * depth * width**2 + 12 * tables * width // 128 + 32_768 * width  # blocks, gates and head
+    assert parameters == counted + (1 + tables) * 32_768 * width + 2 * depth + 26
+    assert tokens == pytest.approx(12 * counted, rel=1e-3)
+    assert batch in (2**18, 2**19, 2**20, 2**21) and first_number(lines["steps"]) == tokens // batch
     rows, accumulated = re.search(r"= (\d+) rows x 2,048 tokens x 8 processes x (\d+) accumulated", lines[""]).groups()
     assert int(rows) * 2048 * 8 * int(accumulated) == batch
     assert int(rows) in (4, 8, 16, 32)
@@ -213,10 +215,21 @@ def test_what_the_gpu_preset_says_of_each_depth_is_what_its_plan_says(capsys):
 
 
 def test_nanochats_speedrun_is_the_flag_that_the_gpu_preset_names(capsys):
-    said = re.search(r"`(--depth 20 --total_batch_size \d+)`", Path(GPU).read_text())[1]
+    said = re.search(r"`(--generation 2025 --depth 20 --total_batch_size \d+)`", Path(GPU).read_text())[1]
     lines = dry_run_lines(capsys, "--config", GPU, *said.split())
     assert (lines["steps"], first_number(lines["batch"])) == ("21,400", 2**19)
     assert first_number(lines["parameters"]) == 560_988_160
+
+
+def test_nanochats_speedrun_of_2026_is_the_flag_that_the_gpu_preset_names(capsys):
+    text = Path(GPU).read_text()
+    said, hours = re.search(r"`(--depth 24 --target_param_data_ratio 8)`, an estimated ([\d.]+) hours", text).groups()
+    lines = dry_run_lines(capsys, "--config", GPU, *said.split())
+    assert (lines["steps"], first_number(lines["batch"])) == ("5,568", 2**20)
+    assert lines["horizon"].endswith(
+        "8 a parameter of the 729,810,624 in the blocks and the head (target_param_data_ratio)"
+    )
+    assert float(hours) == pytest.approx(float(re.match(r"about ([\d.]+) h", lines["time"])[1]), abs=0.05)
 
 
 def first_number(text: str) -> int:
@@ -225,13 +238,21 @@ def first_number(text: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("depth", "matrix_lr", "embedding_lr"), [(12, 0.02, 0.2), (20, 0.02828, 0.2191), (32, 0.02828, 0.1732)]
+    ("generation", "depth", "matrix_lr", "embedding_lr"),
+    [
+        (2025, 12, 0.02, 0.2),
+        (2025, 20, 0.02828, 0.2191),
+        (2025, 32, 0.02828, 0.1732),
+        (2026, 12, 0.02, 0.3),
+        (2026, 20, 0.02828, 0.3286),
+    ],
 )
 def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
-    depth, matrix_lr, embedding_lr, tmp_path, fresh_accelerate
+    generation, depth, matrix_lr, embedding_lr, tmp_path, fresh_accelerate
 ):
-    base = parse_arguments(PretrainArguments, argv=["--config", GPU, "--depth", str(depth)])
-    config = NanochatGPTConfig.from_depth(depth, vocab_size=65_536, max_position_embeddings=2048)
+    flags = ["--config", GPU, "--depth", str(depth), "--generation", str(generation)]
+    base = with_rules(parse_arguments(PretrainArguments, argv=flags), RULES[generation])
+    config = NanochatGPTConfig.from_depth(depth, generation=generation, max_position_embeddings=2048)
     facts = describe_config(config, 2048)
     planned = plan_training(base, facts, 8, H100_MEMORY)
     as_planned = {"total_batch_size": planned.total_batch_size, "num_iterations": planned.num_steps}
@@ -245,10 +266,15 @@ def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
     mid = plan_midtraining(args, facts, 8, [700] * 570, one_pass, source_tokens(args.source), H100_MEMORY)
     assert fits(facts, mid.device_batch_size, 2048, False, H100_MEMORY)
     assert 100 < mid.num_steps < 1000
-    assert mid.optimizer == planned.optimizer
+    # The weight decay of a base run of 2026 has fallen to 0 by its end.
+    assert mid.optimizer == replace(planned.optimizer, weight_decay=0.0)
     assert mid.optimizer.matrix_lr == pytest.approx(matrix_lr, abs=1e-4)
     assert mid.optimizer.embedding_lr == pytest.approx(embedding_lr, abs=1e-4)
-    assert (mid.optimizer.momentum_start, mid.optimizer.momentum, mid.schedule.warmdown_ratio) == (0.85, 0.95, 0.2)
+    momentum, warmdown = {2025: (0.95, 0.2), 2026: (0.97, 0.65)}[generation]
+    assert (mid.optimizer.momentum_start, mid.optimizer.momentum) == (0.85, momentum)
+    assert mid.schedule.warmdown_ratio == warmdown
+    assert mid.schedule.momentum == planned.schedule.momentum
+    assert args.grad_clip == {2025: 1.0, 2026: 0.0}[generation]
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,10 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.training.muon import Muon, orthogonalize
+from recipes.training.muon import MUON_2025, MUON_2026, Muon, orthogonalize
+from tests.recipes.training.matrices import gradient, parameter, random, take_steps
 
 SHAPES = {"square": (12, 12), "wide": (8, 24), "tall": (24, 8), "column": (7, 1), "row": (1, 7)}
-
-
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def parameter(*shape, seed=0, dtype=torch.float32):
-    return torch.nn.Parameter(random(*shape, seed=seed, dtype=dtype))
-
-
-def take_steps(optimizer, params, steps, first=0):
-    """Optimizer steps with gradients that depend on the number of the step and of the parameter alone."""
-    for step in range(first, first + steps):
-        for number, p in enumerate(params):
-            p.grad = random(*p.shape, seed=1000 * step + number + 1, dtype=p.dtype)
-        optimizer.step()
 
 
 def slow_orthogonalize(matrix):
@@ -42,11 +27,10 @@ def slow_muon(weight, gradients, lr, weight_decay=0.0, momentum_warmup=300):
     weight = weight.double()
     outputs, inputs = weight.shape
     average = torch.zeros_like(weight)
-    for step, gradient in enumerate(gradients):
-        gradient = gradient.double()
+    for step, each in enumerate(gradients):
         momentum = 0.85 + (0.95 - 0.85) * min(1.0, step / momentum_warmup)
-        average = momentum * average + (1 - momentum) * gradient
-        lookahead = momentum * average + (1 - momentum) * gradient
+        average = momentum * average + (1 - momentum) * each.double()
+        lookahead = momentum * average + (1 - momentum) * each.double()
         update = slow_orthogonalize(lookahead) if outputs <= inputs else slow_orthogonalize(lookahead.T).T
         weight = weight - lr * weight_decay * weight
         weight = weight - lr * max(1.0, outputs / inputs) ** 0.5 * update
@@ -114,20 +98,21 @@ def test_muon_equals_its_definition_matrix_by_matrix(shape, transposed, weight_d
     optimizer = Muon(groups, lr=0.1, momentum_warmup=4, orthogonalize_dtype=torch.float32)
     take_steps(optimizer, params, 8)
     for number, (p, start) in enumerate(zip(params, starts, strict=True)):
-        gradients = [random(*shape, seed=1000 * step + number + 1) for step in range(8)]
+        gradients = [gradient(shape, step, number) for step in range(8)]
         if transposed:
-            expected = slow_muon(start.T, [gradient.T for gradient in gradients], 0.1, weight_decay, 4).T
+            expected = slow_muon(start.T, [each.T for each in gradients], 0.1, weight_decay, 4).T
         else:
             expected = slow_muon(start, gradients, 0.1, weight_decay, 4)
         torch.testing.assert_close(p.detach(), expected.float(), atol=1e-4, rtol=1e-4)
 
 
-def test_bf16_products_move_the_weights_almost_as_fp32_does():
+@pytest.mark.parametrize("steps", [MUON_2025, MUON_2026], ids=str)
+def test_bf16_products_move_the_weights_almost_as_fp32_does(steps):
     ends = []
     for dtype in (torch.float32, torch.bfloat16):
         p = parameter(48, 96)
         start = p.detach().clone()
-        take_steps(Muon([{"kind": "muon", "params": [p]}], orthogonalize_dtype=dtype), [p], 3)
+        take_steps(Muon([{"kind": "muon", "params": [p]}], orthogonalize_dtype=dtype, steps=steps), [p], 3)
         ends.append(p.detach() - start)
     assert (ends[0] - ends[1]).norm() < 0.05 * ends[0].norm()
 
@@ -155,19 +140,21 @@ def make_groups():
     return params, groups
 
 
-def test_a_saved_and_loaded_optimizer_goes_on_identically(tmp_path):
+@pytest.mark.parametrize("steps", [MUON_2025, MUON_2026], ids=str)
+def test_a_saved_and_loaded_optimizer_goes_on_identically(tmp_path, steps):
+    settings_of_both = {"momentum_warmup": 5, "weight_decay": 0.1, "steps": steps}
     whole, groups = make_groups()
-    take_steps(Muon(groups, momentum_warmup=5), whole, 7)
+    take_steps(Muon(groups, **settings_of_both), whole, 7)
 
     first, groups = make_groups()
-    optimizer = Muon(groups, momentum_warmup=5)
+    optimizer = Muon(groups, **settings_of_both)
     take_steps(optimizer, first, 3)
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
 
     resumed, groups = make_groups()
     for p, q in zip(resumed, first, strict=True):
         p.data.copy_(q)
-    optimizer = Muon(groups, momentum_warmup=5)
+    optimizer = Muon(groups, **settings_of_both)
     optimizer.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
     take_steps(optimizer, resumed, 4, first=3)
     for p, q in zip(resumed, whole, strict=True):
@@ -222,6 +209,10 @@ def test_a_closure_is_called_with_gradients_on_and_its_loss_returned():
         ({"kind": "sgd", "params": [torch.zeros(2, 2)]}, "'muon' or 'adamw', not 'sgd'"),
         ({"kind": "muon", "params": [torch.zeros(3)]}, "not a matrix"),
         ({"kind": "muon", "params": [torch.zeros(2, 2), torch.zeros(2, 2, 2)]}, "not a matrix"),
+        (
+            {"kind": "muon", "params": [torch.zeros(2, 2)], "orthogonalization": "svd"},
+            "must be 'newton_schulz' or 'polar_express', not 'svd'",
+        ),
     ],
 )
 def test_impossible_groups_are_refused(group, named):
@@ -235,18 +226,20 @@ RANKS = 2
 COUNTS = [1, 2, 3, 4]  # matrices of one shape: fewer than ranks, as many, odd, even
 
 
-def train_some(count, dtype=torch.float32):
-    """Weights after four steps of `count` matrices beside two of another shape and a vector."""
+def train_some(count, steps, dtype=torch.float32):
+    """Weights and states after four steps of `count` matrices beside two of another shape and a vector."""
     params = [parameter(6, 10, seed=seed) for seed in range(count)] + [parameter(10, 6), parameter(5)]
     groups = [{"kind": "muon", "params": params[:-1]}, {"kind": "adamw", "params": params[-1:]}]
-    take_steps(Muon(groups, orthogonalize_dtype=dtype), params, 4)
-    return [p.detach() for p in params]
+    optimizer = Muon(groups, weight_decay=0.1, orthogonalize_dtype=dtype, steps=steps)
+    take_steps(optimizer, params, 4)
+    return [p.detach() for p in params] + [value for p in params for value in optimizer.state[p].values()]
 
 
 def train_as_one_of_several(rank, directory):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=RANKS)
-    torch.save({count: train_some(count) for count in COUNTS}, f"{directory}/{rank}.pt")
+    trained = {(count, str(steps)): train_some(count, steps) for count in COUNTS for steps in (MUON_2025, MUON_2026)}
+    torch.save(trained, f"{directory}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -258,9 +251,11 @@ def trained_by_ranks(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steps", [MUON_2025, MUON_2026], ids=str)
 @pytest.mark.parametrize("count", COUNTS)
-def test_two_processes_end_with_the_weights_of_one(trained_by_ranks, count):
-    alone = train_some(count)
-    for first, second, expected in zip(trained_by_ranks[0][count], trained_by_ranks[1][count], alone, strict=True):
+def test_two_processes_end_with_the_weights_and_states_of_one(trained_by_ranks, count, steps):
+    alone = train_some(count, steps)
+    of_ranks = [trained[count, str(steps)] for trained in trained_by_ranks]
+    for first, second, expected in zip(*of_ranks, alone, strict=True):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, expected, atol=1e-5, rtol=1e-5)

@@ -11,16 +11,10 @@ from transformers import GPT2Config
 from modeling_nanochat import NanochatGPTConfig
 from recipes.training.arguments import PretrainArguments
 from recipes.training.dry_run import ASSUMED_MFU, dry_run
+from recipes.training.horizon import check_batch
 from recipes.training.memory import choose_device_batch, estimate_memory, fits
-from recipes.training.plan import (
-    LONG_RUN_TOKENS,
-    MIN_STEPS,
-    SHORT_RUN_TOKENS,
-    RunLength,
-    check_batch,
-    next_smaller,
-    plan_training,
-)
+from recipes.training.plan import next_smaller, plan_training
+from recipes.training.rules import LONG_RUN_TOKENS, MIN_STEPS, SHORT_RUN_TOKENS, RunLength
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import gpu_figures
 from recipes.utils.model_facts import describe_config
@@ -79,9 +73,10 @@ def test_the_horizon_is_the_first_that_is_set():
     assert plan_of(target_param_data_ratio=3, **batch).num_steps == by_ratio
 
 
-def test_no_horizon_at_all_is_one_clear_line():
-    with pytest.raises(InputError, match=r"^no horizon: set num_iterations, target_flops or target_param_data_ratio"):
-        plan_of(target_param_data_ratio=None)
+def test_the_ratio_that_was_not_given_counts_all_parameters_in_2025():
+    plan = plan_of(depth=20, total_batch_size=2**19)
+    assert plan.num_steps == 21_400
+    assert plan.reasons["horizon"] == "20 a parameter, all counted (target_param_data_ratio)"
 
 
 @given(flops=st.floats(1e15, 1e22), depth=st.integers(1, 40))

@@ -1,0 +1,150 @@
+"""What a run's optimizer is given: learning rates scaled for the model, the batch and the run's length, and why."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from recipes.training.arguments import LoopArguments
+from recipes.training.horizon import reference_tokens
+from recipes.training.muon import MUON_2025, MUON_2026
+from recipes.training.optimizers import OptimizerSettings
+from recipes.training.rules import (
+    LONG_RUN_TOKENS,
+    REFERENCE_BATCH,
+    REFERENCE_WIDTH,
+    RULES,
+    THREE_RATES,
+    Rules,
+    RunLength,
+)
+from recipes.utils.model_facts import ModelFacts
+
+MUON = {2025: MUON_2025, 2026: MUON_2026}
+
+
+class LearningRates(Protocol):
+    """Arguments that hold learning rates tuned at a width of 768."""
+
+    matrix_lr: float
+    embedding_lr: float
+    unembedding_lr: float
+
+
+class StageArguments(LearningRates, Protocol):
+    """Arguments of SFT, DPO and GRPO."""
+
+    init_lr_frac: float
+    weight_decay: float
+
+
+def scale_learning_rates(args: LearningRates, facts: ModelFacts, factors: Mapping[str, float]) -> dict[str, float]:
+    """The learning rates of `args` for this model, each times its own factor: the one rule of all stages.
+
+    Rates of the embedding and the head fall with the square root of the width. They were tuned for an embedding that
+    starts with a certain spread, 1 in 2025; other architectures take smaller steps in proportion.
+    """
+    width = (facts.hidden_size / REFERENCE_WIDTH) ** -0.5
+    return {
+        "matrix_lr": args.matrix_lr * factors["matrix_lr"],
+        "embedding_lr": args.embedding_lr * width * factors["embedding_lr"] * facts.embedding_std,
+        "unembedding_lr": args.unembedding_lr * width * factors["unembedding_lr"],
+    }
+
+
+def posttraining_settings(args: StageArguments, facts: ModelFacts) -> OptimizerSettings:
+    """The optimizer of SFT, DPO and GRPO: pretraining's of a long run, at `init_lr_frac` of its learning rates."""
+    rules, fraction = RULES[facts.generation], args.init_lr_frac
+    return OptimizerSettings(
+        **scale_learning_rates(args, facts, dict.fromkeys(THREE_RATES, fraction)),
+        weight_decay=args.weight_decay,
+        scalar_lr=rules.scalar_lr[1] * fraction,
+        smear_lr=rules.smear_lr[1] * fraction,
+        muon=MUON[rules.generation],
+        adamw=adamw_groups(rules, RunLength(LONG_RUN_TOKENS)),
+    )
+
+
+def plan_optimizer(
+    args: LoopArguments, facts: ModelFacts, length: RunLength, total_batch_size: int, tokens: float
+) -> tuple[OptimizerSettings, dict[str, str]]:
+    """The optimizer of pretraining and midtraining, and the reason of each setting; `tokens` is the horizon."""
+    rules = RULES[facts.generation]
+    power = 0.5 if total_batch_size >= REFERENCE_BATCH else length.between(*rules.small_batch_power)
+    by_batch = (total_batch_size / REFERENCE_BATCH) ** power
+    by_length = {name: _by_length(getattr(rules, name), length) for name in THREE_RATES}
+    if args.learning_rate is None:
+        rates = scale_learning_rates(args, facts, {name: by_batch * each for name, each in by_length.items()})
+        rates |= {
+            "scalar_lr": length.between(*rules.scalar_lr) * by_batch,
+            "smear_lr": length.between(*rules.smear_lr),
+        }
+    else:
+        rates = dict.fromkeys((*THREE_RATES, "scalar_lr", "smear_lr"), args.learning_rate)
+    weight_decay, why = _weight_decay(args, facts, rules, length, total_batch_size, tokens)
+    settings = OptimizerSettings(
+        **rates,
+        weight_decay=weight_decay,
+        momentum_start=length.between(*rules.momentum_start),
+        momentum=length.between(*rules.momentum),
+        muon=MUON[rules.generation],
+        adamw=adamw_groups(rules, length),
+    )
+    by_scale = {name: _scale_in_words(each, length, by_batch, power) for name, each in by_length.items()}
+    reasons = _explain_rates(args, facts, by_scale) | {
+        "momentum": f"Muon's, {length}",
+        "scalars": f"{length.between(*rules.scalar_lr):.3g}{_scale_in_words(1.0, length, by_batch, power)}, the last "
+        "for any batch",
+        "weight_decay": why,
+        "adamw": str(length),
+        "embedding_std": str(length),
+    }
+    return settings, reasons
+
+
+def _by_length(pair: tuple[float, float], length: RunLength) -> float:
+    """How many times a long run's setting suits this run."""
+    short, long = pair
+    return length.between(short / long, 1.0)
+
+
+def adamw_groups(rules: Rules, length: RunLength) -> dict[str, dict[str, Any]]:
+    """Betas and weight decay of AdamW's groups by role, where the generation sets them."""
+    groups = {}
+    for role, (short, long) in rules.adamw.items():
+        beta1, beta2, weight_decay = (length.between(*pair) for pair in zip(short, long, strict=True))
+        groups[role] = {"betas": (beta1, beta2), "weight_decay": weight_decay}
+    return groups
+
+
+def _weight_decay(
+    args: LoopArguments, facts: ModelFacts, rules: Rules, length: RunLength, total_batch_size: int, tokens: float
+) -> tuple[float, str]:
+    """Weight decay of the matrices: as given, or so that it forgets the same share of every run (arXiv 2405.13698)."""
+    if args.weight_decay is not None:
+        return args.weight_decay, f"weight_decay {args.weight_decay:g}"
+    if args.optimizer != "muon" or args.learning_rate is not None:
+        return 0.0, "its rule is for muon and its own learning rates"
+    base = length.between(*rules.weight_decay)
+    if base == 0:
+        return 0.0, str(length)
+    reference = reference_tokens(facts, getattr(args, "target_param_data_ratio", None))
+    scaled = base * math.sqrt(total_batch_size / REFERENCE_BATCH) * (reference / tokens)
+    by_batch = f"(batch / 2^19)^0.5 x (a d12's {reference / 1e9:.1f}B tokens / {tokens / 1e9:.3g}B)"
+    return scaled, f"{base:.3g} {length} x {by_batch} (arXiv 2405.13698)"
+
+
+def _scale_in_words(by_length: float, length: RunLength, by_batch: float, power: float) -> str:
+    by_scale = f" x {by_length:.3g} {length}" if by_length != 1 else ""
+    return by_scale + (f" x (batch / 2^19)^{power:.3g} = {by_batch:.3g}" if by_batch != 1 else "")
+
+
+def _explain_rates(args: LoopArguments, facts: ModelFacts, by_scale: Mapping[str, str]) -> dict[str, str]:
+    if args.learning_rate is not None:
+        return dict.fromkeys(THREE_RATES, "learning_rate, the same for all weights, no rule applied")
+    by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5"
+    by_spread = f" x {facts.embedding_std:g}, the spread of its embedding" if facts.embedding_std != 1.0 else ""
+    return {
+        "matrix_lr": f"matrix_lr {args.matrix_lr:g}{by_scale['matrix_lr']}",
+        "embedding_lr": f"embedding_lr {args.embedding_lr:g} {by_width}{by_scale['embedding_lr']}{by_spread}",
+        "unembedding_lr": f"unembedding_lr {args.unembedding_lr:g} {by_width}{by_scale['unembedding_lr']}",
+    }
