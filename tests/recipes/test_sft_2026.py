@@ -137,15 +137,8 @@ def test_rates_are_a_share_of_the_base_models_and_fall_in_the_second_half(finish
     output_dir, _ = finished
     groups = optimizer_after(1, output_dir)["param_groups"]
     width = (128 / 768) ** -0.5
-    full = [
-        0.02,
-        0.3 * width,
-        0.008 * width,
-        0.15 * width,
-        0.005,
-        0.5,
-        0.2,
-    ]  # matrices, embedding, head, value embeddings, scalars
+    # matrices, embedding, head, value embeddings, residual scalars, smear and backout
+    full = [0.02, 0.3 * width, 0.008 * width, 0.15 * width, 0.005, 0.5, 0.2]
     assert [group["initial_lr"] for group in groups] == pytest.approx([0.8 * rate for rate in full])
     multipliers = [record["train/lrm"] for record in records(output_dir)]
     steps, falling = len(multipliers), round(len(multipliers) / 2)
