@@ -129,7 +129,7 @@ def test_it_begins_with_the_base_runs_momentum_and_moments(sft, base, finished, 
                 expected = beta * old + (1 - beta) * gradient
                 torch.testing.assert_close(now[name], expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
                 checked += 1
-    assert checked == 7 + 2 * 7  # momentum of the matrices, moments of tables, head and scalars
+    assert checked == 7 + 2 * 8  # momentum of the matrices; moments of tables, head, smear gate and scalars
 
 
 @launch
