@@ -177,7 +177,7 @@ class Muon(torch.optim.Optimizer):
         betas, eps: AdamW's.
         weight_decay: decoupled, times lr, for both kinds.
         orthogonalize_dtype: precision of the orthogonalization's products.
-        steps: what Muon groups do beside that.
+        steps: what Muon groups do beside that, unless their settings say otherwise.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class Muon(torch.optim.Optimizer):
                 f"the optimizer's state is that of {of}, but this one is {now}: go on with the settings that it was "
                 "saved with, or start without the state"
             )
-        super().load_state_dict({**state_dict, "param_groups": [self.defaults | group for group in saved]})
+        super().load_state_dict({**state_dict, "param_groups": [asdict(MUON_2025) | group for group in saved]})
 
     def _muon_step(self, group: dict[str, Any], params: list[torch.Tensor]) -> None:
         """Update `params`, all of one shape (R, C), as one batch."""

@@ -104,8 +104,8 @@ def _misfit(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> str | No
         sizes, own = ([len(group["params"]) for group in each] for each in (groups, mine))
         return f"its groups hold {sizes} parameters, this run's {own}"
     for index, (theirs, own) in enumerate(zip(groups, mine, strict=True)):
-        theirs = optimizer.defaults | theirs  # it may have been saved before there was such a setting
-        if theirs.keys() - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
+        names = theirs.keys() | optimizer.defaults.keys()  # it may have been saved before there was such a setting
+        if names - SET_BY_THE_RUN != own.keys() - SET_BY_THE_RUN or theirs.get("kind") != own.get("kind"):
             return f"its group {index} is another optimizer's"
         if own.get("kind") == "muon" and MuonSteps.of(theirs) != MuonSteps.of(own):
             return f"it is that of {MuonSteps.of(theirs)}, and this run's is {MuonSteps.of(own)}"

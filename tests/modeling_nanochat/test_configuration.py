@@ -96,8 +96,8 @@ def test_flops_per_token_are_those_of_the_matrix_products_of_a_training_step(cha
     assert counter.get_total_flops() == batch * length * model.config.flops_per_token(length)
 
 
-# Of karpathy/nanochat in July 2026: `GPT.num_scaling_params()` and `estimate_flops()` of a model on the meta device, with
-# a context of 2,048 and a vocabulary of 32,768. Its transformer_matrices are our attention, mlp and gates.
+# Of karpathy/nanochat in July 2026: `GPT.num_scaling_params()` and `estimate_flops()` of a model on the meta device,
+# with a context of 2,048 and a vocabulary of 32,768. Its transformer_matrices are our attention, mlp and gates.
 NANOCHAT_2026 = {  # by depth: embedding, as the head; value embeddings; transformer_matrices; scalars; FLOPs a token
     8: (16_777_216, 67_108_864, 25_166_016, 42, 295_699_728),
     12: (25_165_824, 150_994_944, 84_935_088, 50, 759_696_048),

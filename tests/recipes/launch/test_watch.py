@@ -48,6 +48,8 @@ def test_a_stage_gets_the_preset_and_its_places():
         assert placed[-2:] == ["--output_dir", f"runs/d20/{STAGES[name].directory}"]
     assert "runs/d20/tokenizer" in place_flags("pretrain", [], run_dir)
     assert "runs/d20/tokenizer" not in place_flags("pretrain", ["--model_name_or_path", "x"], run_dir)
+    for flag in ("--model_name_or_path", "--model_config"):  # a model that is one already has its own generation
+        check_flags("pretrain", place_flags("pretrain", [flag, "x"], run_dir))
     assert "gpu.yaml" not in " ".join(place_flags("sft", ["--config=mine.yaml"], run_dir))
     with pytest.raises(InputError, match="leave --run_dir out"):
         place_flags("speedrun", ["--run_dir", "x"], run_dir)

@@ -114,6 +114,15 @@ def test_the_dial_sets_the_sizes():
     assert (config.vocab_size, config.max_position_embeddings) == (1000, 512)
 
 
+def test_generation_and_windows_shape_the_model_of_the_dial():
+    config = config_of(1000, 512, depth=4, generation=2026)
+    assert config.value_embeddings and config.padded_vocab_size == 1024
+    assert (config.layer_types.count("sliding_attention"), config.sliding_window) == (3, 129)
+    assert config_of(1000, 512, depth=4, generation=2026, window_pattern="L").layer_types is None
+    plain = config_of(1000, 512, depth=4, window_pattern="SL")
+    assert not plain.value_embeddings and plain.layer_types.count("sliding_attention") == 2
+
+
 def test_another_architecture_gets_the_tokenizers_vocabulary(gpt2_dir):
     for source in (gpt2_dir, gpt2_dir / "config.json"):
         config = config_of(777, model_config=str(source))

@@ -8,14 +8,24 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Trainer,
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.training import optimizers
-from recipes.training.muon import Muon
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, register_optimizer
+from recipes.training.muon import MUON_2025, MUON_2026, Muon, MuonSteps
+from recipes.training.optimizers import ADAMW_2026, OptimizerSettings, build_optimizer, register_optimizer
 from recipes.utils.errors import InputError
-from recipes.utils.model_facts import split_parameters
+from recipes.utils.model_facts import ROLES, split_parameters
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONFIGS = {
     "nanochat": NanochatGPTConfig(**SIZES, max_position_embeddings=16),
+    "nanochat_2026": NanochatGPTConfig(
+        **SIZES,
+        max_position_embeddings=16,
+        num_key_value_heads=1,
+        value_embeddings=True,
+        residual_scalars=True,
+        smear=True,
+        backout=True,
+        initial_head_std=0.001,
+    ),
     "gpt2": GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0),
     "llama": LlamaConfig(**SIZES, intermediate_size=48, num_key_value_heads=1, max_position_embeddings=16),
     "llama_tied": LlamaConfig(**SIZES, intermediate_size=48, tie_word_embeddings=True),
@@ -28,8 +38,10 @@ def make_model(name, seed=0):
 
 
 def names_by_role(model):
+    """Without the roles that only models of 2026 have, where they are empty."""
     names = {parameter: name for name, parameter in model.named_parameters()}
-    return {role: {names[p] for p in params} for role, params in split_parameters(model).items()}
+    roles = {role: {names[p] for p in params} for role, params in split_parameters(model).items()}
+    return {role: found for role, found in roles.items() if found or role in ROLES}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -51,6 +63,17 @@ def test_roles_of_nanochat():
         "embedding": {"model.embed_tokens.weight"},
         "head": {"lm_head.weight"},
         "others": set(),
+    }
+
+
+def test_roles_of_nanochat_of_2026():
+    roles, of_2025 = names_by_role(make_model("nanochat_2026")), names_by_role(make_model("nanochat"))
+    assert roles == of_2025 | {
+        "matrices": of_2025["matrices"] | {"model.layers.1.self_attn.ve_gate.weight"},
+        "value_embeddings": {"model.value_embeds.1.weight"},
+        "resid_lambdas": {"model.resid_lambdas"},
+        "x0_lambdas": {"model.x0_lambdas"},
+        "smear_and_backout": {"model.smear_gate.weight", "model.smear_lambda", "model.backout_lambda"},
     }
 
 
@@ -88,7 +111,10 @@ def learn(model, optimizer, steps=12):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_architecture_learns_with_every_optimizer(name, optimizer_name):
     model = make_model(name)
-    optimizer = build_optimizer(optimizer_name, model, OptimizerSettings(0.02, 0.01, 0.004))
+    steps = MUON_2026 if name == "nanochat_2026" else MUON_2025
+    optimizer = build_optimizer(
+        optimizer_name, model, OptimizerSettings(0.02, 0.01, 0.004, scalar_lr=0.02, muon=steps)
+    )
     covered = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(covered) == sorted(id(p) for p in model.parameters())
     losses = learn(model, optimizer)
@@ -110,6 +136,37 @@ def test_each_role_gets_its_own_learning_rate():
     for optimizer in (muon, adamw):
         assert optimizer["model.embed_tokens.weight"] == (0.2, 0.0)
         assert optimizer["lm_head.weight"] == (0.3, 0.0)
+
+
+def test_each_group_of_2026_has_its_own_rate_betas_and_decay():
+    model = make_model("nanochat_2026")
+    chosen = OptimizerSettings(
+        0.1, 0.2, 0.3, weight_decay=0.4, scalar_lr=0.5, smear_lr=0.6, muon=MUON_2026, adamw=ADAMW_2026
+    )
+    optimizer = build_optimizer("muon", model, chosen)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = {names[p]: group for group in optimizer.param_groups for p in group["params"]}
+    of_adamw = {name: (g["lr"], g["betas"], g["weight_decay"]) for name, g in groups.items() if g["kind"] == "adamw"}
+    assert of_adamw == {
+        "lm_head.weight": (0.3, (0.8, 0.96), 0.01),
+        "model.embed_tokens.weight": (0.2, (0.8, 0.995), 0.001),
+        "model.value_embeds.1.weight": (0.1, (0.8, 0.995), 0.01),
+        "model.resid_lambdas": (0.005, (0.8, 0.95), 0.05),
+        "model.x0_lambdas": (0.5, (0.96, 0.95), 0.0),
+        "model.smear_gate.weight": (0.6, (0.8, 0.95), 0.0),
+        "model.smear_lambda": (0.6, (0.8, 0.95), 0.0),
+        "model.backout_lambda": (0.6, (0.8, 0.95), 0.0),
+    }
+    (muon,) = {id(group): group for name, group in groups.items() if name not in of_adamw}.values()
+    assert (muon["lr"], muon["weight_decay"], MuonSteps.of(muon)) == (0.1, 0.4, MUON_2026)
+
+
+def test_a_group_of_2025_is_what_it_was():
+    model = make_model("nanochat")
+    defaults = Muon([{"kind": "muon", "params": [torch.nn.Parameter(torch.zeros(2, 2))]}]).defaults
+    for group in build_optimizer("muon", model, OptimizerSettings()).param_groups:
+        assert (group["betas"], group["weight_decay"], MuonSteps.of(group)) == ((0.8, 0.95), 0.0, MUON_2025)
+        assert group.keys() - defaults.keys() == {"kind", "params", "fused"}
 
 
 def test_a_registered_optimizer_is_built_by_name(monkeypatch):

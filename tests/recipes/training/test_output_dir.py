@@ -57,6 +57,13 @@ def test_what_an_older_version_did_not_record_is_not_held_against_the_run(begun,
     claim(begun, state, new_flag=5)
 
 
+def test_a_run_from_before_there_were_generations_is_one_of_2025_without_windows(begun, state):
+    claim(begun, state, generation=2025, window_pattern="L")
+    claim(begun, state, generation=None, window_pattern=None)  # another architecture
+    with pytest.raises(InputError, match=r"\(generation 2025 there, 2026 now; window_pattern 'L' there, 'SSSL' now\)"):
+        claim(begun, state, generation=2026, window_pattern="SSSL")
+
+
 def test_a_run_that_never_made_a_step_has_no_claim(tmp_path, state):
     claim(tmp_path, state)
     claim(tmp_path, state, depth=3)

@@ -19,8 +19,8 @@ from recipes.training.rules import LONG_RUN_TOKENS, RULES, SHORT_RUN_TOKENS, wit
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import describe_config, generation_of
 
-# By nanochat's own lines of scripts/base_train.py (July 2026), executed for each depth with its defaults and vocabulary
-# 32,768: number of steps, tokens a step, learning rates of matrices, embedding, head and x0_lambdas, weight decay.
+# By nanochat's own lines of scripts/base_train.py (July 2026), executed for each depth with its defaults and a
+# vocabulary of 32,768: steps, tokens a step, learning rates of matrices, embedding, head and x0_lambdas, weight decay.
 NANOCHAT = {
     8: (1920, 2**18, 0.014142135623730952, 0.2598076211353316, 0.00692820323027551, 0.3535533905932738,
         0.5197231443014819),
@@ -272,8 +272,8 @@ def test_what_2026_has_beside_2025_is_printed_with_its_reason(capsys):
         ({"generation": 2027}, "generation must be one of 2025, 2026, not 2027."),
         (
             {"generation": 2026, "model_config": "a.json"},
-            "generation belongs to the model that depth makes, and a.json is one already: leave it out (after a preset "
-            "that sets it: --generation none).",
+            "generation belongs to the model that depth makes, and a.json is one already: leave it out "
+            "(after a preset that sets it: --generation none).",
         ),
         (
             {"window_pattern": "L", "model_name_or_path": "user/model"},

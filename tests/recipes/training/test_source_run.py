@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from accelerate import PartialState
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.arguments import MidtrainArguments
+from recipes.training.muon import MUON_2026, MuonSteps
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
 from recipes.training.source_run import inherit_settings, read_arguments, warm_start
 from recipes.utils.errors import InputError
@@ -29,13 +31,18 @@ def trained(name: str = "muon", depth: int = 2, **settings) -> torch.optim.Optim
 @pytest.fixture
 def source(tmp_path):
     """What a run of Muon leaves, as far as it matters here: two checkpoints, of which the newest counts."""
-    for step, content in ((1, {}), (2, trained().state_dict())):
+    for step in (1, 2):
         checkpoint = tmp_path / "checkpoints" / f"step_{step:06d}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "training_state.json").write_text("{}")
-        torch.save(content, checkpoint / "optimizer.bin")
+        torch.save({}, checkpoint / "optimizer.bin")
+    save_state(trained().state_dict(), tmp_path)
     (tmp_path / "arguments.json").write_text(json.dumps({"optimizer": "muon"}))
     return tmp_path
+
+
+def save_state(state: dict, source: Path) -> None:
+    torch.save(state, source / "checkpoints" / "step_000002" / "optimizer.bin")
 
 
 def test_the_state_is_theirs_and_the_settings_stay_mine(source):
@@ -50,6 +57,26 @@ def test_the_state_is_theirs_and_the_settings_stay_mine(source):
     after = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     assert before == after
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_second_moment_of_2026_goes_over_too(source):
+    saved = trained(muon=MUON_2026).state_dict()
+    save_state(saved, source)
+    optimizer = trained(muon=MUON_2026, matrix_lr=0.5)
+    moments = [state["second_moment_buffer"] for state in optimizer.state.values() if "momentum_buffer" in state]
+    for moment in moments:
+        moment.fill_(7.0)
+    assert "warm-started from" in warm_start(optimizer, "muon", str(source))
+    torch.testing.assert_close(optimizer.state_dict()["state"], saved["state"], rtol=0, atol=0)
+
+
+def test_a_state_from_before_2026_goes_over_to_the_muon_of_2025(source):
+    state = trained().state_dict()
+    for group in state["param_groups"]:
+        for name in MuonSteps.__annotations__:
+            del group[name]
+    save_state(state, source)
+    assert "warm-started from" in warm_start(trained(), "muon", str(source))
 
 
 @pytest.mark.parametrize(
@@ -70,8 +97,13 @@ def test_one_learning_rate_or_three_go_over_but_never_both(source, fresh_acceler
 
 
 def swap_optimizer(source):
-    torch.save(trained("adamw").state_dict(), source / "checkpoints" / "step_000002" / "optimizer.bin")
+    save_state(trained("adamw").state_dict(), source)
     return "is another optimizer's"
+
+
+def modernize(source):
+    save_state(trained(muon=MUON_2026).state_dict(), source)
+    return "it is that of the Muon of 2026, and this run's is the Muon of 2025"
 
 
 def rename_optimizer(source):
@@ -80,14 +112,14 @@ def rename_optimizer(source):
 
 
 def deepen(source):
-    torch.save(trained(depth=3).state_dict(), source / "checkpoints" / "step_000002" / "optimizer.bin")
+    save_state(trained(depth=3).state_dict(), source)
     return "its groups hold [18, 1, 1] parameters, this run's [12, 1, 1]"
 
 
 def reshape(source):
     state = trained().state_dict()
     state["state"][0]["momentum_buffer"] = torch.zeros(3, 3)
-    torch.save(state, source / "checkpoints" / "step_000002" / "optimizer.bin")
+    save_state(state, source)
     return "its momentum_buffer is (3, 3) where a parameter is (128, 128)"
 
 
@@ -102,7 +134,7 @@ def remove(source):
     return "holds no checkpoint with its state"
 
 
-@pytest.mark.parametrize("spoil", [swap_optimizer, rename_optimizer, deepen, reshape, damage, remove])
+@pytest.mark.parametrize("spoil", [swap_optimizer, modernize, rename_optimizer, deepen, reshape, damage, remove])
 def test_a_state_that_is_not_this_optimizers_is_left_and_the_line_says_why(source, spoil):
     reason = spoil(source)
     optimizer = trained()
