@@ -21,12 +21,14 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import EarlyStoppingCallback, set_seed
 from trl import SFTConfig
 
+from evals.chat.tasks import split_tasks
 from recipes.data.conversations import files_lines, fit_conversations, open_conversations
 from recipes.data.messages import choice_wording
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.adapters import base_model, merge_adapters
 from recipes.training.assistant_trainer import AssistantTrainer
+from recipes.training.chat_core import ChatCore
 from recipes.training.chat_model import load_trainable_chat_model, resolve_source
 from recipes.training.checkpoint_files import TRAINERS
 from recipes.training.export import save_model
@@ -35,9 +37,9 @@ from recipes.training.models import set_special_tokens
 from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.rates import posttraining_settings
-from recipes.training.source_run import with_rates_of_model
+from recipes.training.source_run import warm_start, with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
-from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
+from recipes.training.trainer_run import accumulate_to, build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.errors import exit_on_input_error
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
@@ -68,17 +70,20 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
 
-    find_builder(args.optimizer)  # an unknown optimizer is reported before the model is loaded
+    find_builder(args.optimizer)  # an unknown optimizer or task is reported before the model is loaded
+    chat_tasks = split_tasks(args.chatcore_tasks)
 
     # --- Model
     source = resolve_source(args.source, output_dir)
     set_seed(args.seed)  # for what is new in the model: adapters, embeddings of special tokens
-    # A packed batch is one long row, and eager attention would spell out its T x T weights.
+    # A packed batch has a mask of its own: eager attention would spell out its T x T weights beside it.
     attention = model_args.attn_implementation or ("sdpa" if args.packing else None)
     model, tokenizer = load_trainable_chat_model(
         source, model_args, attention, args.max_length, args.trust_remote_code
     )
     config.max_length = args.max_length or tokenizer.model_max_length
+    if args.total_batch_size is not None:
+        config.gradient_accumulation_steps = accumulate_to(args.total_batch_size, config)
 
     # --- Data: conversations to train on and held-out ones. Exam questions are worded as in earlier stages.
     disable_progress_bar()
@@ -94,9 +99,11 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     # --- Optimizer: pretraining's, Muon for the matrices and AdamW for the rest. Its learning rates are scaled for the
     # model's width by the same rule, then by init_lr_frac: 0.02 in nanochat. The model can write already and is to
     # learn a form of conversation from few rows; at full rates it would forget more than they teach. TRL's scheduler
-    # lets all rates fall in a line to 0 over the run.
+    # lets all rates fall in a line to 0 over the run. Where SFT follows the base model at once, over far more rows, it
+    # goes on as pretraining did: with its optimizer's state, 0.8 of its rates, and the shape of its schedule.
     facts = describe_model(base_model(model), sequence_length=1)
     optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
+    started = warm_start(optimizer, args.optimizer, source) if args.warm_start and checkpoint is None else None
 
     # --- Trainer. The loss is on the assistant's tokens alone (assistant_only_loss), calls of tools included, results
     # not: a user's words and a calculator's results are given to the model when it chats, never its to predict. The
@@ -116,9 +123,15 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
             callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping else None,
         )
     metrics = log_like_pretraining(trainer, output_dir)
+    if args.chatcore_every >= 0:
+        core = ChatCore(trainer, metrics, chat_tasks, args.chatcore_every, args.chatcore_max_problems, wording)
+        core.open_at_start()
+        trainer.callback_handler.callbacks.insert(0, core)  # so that its last figures come before trackers are closed
     trainer.accelerator.print(f"{len(conversations):,} conversations from {args.conversations}, model {source}")
     for line in files_lines(args.conversations):
         trainer.accelerator.print(line)
+    if started is not None:
+        trainer.accelerator.print(f"optimizer: {started}")
     record_launch(output_dir, data=args.conversations, source=source, precision=trainer.accelerator.mixed_precision)
 
     # --- Train. Trainer writes a checkpoint every save_steps, and `train` its manifest; after Ctrl-C or SIGTERM the

@@ -81,7 +81,7 @@ def speedrun(args: SpeedrunArguments) -> None:
 
 
 def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir: Path) -> None:
-    """Tokenizer, base model, midtraining, SFT, GRPO, each with its evaluation and headline; then the report."""
+    """Tokenizer, base model, its way to an assistant, each with its evaluation and headline; then the report."""
     train_tokenizer(run_dir / "tokenizer", preset)
     base = ["pretrain.py", *config("pretrain", preset), "--tokenizer", run_dir / "tokenizer"]
     train_stage("base", [*base, *([] if depth is None else ["--depth", str(depth)])], preset, run_dir)
@@ -92,10 +92,14 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
         run_module("CORE of base", core, preset, writes=run_dir / "base" / EVALS / CORE_RESULTS)
     examine("base", preset, run_dir, BASE_MODEL_LIMITS)
 
-    mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base", *mixture("mid", preset)]
-    train_stage("mid", mid, preset, run_dir)
-    examine("mid", preset, run_dir)
-    train_stage("sft", ["sft.py", *config("sft", preset), *mixture("sft", preset)], preset, run_dir)
+    if preset == "cpu":
+        mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base"]
+        train_stage("mid", mid, preset, run_dir)
+        examine("mid", preset, run_dir)
+        sft = config("sft", preset)
+    else:  # midtraining and SFT in one; the preset names its mixture by a path from the project's root
+        sft = [*config("sft", "gpu_2026"), "--conversations", CONFIGS / "mixtures" / "sft_2026.yaml"]
+    train_stage("sft", ["sft.py", *sft], preset, run_dir)
     examine("sft", preset, run_dir)
     train_stage("grpo", ["grpo.py", *config("grpo", preset)], preset, run_dir)
     examine("grpo", preset, run_dir)
@@ -149,11 +153,6 @@ def train_tokenizer(directory: Path, preset: str) -> None:
 def config(stage: str, preset: str) -> list[str | Path]:
     """The flag that names a stage's preset."""
     return ["--config", CONFIGS / stage / f"{preset}.yaml"]
-
-
-def mixture(stage: str, preset: str) -> list[str | Path]:
-    """The flag that names a stage's conversations, where its preset does so by a path from the project's root."""
-    return [] if preset == "cpu" else ["--conversations", CONFIGS / "mixtures" / f"{stage}.yaml"]
 
 
 def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:

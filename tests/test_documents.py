@@ -30,6 +30,8 @@ ELSEWHERE = (
     "dev/",
     "report/",
     "val/",
+    "eval/",
+    "chatcore/",
     "recipes/STAGE",
 )
 

@@ -51,7 +51,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
     ARGS = read_command_line("evals.chat", ChatEvalArguments)
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
-from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, check_task, notes_on, open_task
+from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, notes_on, open_task, split_tasks
 from recipes.data.messages import choice_wording
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
@@ -65,11 +65,7 @@ from recipes.utils.run_directory import CHAT_RESULTS
 def evaluate(args: ChatEvalArguments) -> None:
     """Every task's line as it ends, then ChatCORE; the same as JSON."""
     args = replace(args, tasks=args.tasks or ",".join(PRIMER_TASKS))
-    names = [name.strip() for name in args.tasks.split(",")]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"task {twice.pop()} stands twice in --tasks.")
-    for name in names:
-        check_task(name)
+    names = split_tasks(args.tasks)
     state = join_processes()
     output = results_file(args.model, CHAT_RESULTS, args.output)
     model, tokenizer = load_chat_model(args.model, state.device)

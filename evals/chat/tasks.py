@@ -80,6 +80,16 @@ def check_task(spec: str) -> None:
         raise InputError(f"task {spec}: {name} is generated, not read from a file: leave out the path.")
 
 
+def split_tasks(specs: str) -> list[str]:
+    """The tasks of a comma-separated list. Raises `InputError` for one that is unknown, or that stands twice."""
+    names = [name.strip() for name in specs.split(",")]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"task {twice.pop()} stands twice in {specs}.")
+    for name in names:
+        check_task(name)
+    return names
+
+
 def open_task(spec: str, max_problems: int | None = None, wording: str = PLAIN) -> Task:
     """Open the task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
 

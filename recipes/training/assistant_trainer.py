@@ -1,13 +1,48 @@
-"""TRL's SFTTrainer with the fast loss of our models."""
+"""TRL's SFTTrainer with the fast loss of our models, packed rows side by side, and pretraining's schedule."""
 
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from trl import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+
+class PackedRows(DataCollatorForLanguageModeling):
+    """A batch of packed rows (B, T), padded at the end, whose conversations do not see each other.
+
+    TRL lays a batch's rows end to end in one, which suits flash attention: other kernels go over a (B T, B T) mask for
+    what B masks of (T, T) hold.
+    """
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """`input_ids`, `labels` and `position_ids`, which start from 0 at each conversation."""
+        batch = super().torch_call(examples)
+        del batch["attention_mask"]  # transformers looks for starts in position_ids only where there is no mask
+        batch["labels"][batch["position_ids"] == 0] = -100  # not to be predicted from the conversation before
+        return batch
 
 
 class AssistantTrainer(SFTTrainer):
     """SFTTrainer with the loss that pretraining uses, for the models that have it: 1.7 x the speed on a CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        flash = "flash" in (self.model.config._attn_implementation or "")
+        if self.args.packing and self.args.packing_strategy != "wrapped" and not flash:
+            self.data_collator = PackedRows(
+                self.processing_class.pad_token_id,
+                pad_to_multiple_of=self.args.pad_to_multiple_of,
+                return_position_ids=True,
+            )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """With `warmdown_ratio`, the shape of pretraining's: constant, then in a line to 0."""
+        if self.args.warmdown_ratio is not None:
+            self.args.lr_scheduler_type = "warmup_stable_decay"
+            steps = round(self.args.warmdown_ratio * num_training_steps)
+            self.args.lr_scheduler_kwargs = {"num_decay_steps": steps, "decay_type": "linear"}
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(
         self,

@@ -99,6 +99,33 @@ class SFTArguments(PosttrainingArguments, SFTFields):
     early_stopping_patience: int = flag(
         3, "evaluations without a lower loss that --early_stopping waits", least=1, resumable=True
     )
+    warm_start: bool = flag(
+        False, "begin with the optimizer's state at the end of the run that trained the source, if it is there"
+    )
+    total_batch_size: int | None = flag(
+        None,
+        "with packing: tokens an optimizer step, all processes together, in place of gradient_accumulation_steps",
+        least=1,
+    )
+    warmdown_ratio: float | None = flag(
+        None,
+        "share of the steps with falling learning rate, after a constant one (default: as lr_scheduler_type has it)",
+        least=0,
+        most=1,
+    )
+    chatcore_every: int = flag(
+        -1,
+        "steps between measurements of ChatCORE, each after a checkpoint; 0: only at the end, -1: never",
+        least=-1,
+        resumable=True,
+    )
+    chatcore_tasks: str = flag(
+        "arc_easy,arc_challenge,mmlu,gsm8k,humaneval",
+        "tasks of evals.chat that it is measured on; NAME:PATH takes local files in place of the Hub's",
+        path=True,
+        resumable=True,
+    )
+    chatcore_max_problems: int = flag(200, "problems of each task that it is measured on", least=1, resumable=True)
     eval_rows: int = flag(1000, "held-out conversations that an evaluation reads at most", least=1, resumable=True)
     output_dir: str = flag(
         "runs/base/sft", "where checkpoints, metrics and the final model go", path=True, resumable=True
@@ -138,6 +165,13 @@ class SFTArguments(PosttrainingArguments, SFTFields):
             )
         if self.early_stopping:
             self.metric_for_best_model = self.metric_for_best_model or "loss"
+        if self.total_batch_size is not None:
+            if not self.packing:
+                raise InputError("total_batch_size counts tokens of full rows: set --packing true with it.")
+            if self.gradient_accumulation_steps != 1:
+                raise InputError("give total_batch_size or gradient_accumulation_steps, not both.")
+        if self.warmdown_ratio is not None and self.lr_scheduler_type != SFTArguments.lr_scheduler_type:
+            raise InputError("give warmdown_ratio or lr_scheduler_type, not both.")
 
 
 LOSSES = (  # of TRL's DPOTrainer

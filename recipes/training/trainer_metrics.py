@@ -21,6 +21,7 @@ from recipes.utils.hardware import peak_flops
 from recipes.utils.model_facts import describe_model
 from recipes.utils.run_directory import METRICS
 
+CHATCORE = "chatcore"  # what its figures' names begin with (recipes/training/chat_core.py)
 # Of rollouts (GRPO) and of preferences (DPO).
 MEASURED_BY_TRL = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy", "logps/")
 
@@ -94,6 +95,12 @@ class MetricsCallback(TrainerCallback):
             accuracy = logs.get("eval_rewards/accuracies")
             more = "" if accuracy is None else f" | val/rewards/accuracies {accuracy:.1%}"
             self.console.say(f"step {state.global_step:06d} | val/loss {logs['eval_loss']:.4f}{more}")
+        elif measured := {
+            key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith(f"eval_{CHATCORE}")
+        }:
+            record |= measured
+            shown = " | ".join(f"{key} {value:.4f}" for key, value in measured.items())
+            self.console.say(f"step {state.global_step:06d} | {shown}")
         self.log.write(record)
 
     def _training_record(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:

@@ -50,6 +50,24 @@ def build_trainer_config(config_class: type[Config], args: PosttrainingArguments
         raise InputError(in_one_line(error, 300)) from None
 
 
+def accumulate_to(total_batch_size: int, config: TrainingArguments) -> int:
+    """Micro-batches of packed rows that a process accumulates to `total_batch_size` tokens a step of all processes.
+
+    Raises `InputError`, naming the nearest values that work, unless it is a multiple of what one micro-batch holds.
+    """
+    rows, processes = config.per_device_train_batch_size, config.world_size
+    micro = rows * config.max_length * processes
+    if total_batch_size % micro:
+        below = total_batch_size // micro * micro
+        nearest = ", ".join(str(each) for each in (below, below + micro) if each)
+        raise InputError(
+            f"total_batch_size {total_batch_size} is not a multiple of {micro} (per_device_train_batch_size {rows} x "
+            f"{config.max_length} tokens x {processes} process{'es' if processes > 1 else ''}). "
+            f"Nearest that work: {nearest}."
+        )
+    return total_batch_size // micro
+
+
 @contextmanager
 def refusals_in_one_line(explanations: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn the `ValueError` of one of TRL's trainers that is built within into an `InputError`.

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from evals.chat.__main__ import ChatEvalArguments, evaluate
@@ -20,6 +18,7 @@ from recipes.data.messages import assistant, render_multiple_choice
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.chains import chain_model
+from tests.evals.chat_files import write_chat_files, write_rows
 from tests.modeling_nanochat.tiny import random_model
 from tests.recipes.originals import make_encoding, write_original
 from tokenizer.special_tokens import ASSISTANT_END, ASSISTANT_START
@@ -30,33 +29,10 @@ ROOT = Path(__file__).parents[2]
 # The tasks
 
 
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Five questions of each in the layout of the Hub."""
-    root = tmp_path_factory.mktemp("hub")
-    mmlu = [{"question": f"{n}?", "subject": "s", "choices": [*"wxyz"], "answer": n % 4} for n in range(5)]
-    write_rows(root / "mmlu/all/test-00000-of-00001.parquet", mmlu)
-    for config in ("ARC-Easy", "ARC-Challenge"):
-        arc = [
-            {"id": "a", "question": "1?", "choices": {"text": [*"wxyz"], "label": [*"ABCD"]}, "answerKey": "D"},
-            {"id": "b", "question": "2?", "choices": {"text": [*"wxyz"], "label": [*"1234"]}, "answerKey": "2"},
-            {"id": "c", "question": "3?", "choices": {"text": [*"wxy"], "label": [*"ABC"]}, "answerKey": "A"},
-            {"id": "d", "question": "4?", "choices": {"text": [*"vwxyz"], "label": [*"ABCDE"]}, "answerKey": "E"},
-        ]
-        write_rows(root / f"arc/{config}/test-00000-of-00001.parquet", arc)
-    gsm8k = [{"question": f"{n} * 2?", "answer": f"<<{n}*2={2 * n}>>\n#### {2 * n}"} for n in range(1, 8)]
-    (root / "gsm8k").mkdir()
-    (root / "gsm8k/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gsm8k))
-    check = "def check(candidate):\n    assert candidate() is None\n"  # passed by the body 4, not by B
-    head = {"canonical_solution": "    4\n", "test": check, "entry_point": "f"}
-    programs = [head | {"prompt": f'def f():\n    """{n}"""\n'} for n in range(3)]
-    (root / "HumanEval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in programs))
-    return root
+    return write_chat_files(tmp_path_factory.mktemp("hub"))
 
 
 def test_arc_is_read_from_files_with_its_letters_and_answers(files):

@@ -69,10 +69,10 @@ def test_no_text_is_empty(program):
 def test_whatever_may_be_a_path_knows_the_home_directory(program, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     paths = {
-        "accelerator_config", "base_model", "bundle", "continue_from", "conversations", "core_bundle", "dataset",
-        "deepspeed", "fsdp_config", "instructions", "judge", "model", "model_config", "model_name_or_path", "output",
-        "output_dir", "preferences", "problems", "recipe_config", "resume", "run", "run_dir", "source", "tasks",
-        "tokenizer",
+        "accelerator_config", "base_model", "bundle", "chatcore_tasks", "continue_from", "conversations",
+        "core_bundle", "dataset", "deepspeed", "fsdp_config", "instructions", "judge", "model", "model_config",
+        "model_name_or_path", "output", "output_dir", "preferences", "problems", "recipe_config", "resume", "run",
+        "run_dir", "source", "tasks", "tokenizer",
     }  # fmt: skip
     trackers = {"recipes.pretrain", "recipes.midtrain"}  # where `run` is a name for them
     labels = {"evals.core"}  # whose `tasks` have no paths

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate import PartialState
@@ -21,9 +22,11 @@ from recipes.training.plan import plan_midtraining, plan_training
 from recipes.training.posttraining_arguments import DPOArguments, GRPOArguments, ModelArguments, SFTArguments
 from recipes.training.rules import RULES, with_rules
 from recipes.training.source_run import inherit_settings, source_tokens
+from recipes.training.trainer_run import accumulate_to
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.model_facts import describe_config
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
+from tokenizer.train import TokenizerArguments
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 CPU, GPU = (str(CONFIGS / "pretrain" / f"{kind}.yaml") for kind in ("cpu", "gpu"))
@@ -132,6 +135,42 @@ def test_gpt2_small_on_one_card_is_the_books_model_and_run(openai, capsys, monke
     assert config["tie_word_embeddings"] is False
 
 
+def test_the_tokenizer_of_gpus_has_the_vocabulary_of_2026():
+    output = ["--output_dir", "runs/x/tokenizer"]
+    args = parse_arguments(TokenizerArguments, argv=["--config", str(CONFIGS / "tokenizer" / "gpu.yaml"), *output])
+    assert args.vocab_size == NanochatGPTConfig.from_depth(12, generation=2026).vocab_size == 32_768
+    assert args.dataset == parse_arguments(PretrainArguments, argv=["--config", GPU]).dataset
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8, 64])
+def test_sft_in_one_stage_has_the_same_batch_on_any_number_of_gpus(gpus):
+    args = sft_2026()
+    config = SimpleNamespace(
+        per_device_train_batch_size=args.per_device_train_batch_size, max_length=2048, world_size=gpus
+    )
+    accumulated = accumulate_to(args.total_batch_size, config)
+    assert accumulated * args.per_device_train_batch_size * 2048 * gpus == 2**19
+    assert accumulated * gpus == 64
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_rows_of_sft_in_one_stage_fit_at_every_depth(depth):
+    config = NanochatGPTConfig.from_depth(depth, generation=2026, max_position_embeddings=2048)
+    assert fits(describe_config(config, 2048), sft_2026().per_device_train_batch_size, 2048, False, H100_MEMORY)
+
+
+def test_sft_in_one_stage_goes_on_where_the_base_run_ended():
+    args = sft_2026()
+    assert (args.source, args.warm_start, args.init_lr_frac, args.warmdown_ratio) == ("base", True, 0.8, 0.5)
+    assert args.packing and args.assistant_only_loss and args.chatcore_every == 200
+    assert read_mixture(str(CONFIGS.parents[1] / args.conversations))
+
+
+def sft_2026() -> SFTArguments:
+    """Its preset."""
+    return parse_arguments(*STAGES["sft"], argv=["--config", str(CONFIGS / "sft" / "gpu_2026.yaml")])[0]
+
+
 def test_every_preset_is_one_of_those_tested_here():
     assert {path.name for path in CONFIGS.glob("*.*")} == {"gpt2_small_24gb.yaml", "gpt2_small_24gb.json"}
     tested = {*STAGES, "pretrain", "shakespeare_char", "gpt2", "mixtures", "tokenizer"}
@@ -139,6 +178,9 @@ def test_every_preset_is_one_of_those_tested_here():
     assert {path.name for path in (CONFIGS / "gpt2").glob("*.yaml")} == {
         "finetune.yaml", "finetune_lora.yaml", "from_scratch.yaml",
     }  # fmt: skip
+    for stage in STAGES:
+        beside = {"gpu_2026.yaml"} if stage == "sft" else set()
+        assert {path.name for path in (CONFIGS / stage).iterdir()} == {"cpu.yaml", "gpu.yaml"} | beside
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -15,8 +15,10 @@ import yaml
 
 from recipes import speedrun
 from recipes.data.messages import assistant, calculator_call, user
+from recipes.data.mixtures import read_mixture
 from recipes.speedrun import SpeedrunArguments
 from recipes.training.arguments import PretrainArguments
+from recipes.training.posttraining_arguments import ModelArguments, SFTArguments
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from recipes.utils.run_directory import STAGES
@@ -118,6 +120,25 @@ def test_each_depth_has_a_directory_of_its_own_and_reaches_the_base_model(monkey
         speedrun.run_stages(SpeedrunArguments(preset, depth=depth), preset, chosen, Path(directory))
     given = parse_arguments(PretrainArguments, argv=[str(word) for word in commands[0][1:]])
     assert given.depth == (chosen or yaml.safe_load((speedrun.CONFIGS / "pretrain/cpu.yaml").read_text())["depth"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "stages"), [("cpu", ["base", "mid", "sft", "grpo"]), ("gpu", ["base", "sft", "grpo"])]
+)
+def test_on_gpus_sft_follows_the_base_model_at_once_by_the_preset_for_it(monkeypatch, tmp_path, preset, stages):
+    commands = {}
+    monkeypatch.setattr(speedrun, "train_stage", lambda name, script, *rest: commands.update({name: script[1:]}))
+    for each in ("train_tokenizer", "print_headline", "examine", "show_samples", "print_comparison", "run_stage"):
+        monkeypatch.setattr(speedrun, each, lambda *rest, **more: None)
+    speedrun.run_stages(SpeedrunArguments(preset), preset, None, tmp_path)
+    assert list(commands) == stages
+    sft, _ = parse_arguments(SFTArguments, ModelArguments, argv=[str(word) for word in commands["sft"]])
+    assert sft.source == stages[-3]
+    assert preset == "cpu" or [part.source for part in read_mixture(sft.conversations)] == [
+        "smoltalk",
+        "mmlu",
+        "gsm8k",
+    ]
 
 
 def test_stages_of_one_depth_are_not_taken_for_those_of_another(tmp_path):
