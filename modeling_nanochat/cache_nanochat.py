@@ -24,6 +24,8 @@ class LastEmbeddingLayer(StaticLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep the last of the embeddings (B, 1, T, D), and return it after the one kept before: (B, 1, T + 1, D)."""
         if not self.is_initialized:
+            if torch.compiler.is_exporting():
+                raise ValueError("models with smear cannot be exported with a static cache: use a dynamic one")
             self.lazy_initialization(key_states, value_states)  # with zeros
         both = torch.cat((self.keys, key_states), dim=2)
         self.keys.copy_(key_states[:, :, -1:])  # in place, since compiled code knows the buffer by its address

@@ -314,17 +314,18 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         self,
         hidden_states: torch.Tensor,
         x0: torch.Tensor | None = None,
-        a: torch.Tensor | None = None,
-        b: torch.Tensor | None = None,
+        resid_lambdas: torch.Tensor | None = None,
+        x0_lambdas: torch.Tensor | None = None,
         value_embedding: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Update the stream x = hidden_states (B, T, D); with residual scalars, a x + b x0 takes its place first.
+        """Update the stream, hidden_states (B, T, D), after the scalars (one a layer), if any, have mixed x0 into it.
 
         What needs a gradient must be positional, for reentrant gradient checkpointing.
         """
-        if a is not None:
-            hidden_states = a.to(hidden_states.dtype) * hidden_states + b.to(hidden_states.dtype) * x0
+        if resid_lambdas is not None:
+            i, dtype = self.self_attn.layer_idx, hidden_states.dtype
+            hidden_states = resid_lambdas[i].to(dtype) * hidden_states + x0_lambdas[i].to(dtype) * x0
         mixed, _ = self.self_attn(rms_norm(hidden_states, self.eps), value_embedding=value_embedding, **kwargs)
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))
@@ -445,6 +446,8 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if config.backout:
             self.backout_lambda = nn.Parameter(torch.empty(1))
         self.backout_layer = config.num_hidden_layers // 2 if config.backout else None
+        # A layer whose cache counts the tokens: of one with a window, an exported cache forgets how many it has seen.
+        self.full_layer = next((i for i in range(config.num_hidden_layers) if not config.is_sliding(i)), 0)
         self.post_init()
 
     def init_scalars(self) -> None:
@@ -488,7 +491,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        seen = past_key_values.get_seq_length(self.full_layer) if past_key_values is not None else 0
         positions = position_ids
         if positions is None:
             positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
@@ -555,7 +558,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         T, S = mask.shape[2:]
         seen, first, length = 0, 0, S
         if past_key_values is not None:
-            seen = past_key_values.get_seq_length()
+            seen = past_key_values.get_seq_length(self.full_layer)
             length, first = past_key_values.get_mask_sizes(T, self.config.layer_types.index("sliding_attention"))
         places = torch.arange(S, device=mask.device)
         too_old = places <= places[:T, None] + (seen - self.config.sliding_window)  # (T, S)
@@ -577,9 +580,9 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
     def layer_features(
         self, i: int, x0: torch.Tensor, input_ids: torch.LongTensor | None, per_layer_inputs: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        """What layer `i` gets besides the stream: the first hidden states with the scalars, and a value embedding."""
+        """What layer `i` gets besides the stream: the first hidden states, the scalars, and a value embedding."""
         config = self.config
-        residual = (x0, self.resid_lambdas[i], self.x0_lambdas[i]) if config.residual_scalars else (None,) * 3
+        residual = (x0, self.resid_lambdas, self.x0_lambdas) if config.residual_scalars else (None,) * 3
         if not config.value_embeddings or str(i) not in self.value_embeds:
             return residual
         if per_layer_inputs is None:

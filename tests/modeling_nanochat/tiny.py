@@ -32,6 +32,12 @@ SIZES[2026] = SIZES[2025] | {
     "initial_head_std": 0.001,
     "initial_fc1_scale": 0.4,
 }
+# What `random_model` makes for tests of generation.
+MODELS = {
+    "as many key heads": {},
+    "grouped queries": {"num_key_value_heads": 2},
+    "2026": {"generation": 2026, "num_key_value_heads": 2},
+}
 
 
 def tiny_config(generation: int = 2025, **changes) -> NanochatGPTConfig:
@@ -61,6 +67,14 @@ def random_model(seed: int = 0, generation: int = 2025, **changes) -> NanochatGP
 def random_ids(*shape: int, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> torch.Tensor:
     """Token ids of the given shape, none of them 0, which the tests pad with."""
     return torch.randint(1, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def embeddings_for(model: torch.nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What stands for `ids` (B, T) in a call of `model`: their embeddings, and per-layer inputs if it needs them."""
+    embeddings = {"inputs_embeds": model.get_input_embeddings()(ids)}
+    if model.config.value_embeddings:
+        embeddings["per_layer_inputs"] = model.get_per_layer_inputs(ids)
+    return embeddings
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
