@@ -143,6 +143,11 @@ class NanochatGPTConfig(PretrainedConfig):
         self.eos_token_id = eos_token_id
         self.pad_token_id = pad_token_id
         self._check()
+        if value_embeddings:
+            # transformers splits a table, too, but gives each rank its whole vectors, and not those of the rank's own
+            # heads: so attention stays whole.
+            plan = {name: how for name, how in self.base_model_tp_plan.items() if "self_attn" not in name}
+            self.base_model_tp_plan = plan | {"value_embeds.*": "embedding_rowwise"}
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
     def _check(self) -> None:

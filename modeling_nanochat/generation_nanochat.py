@@ -8,6 +8,7 @@ returns, so weights that change later and caches that are copied or saved are ne
 The last class is the text-generation pipeline.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from copy import copy
 from functools import wraps
@@ -32,6 +33,7 @@ class Decoding:
     def __init__(self) -> None:
         self.preallocated: dict[DynamicLayer, PreallocatedLayer] = {}
         self.packed: dict[nn.Module, tuple] = {}  # (weight, its version counter, its packed copy or None)
+        self.lists: dict[nn.Parameter, tuple] = {}  # (its version counter, its numbers)
 
     def update(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the key and value of one token (B, K, 1, d) to `layer`; return all of them, (B, K, S, d) each.
@@ -71,16 +73,29 @@ class Decoding:
             return F.linear(x, weight)
         return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
+    def numbers(self, vector: nn.Parameter) -> list[float]:
+        """The numbers of `vector`, which spare an operation the handling of small tensors."""
+        version, numbers = self.lists.get(vector, (None, None))
+        if vector._version != version:
+            numbers = vector.tolist()
+            self.lists[vector] = vector._version, numbers
+        return numbers
+
 
 class PreallocatedLayer:
     """Keys and values of one cache layer in buffers with spare room, so that appending a token copies only itself."""
 
     def __init__(self, layer: DynamicLayer) -> None:
-        B, K, S, d = layer.keys.shape
-        self.capacity, self.end = S + SPARE_TOKENS, S
-        self.keys, self.values = layer.keys.new_empty(2, B, K, self.capacity, d).unbind()
-        self.keys[:, :, :S], self.values[:, :, :S] = layer.keys, layer.values
         self.views = layer.keys, layer.values  # what `layer` held after the last update
+        self.end = layer.keys.size(2)
+        self.capacity = self.end + SPARE_TOKENS
+        self.keys, self.values = map(self.with_room, self.views)
+
+    def with_room(self, states: torch.Tensor) -> torch.Tensor:
+        B, K, S, d = states.shape
+        roomy = states.new_empty(B, K, self.capacity, d)
+        roomy[:, :, :S] = states
+        return roomy
 
     def has_room(self, layer: DynamicLayer) -> bool:
         """Whether there is spare room, and nobody has cropped, reordered or moved `layer` since the last update."""
@@ -91,16 +106,17 @@ class PreallocatedLayer:
         """Write one more token (B, K, 1, d), make `layer` a view of what it keeps, and return what the token sees.
 
         Without a window both are all tokens so far, (B, K, S + 1, d). With one, the token sees the window with
-        itself in it, and the layer keeps one token less for the next.
+        itself in it, and the layer keeps one token less for the next, or all of them while it records its past.
         """
         self.keys.narrow(2, self.end, 1).copy_(key)
         self.values.narrow(2, self.end, 1).copy_(value)
         self.end += 1
-        if type(layer) is not DynamicSlidingWindowLayer:
+        if type(layer) is DynamicLayer:
             layer.keys, layer.values = self.views = self.last(self.end)
             return self.views
         layer.cumulative_length += 1
-        layer.keys, layer.values = self.views = self.last(layer.sliding_window - 1)
+        kept = layer.keys.size(2) + 1 if layer.record_past else layer.sliding_window - 1
+        layer.keys, layer.values = self.views = self.last(kept)
         return self.last(layer.sliding_window)
 
     def last(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,9 +128,7 @@ class PreallocatedLayer:
 
 def can_append(layer: CacheLayerMixin) -> bool:
     """Whether `Decoding.update` can take the place of the `update` of this layer of a cache."""
-    if type(layer) is DynamicSlidingWindowLayer:
-        return layer.is_initialized and not layer.record_past  # while it records, it keeps what may come back
-    return type(layer) is DynamicLayer and layer.is_initialized
+    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized
 
 
 def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
@@ -155,6 +169,21 @@ class NanochatGPTGenerationMixin(GenerationMixin):
         finally:
             current_decoding.reset(token)
 
+    @property
+    def init_continuous_batching(self) -> Callable:
+        """transformers' own, which smear is hidden from: there is no place for it among the pages of a shared cache.
+
+        `transformers serve --continuous-batching` then generates one request after the other.
+        """
+        if self.config.smear:
+            raise AttributeError("models with smear have no continuous batching")
+        return super().init_continuous_batching
+
+    def generate_batch(self, *args, **kwargs):
+        if self.config.smear:
+            raise ValueError("models with smear have no continuous batching: use generate() with a padded batch")
+        return super().generate_batch(*args, **kwargs)
+
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
@@ -166,6 +195,7 @@ class NanochatGPTGenerationMixin(GenerationMixin):
         **kwargs,
     ) -> dict:
         """Inputs of the next forward pass. For a single token: the same as transformers', built faster."""
+        per_layer_inputs = kwargs.pop("per_layer_inputs", None)  # of `inputs_embeds`, which come first
         if (
             next_sequence_length == 1
             and not is_first_iteration
@@ -177,7 +207,7 @@ class NanochatGPTGenerationMixin(GenerationMixin):
             if inputs.get("position_ids") is not None:
                 inputs["position_ids"] = inputs["position_ids"][:, -1:]
             return inputs if attention_mask is None else inputs | {"attention_mask": attention_mask}
-        return super().prepare_inputs_for_generation(
+        inputs = super().prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,
@@ -186,6 +216,9 @@ class NanochatGPTGenerationMixin(GenerationMixin):
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
+        if per_layer_inputs is not None and inputs.get("inputs_embeds") is not None:
+            inputs["per_layer_inputs"] = per_layer_inputs[:, -inputs["inputs_embeds"].size(1) :]
+        return inputs
 
 
 class NanochatGPTTextPipeline(TextGenerationPipeline):

@@ -8,6 +8,7 @@ tokens, S attended tokens (cached and new), D hidden size, H query heads, K key/
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_nanochat import embeddings_layer
+from .cache_nanochat import embeddings_layer, previous_embeddings
 from .configuration_nanochat import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, NanochatGPTConfig
 from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, can_append, current_decoding, is_unmodified
 
@@ -181,15 +182,23 @@ def linear_cross_entropy(
 
 
 def starts_of_texts(
-    T: int, seen: int | torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
+    T: int,
+    seen: int | torch.Tensor,
+    attention_mask: torch.Tensor | dict | None,
+    position_ids: torch.Tensor | None,
 ) -> torch.Tensor | None:
     """Which of `T` new tokens after `seen` ones have no token of their own text before them: (B or 1, T), or None.
 
     A text starts at position 0, and where the mask hides the token before.
     """
     starts = None if position_ids is None else position_ids == 0
-    if not isinstance(attention_mask, torch.Tensor):  # None, or masks that `generate` made, with position_ids
+    if isinstance(attention_mask, dict):
+        attention_mask = attention_mask.get("full_attention")
+    if not isinstance(attention_mask, torch.Tensor):  # none, or flex attention's
         return starts
+    if T == 1 and attention_mask.ndim == 2 and isinstance(seen, int) and seen:  # the next step of `generate`
+        hidden = attention_mask[:, seen - 1 : seen] == 0
+        return hidden if starts is None else starts | hidden
     before = (torch.arange(T, device=attention_mask.device) + seen - 1).clamp_min(0)  # place of the token before
     if attention_mask.ndim == 2:  # (B, S)
         hidden = attention_mask[:, before] == 0
@@ -208,7 +217,13 @@ class Gate(nn.Linear):
 
 
 class ValueEmbedding(nn.Embedding):
-    """What each token adds to the values of one layer."""
+    """A table (V, K x d) of what each token adds to the values of one layer."""
+
+
+def add_gated(value: torch.Tensor, gate: torch.Tensor, value_embedding: torch.Tensor) -> torch.Tensor:
+    """value (..., K, d) + 3 sigmoid(gate) x value_embedding (..., K x d), one gate a head (arXiv 2410.17897)."""
+    gate = torch.sigmoid(gate)[..., None].to(value.dtype)  # (..., K, 1)
+    return torch.addcmul(value, gate, value_embedding.view(value.shape).to(value.dtype), value=3)
 
 
 class NanochatGPTAttention(nn.Module):
@@ -246,7 +261,7 @@ class NanochatGPTAttention(nn.Module):
         key = self.k_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
         value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
         if value_embedding is not None:
-            value = self.add_value_embedding(value, value_embedding, hidden_states)
+            value = add_gated(value, self.ve_gate(hidden_states[..., :VALUE_GATE_CHANNELS]), value_embedding)
         value = value.transpose(1, 2)  # (B, K, T, d)
 
         # Rotation first, norm second: the order that nanochat's checkpoints were trained with. Normalized queries and
@@ -273,13 +288,6 @@ class NanochatGPTAttention(nn.Module):
         )  # (B, T, H, d)
         return self.o_proj(mixed.reshape(B, T, -1)), weights
 
-    def add_value_embedding(
-        self, value: torch.Tensor, value_embedding: torch.Tensor, hidden_states: torch.Tensor
-    ) -> torch.Tensor:
-        """value (..., K, d) + 3 sigmoid(gate) x value_embedding (..., K x d), one gate a head (arXiv 2410.17897)."""
-        gate = 3 * torch.sigmoid(self.ve_gate(hidden_states[..., :VALUE_GATE_CHANNELS]))  # (..., K)
-        return value + (gate[..., None] * value_embedding.view(value.shape)).to(value.dtype)
-
 
 class NanochatGPTMLP(nn.Module):
     """MLP with squared ReLU: W2 relu(W1 x)^2 (Primer, arXiv 2109.08668)."""
@@ -293,16 +301,8 @@ class NanochatGPTMLP(nn.Module):
         return self.fc2(F.relu(self.fc1(hidden_states)).square())
 
 
-def mix_residual(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-    """a x + b x0, with scalars a and b."""
-    return a.to(x.dtype) * x + b.to(x.dtype) * x0
-
-
 class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
-    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm).
-
-    In 2026, `residual` = (a, b, x0) makes a x + b x0 of the stream x first, with x0 the embedding (B, T, D).
-    """
+    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm)."""
 
     def __init__(self, config: NanochatGPTConfig, layer_idx: int) -> None:
         super().__init__()
@@ -313,21 +313,20 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        residual: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+        x0: torch.Tensor | None = None,
+        resid_lambdas: torch.Tensor | None = None,
+        x0_lambdas: torch.Tensor | None = None,
+        value_embedding: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        if residual is not None:
-            hidden_states = mix_residual(hidden_states, *residual)
-        mixed, _ = self.self_attn(
-            rms_norm(hidden_states, self.eps),
-            position_embeddings=position_embeddings,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            **kwargs,
-        )
+        """Update the stream, hidden_states (B, T, D), after the scalars (one a layer), if any, have mixed x0 into it.
+
+        What needs a gradient must be positional, for reentrant gradient checkpointing.
+        """
+        if resid_lambdas is not None:
+            i, dtype = self.self_attn.layer_idx, hidden_states.dtype
+            hidden_states = resid_lambdas[i].to(dtype) * hidden_states + x0_lambdas[i].to(dtype) * x0
+        mixed, _ = self.self_attn(rms_norm(hidden_states, self.eps), value_embedding=value_embedding, **kwargs)
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))
 
@@ -392,6 +391,36 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, NanochatGPTModel):
             module.init_scalars()
 
+    def get_per_layer_inputs(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """The value embeddings of `input_ids` (B, T) in all layers that have one: (B, T, tables, K x d).
+
+        For callers that give `inputs_embeds`, from which they cannot be looked up (as in transformers' Gemma 3n).
+        """
+        return torch.stack([table(input_ids) for table in self.base_model.value_embeds.values()], dim=2)
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """transformers' own, with the rows of embeddings and head padded as the config says."""
+        config = self.config
+        if new_num_tokens is None and pad_to_multiple_of is None:
+            return self.get_input_embeddings()
+        vocab_size = config.vocab_size if new_num_tokens is None else new_num_tokens
+        vocab_size = -(-vocab_size // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
+        if vocab_size != config.vocab_size:
+            super().resize_token_embeddings(config.vocab_size)  # new rows must not be like those that pad the old ones
+            config.vocab_size = vocab_size
+            super().resize_token_embeddings(config.padded_vocab_size, mean_resizing=mean_resizing)
+            config.vocab_size = self.vocab_size = vocab_size  # transformers has set it to the number of rows
+        return self.get_input_embeddings()
+
+    def _resize_token_embeddings(self, new_num_tokens, *args, **kwargs) -> nn.Embedding:
+        """Resize the value embeddings, too. Private, but transformers' models with more tables override it as well."""
+        if self.config.value_embeddings:
+            for table in self.base_model.value_embeds.values():
+                self._get_resized_embeddings(table, new_num_tokens)
+        return super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
     def save_pretrained(self, *args, **kwargs) -> None:
         self.config.auto_map = dict(AUTO_MAP)  # every class: transformers would only enter the class being saved
         super().save_pretrained(*args, **kwargs)
@@ -417,6 +446,8 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if config.backout:
             self.backout_lambda = nn.Parameter(torch.empty(1))
         self.backout_layer = config.num_hidden_layers // 2 if config.backout else None
+        # A layer whose cache counts the tokens: of one with a window, an exported cache forgets how many it has seen.
+        self.full_layer = next((i for i in range(config.num_hidden_layers) if not config.is_sliding(i)), 0)
         self.post_init()
 
     def init_scalars(self) -> None:
@@ -430,13 +461,6 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             init.zeros_(self.smear_lambda)
         if config.backout:
             init.constant_(self.backout_lambda, 0.2)
-
-    def get_per_layer_inputs(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """The value embeddings of `input_ids` (B, T) in all layers that have one: (B, T, tables, kv heads x d).
-
-        For callers that give `inputs_embeds`, from which they cannot be looked up (as in transformers' Gemma 3n).
-        """
-        return torch.stack([table(input_ids) for table in self.value_embeds.values()], dim=2)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -467,32 +491,34 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        seen = past_key_values.get_seq_length(self.full_layer) if past_key_values is not None else 0
         positions = position_ids
         if positions is None:
             positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
+        layers = self.layers[: self.config.num_hidden_layers]  # fewer of them for early exit in assisted decoding
         eps = self.config.rms_norm_eps
         hidden_states = rms_norm(inputs_embeds, eps)  # embeddings are N(0, 1) at first; the norm keeps that scale
         if self.config.smear:
             starts = starts_of_texts(hidden_states.size(1), seen, attention_mask, position_ids)
-            hidden_states = self.smear(hidden_states, starts, past_key_values)
-        first = hidden_states
+            past = None if past_key_values is None else embeddings_layer(past_key_values, len(layers))
+            hidden_states = self.smear(hidden_states, starts, None if past is None else past.update)
+        x0 = hidden_states
         angles = rotary_angles(positions, self.config, hidden_states.dtype)  # (B or 1, T, d/2) each; shared by layers
         halfway = None
-        for i, layer in enumerate(self.layers[: self.config.num_hidden_layers]):  # early exit in assisted decoding
+        for i, layer in enumerate(layers):
             hidden_states = layer(
                 hidden_states,
+                *self.layer_features(i, x0, input_ids, per_layer_inputs),
                 position_embeddings=angles,
                 attention_mask=masks[layer.self_attn.sliding_window is not None],
                 past_key_values=past_key_values,
                 position_ids=position_ids,
-                **self.layer_features(i, first, input_ids, per_layer_inputs),
                 **kwargs,
             )
             if i == self.backout_layer:
                 halfway = hidden_states
-        if halfway is not None:
-            hidden_states = hidden_states - self.backout_lambda.to(hidden_states.dtype) * halfway
+        if halfway is not None:  # layers may be on several devices
+            hidden_states = hidden_states - self.backout_lambda.to(hidden_states) * halfway.to(hidden_states.device)
         return BaseModelOutputWithPast(last_hidden_state=rms_norm(hidden_states, eps), past_key_values=past_key_values)
 
     def attention_masks(
@@ -504,9 +530,9 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Masks of the layers that see all tokens, and of those that see a window; None where SDPA needs none."""
         config = self.config
-        windows = hasattr(config, "layer_types")
+        windows = "sliding_attention" in getattr(config, "layer_types", ())
         if isinstance(attention_mask, dict):  # made by `generate` beforehand, for compiled steps
-            return attention_mask["full_attention"], attention_mask.get("sliding_attention")
+            return attention_mask.get("full_attention"), attention_mask.get("sliding_attention")
         # Rows that each hold one text from its start need no mask: SDPA is told `is_causal`, which its flash kernels
         # require. transformers skips the mask too, but not under torch.compile (version 5.17, torch 2.11).
         causal = attention_mask is None and position_ids is None and past_key_values is None
@@ -523,42 +549,45 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         full = None if causal else create_causal_mask(**inputs)
         if not windows or (causal and inputs_embeds.size(1) <= config.sliding_window):
             return full, None
+        if isinstance(full, torch.Tensor) and full is attention_mask:  # made by the caller, in four dimensions
+            return full, self.within_window(full, past_key_values)
         return full, create_sliding_window_causal_mask(**inputs)
 
-    def smear(
-        self, embeddings: torch.Tensor, starts: torch.Tensor | None, past_key_values: Cache | None
-    ) -> torch.Tensor:
+    def within_window(self, mask: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor:
+        """A mask (B, 1, T, S) for layers that see all tokens, made one for layers with a window and their keys."""
+        T, S = mask.shape[2:]
+        seen, first, length = 0, 0, S
+        if past_key_values is not None:
+            seen = past_key_values.get_seq_length(self.full_layer)
+            length, first = past_key_values.get_mask_sizes(T, self.config.layer_types.index("sliding_attention"))
+        places = torch.arange(S, device=mask.device)
+        too_old = places <= places[:T, None] + (seen - self.config.sliding_window)  # (T, S)
+        hides = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+        return mask.masked_fill(too_old, hides)[..., first : first + length]
+
+    def smear(self, embeddings: torch.Tensor, starts: torch.Tensor | None, append: Callable | None) -> torch.Tensor:
         """x_t + lambda sigmoid(w . x_t) x_{t-1} for embeddings x (B, T, D): cheap information about pairs of tokens.
 
-        Nothing is added where `starts` (B or 1, T) says that a text starts.
+        Nothing is added where `starts` (B or 1, T) says that a text starts. `append` adds to a layer of the cache.
         """
-        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(embeddings[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+        previous = F.pad(embeddings, (0, 0, 1, -1)) if append is None else previous_embeddings(append, embeddings)
+        gate = torch.sigmoid(self.smear_gate(embeddings[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+        gate = self.smear_lambda.to(gate.device) * gate
         if starts is not None:
             gate = gate.masked_fill(starts[..., None].to(gate.device), 0.0)
-        if past_key_values is None:
-            previous = F.pad(embeddings, (0, 0, 1, 0))[:, :-1]
-        else:
-            previous = embeddings_layer(past_key_values, len(self.layers)).shift(embeddings)
-        return embeddings + gate.to(embeddings.dtype) * previous
+        return torch.addcmul(embeddings, gate.to(embeddings.dtype), previous)
 
     def layer_features(
-        self,
-        i: int,
-        first: torch.Tensor,
-        input_ids: torch.LongTensor | None,
-        per_layer_inputs: torch.Tensor | None,
-    ) -> dict[str, torch.Tensor | tuple]:
-        """What layer `i` gets besides the stream: the scalars with the first hidden states, and a value embedding."""
-        features = {}
-        if self.config.residual_scalars:
-            features["residual"] = self.resid_lambdas[i], self.x0_lambdas[i], first
-        if hasattr(self.layers[i].self_attn, "ve_gate"):
-            features["value_embedding"] = (
-                self.value_embeds[str(i)](input_ids)
-                if per_layer_inputs is None
-                else per_layer_inputs[:, :, list(self.value_embeds).index(str(i))]
-            )
-        return features
+        self, i: int, x0: torch.Tensor, input_ids: torch.LongTensor | None, per_layer_inputs: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
+        """What layer `i` gets besides the stream: the first hidden states, the scalars, and a value embedding."""
+        config = self.config
+        residual = (x0, self.resid_lambdas, self.x0_lambdas) if config.residual_scalars else (None,) * 3
+        if not config.value_embeddings or str(i) not in self.value_embeds:
+            return residual
+        if per_layer_inputs is None:
+            return *residual, self.value_embeds[str(i)](input_ids)
+        return *residual, per_layer_inputs[:, :, list(self.value_embeds).index(str(i))]
 
     def decode(
         self,
@@ -578,8 +607,12 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
         if config.smear:
             starts = starts_of_texts(1, seen, attention_mask, position_ids)
-            hidden_states = self.smear(hidden_states, starts, past_key_values)
-        first = hidden_states = hidden_states[:, 0]  # (B, D)
+            past = past_key_values.layers[config.num_hidden_layers]
+            hidden_states = self.smear(hidden_states, starts, partial(decoding.update, past))
+        hidden_states = hidden_states[:, 0]  # (B, D)
+        if config.residual_scalars:
+            scales = decoding.numbers(self.resid_lambdas)
+            shares = (self.x0_lambdas[:, None, None].to(hidden_states.dtype) * hidden_states).unbind()  # (B, D) each
         if position_ids is None:
             position_ids = input_ids.new_full((1, 1), seen)
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
@@ -588,15 +621,15 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         linear, halfway = decoding.linear, None
         for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
             attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
-            features = self.layer_features(i, first, input_ids, None)
-            if "residual" in features:
-                hidden_states = mix_residual(hidden_states, *features["residual"])
+            if config.residual_scalars:
+                hidden_states = torch.add(shares[i], hidden_states, alpha=scales[i])
             normed = rms_norm(hidden_states, eps)
             query = linear(normed, attention.q_proj).view(B, -1, d)  # (B, H, d)
             key = linear(normed, attention.k_proj).view(B, -1, d)  # (B, K, d)
             value = linear(normed, attention.v_proj).view(B, -1, d)  # (B, K, d)
-            if "value_embedding" in features:
-                value = attention.add_value_embedding(value, features["value_embedding"], normed)
+            if config.value_embeddings and "ve_gate" in attention._modules:
+                gate = linear(normed[:, :VALUE_GATE_CHANNELS], attention.ve_gate)
+                value = add_gated(value, gate, self.value_embeds[str(i)](input_ids))
             H, K = query.size(1), key.size(1)
             heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
             heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
@@ -604,9 +637,11 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             if config.query_key_scale != 1.0:
                 heads = heads * config.query_key_scale
             key, value = decoding.update(past, heads[:, H:, None], value[:, :, None])  # (B, K, S, d)
-            if attention.sliding_window is not None:  # what a cache without windows keeps beyond it
-                key, value = key[:, :, -attention.sliding_window :], value[:, :, -attention.sliding_window :]
-            attended = None if mask is None else mask[..., -key.size(2) :]
+            window, attended = attention.sliding_window, mask
+            if window is not None and key.size(2) > window:  # in a cache without windows
+                key, value = key[:, :, -window:], value[:, :, -window:]
+            if mask is not None and key.size(2) <= seen:
+                attended = mask[..., -key.size(2) :]
             # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
             query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
@@ -616,7 +651,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             if i == self.backout_layer:
                 halfway = hidden_states
         if halfway is not None:
-            hidden_states = hidden_states - self.backout_lambda.to(hidden_states.dtype) * halfway
+            hidden_states = hidden_states.sub(halfway, alpha=decoding.numbers(self.backout_lambda)[0])
         return rms_norm(hidden_states, eps)
 
 
@@ -643,6 +678,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
+        per_layer_inputs: torch.FloatTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
@@ -659,6 +695,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         decoding = None if torch.compiler.is_compiling() else current_decoding.get()  # None outside `generate`
         needs_full_forward = (
             labels is not None
+            or per_layer_inputs is not None
             or not isinstance(logits_to_keep, int)
             or any(value is not None and value is not False for value in kwargs.values())
         )
@@ -674,6 +711,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            per_layer_inputs=per_layer_inputs,
             return_dict=True,
             **kwargs,
         )
@@ -716,7 +754,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             and not past_key_values.offloading
             and len(past_key_values.layers) == len(model.layers) + config.smear
             and len(model.layers) == config.num_hidden_layers
-            and all(map(can_append, past_key_values.layers[: len(model.layers)]))
+            and all(map(can_append, past_key_values.layers))
             and input_ids is not None
             and input_ids.shape[1:] == (1,)
             and (position_ids is None or position_ids.shape[1:] == (1,))

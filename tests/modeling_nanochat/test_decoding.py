@@ -10,19 +10,19 @@ from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, 
 from torch import nn
 from torch.nn.utils import parametrizations
 from transformers import DynamicCache, GenerationMixin, StaticCache, StoppingCriteria
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from modeling_nanochat import NanochatGPTForCausalLM, NanochatGPTModel
 from modeling_nanochat.generation_nanochat import SPARE_TOKENS, Decoding, current_decoding, pack
-from tests.modeling_nanochat.tiny import assert_close, random_ids, random_model, randomized
+from tests.modeling_nanochat.tiny import MODELS, assert_close, random_ids, random_model, randomized
 
 NEW_TOKENS = 12
 SEEN = 9  # tokens of the prompts
 
 
-@pytest.fixture(params=[4, 2], ids=["as many key heads", "grouped queries"])
+@pytest.fixture(params=MODELS)
 def model(request) -> NanochatGPTForCausalLM:
-    model = random_model(num_key_value_heads=request.param)
+    model = random_model(**MODELS[request.param])
     model.generation_config.pad_token_id = 0
     return model
 
@@ -69,8 +69,16 @@ def filled_cache(model: NanochatGPTForCausalLM, ids: torch.Tensor, cache=None) -
 
 
 def cropped(model, ids):
-    cache = filled_cache(model, torch.cat((ids, ids[:, :3]), dim=1))
+    cache = filled_cache(model, ids)
+    cache.activate_past_recording()
+    cache = filled_cache(model, ids[:, :3], cache)
     cache.crop(-3)
+    return cache
+
+
+def recording(model, ids):
+    cache = filled_cache(model, ids)
+    cache.activate_past_recording()
     return cache
 
 
@@ -90,7 +98,7 @@ def static(model, ids):
 
 def sliding(model, ids):
     config = copy.deepcopy(model.config)
-    config.sliding_window, config.layer_types = 4, ["sliding_attention"] * 2
+    config.sliding_window, config.layer_types = 4, ["sliding_attention"] * config.num_hidden_layers
     return filled_cache(model, ids, DynamicCache(config=config))
 
 
@@ -115,7 +123,7 @@ def of_another_batch(model, ids):
     return filled_cache(model, ids[:1])
 
 
-CACHES = [cropped, reordered, without_config, static, sliding, offloaded, empty, in_bf16, of_another_batch]
+CACHES = [cropped, recording, reordered, without_config, static, sliding, offloaded, empty, in_bf16, of_another_batch]
 MASK = torch.ones(2, SEEN + 1, dtype=torch.long).index_put((torch.tensor(0), torch.arange(4)), torch.tensor(0))
 FOUR_D = torch.zeros(2, 1, 1, SEEN + 1).masked_fill(MASK[:, None, None] == 0, -torch.inf)
 # As `generate` gives them, and what other callers leave out, add or give in another form.
@@ -133,6 +141,11 @@ STEPS = {
     "no cache": {"past_key_values": None},
     "two tokens": {"input_ids": random_ids(2, 2, seed=3)},
     "embeddings": {"input_ids": None, "inputs_embeds": torch.randn(2, 1, 64)},
+    "embeddings with those of each layer": {
+        "input_ids": None,
+        "inputs_embeds": torch.randn(2, 1, 64),
+        "per_layer_inputs": torch.randn(2, 1, 2, 32),
+    },
     "embeddings as well": {"inputs_embeds": torch.randn(2, 1, 64)},
     "neither ids nor embeddings": {"input_ids": None},
     "labels": {"labels": random_ids(2, 1)},
@@ -357,17 +370,22 @@ def test_a_change_between_two_steps_counts(model, change, batch):
     assert change is attend_eagerly or not torch.equal(written[0], generate(model, ids))
 
 
+PROMPT_TUNING = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(
     "config",
     [
-        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        PROMPT_TUNING,
         PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
         LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "fc2"], r=4),
     ],
     ids=lambda config: config.peft_type.value,
 )
 def test_adapted_models_generate_as_their_forward_pass_says(model, config, batch):
+    if config is PROMPT_TUNING and model.config.value_embeddings:
+        pytest.skip("its virtual tokens are embeddings, which have no value embeddings")
     adapted = randomized(get_peft_model(model, config), seed=3).eval()
     ids = random_ids(batch, SEEN)
     expected = ids
@@ -393,6 +411,14 @@ def test_short_steps_work_in_half_precision_and_under_autocast(model, batch, dty
         assert_close(short.logits[:4], long.logits[:4], 0.25)
 
 
+def test_prompt_tuning_of_a_model_with_value_embeddings_is_refused():
+    model = get_peft_model(random_model(generation=2026, vocab_size=128), PROMPT_TUNING)
+    ids = random_ids(1, SEEN, vocab_size=128)
+    for call in (model, model.generate):
+        with pytest.raises(ValueError, match="looks up value embeddings by token id"):
+            call(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
 # What is kept between steps
 
 
@@ -402,8 +428,9 @@ def test_nothing_of_a_call_outlives_it(model):
     outputs = generate(model, ids, return_dict_in_generate=True)
     assert current_decoding.get() is None
     assert vars(outputs.past_key_values).keys() == vars(DynamicCache(config=model.config)).keys()
-    for layer in outputs.past_key_values.layers:
-        assert type(layer) is DynamicLayer and vars(layer).keys() == vars(filled_cache(model, ids).layers[0]).keys()
+    for layer, expected in zip(outputs.past_key_values.layers, filled_cache(model, ids).layers, strict=True):
+        assert type(layer) is type(expected) in (DynamicLayer, DynamicSlidingWindowLayer)
+        assert vars(layer).keys() == vars(expected).keys()
     stored = pickle.loads(pickle.dumps(outputs.past_key_values))
     longer = torch.cat((outputs.sequences, random_ids(2, 2, seed=4)), dim=1)
     expected = generate(model, longer)

@@ -8,15 +8,17 @@ from transformers import LogitsProcessor, StoppingCriteria, set_seed
 from transformers.generation.streamers import BaseStreamer
 
 from modeling_nanochat import NanochatGPTForCausalLM
-from tests.modeling_nanochat.tiny import random_ids, random_model, randomized
+from tests.modeling_nanochat.tiny import MODELS, random_ids, random_model, randomized
 
 NEW_TOKENS = 12
 CACHES = [{"use_cache": False}, {"cache_implementation": "dynamic"}, {"cache_implementation": "static"}]
+if torch.accelerator.is_available():
+    CACHES += [{"cache_implementation": "offloaded"}, {"cache_implementation": "offloaded_static"}]
 
 
-@pytest.fixture(params=[4, 2], ids=["as many key heads", "grouped queries"])
+@pytest.fixture(params=MODELS)
 def model(request) -> NanochatGPTForCausalLM:
-    model = random_model(num_key_value_heads=request.param)
+    model = random_model(**MODELS[request.param])
     model.generation_config.pad_token_id = 0
     return model
 
@@ -130,7 +132,7 @@ def test_sampling_repeats_with_its_seed(model):
 
 
 def test_static_cache_works_under_autocast(model):
-    ids = random_ids(2, 9)
+    ids = random_ids(2, 9, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         static, dynamic = (generate(model, ids, cache_implementation=kind) for kind in ("static", "dynamic"))
     assert torch.equal(static, dynamic)

@@ -53,8 +53,8 @@ def variants(ids: torch.Tensor) -> dict[str, dict]:
 
 @pytest.mark.parametrize("cap", [15.0, 3.0, None])
 @pytest.mark.parametrize("variant", variants(random_ids(3, 20)))
-def test_loss_without_logits_is_the_ordinary_loss(variant, cap):
-    model = random_model(final_logit_softcapping=cap)
+def test_loss_without_logits_is_the_ordinary_loss(generation, variant, cap):
+    model = random_model(generation=generation, final_logit_softcapping=cap)
     ids = random_ids(3, 20)
     inputs = variants(ids)[variant]
     expected = loss_and_gradients(model, ids, **inputs)
@@ -69,8 +69,8 @@ def test_loss_without_logits_has_no_logits(model):
 
 
 @pytest.mark.parametrize("cap", [15.0, None])
-def test_loss_without_logits_is_the_ordinary_loss_under_autocast(cap):
-    model = random_model(final_logit_softcapping=cap)
+def test_loss_without_logits_is_the_ordinary_loss_under_autocast(generation, cap):
+    model = random_model(generation=generation, final_logit_softcapping=cap)
     ids = random_ids(3, 20)
     with torch.autocast("cpu", torch.bfloat16):
         loss, actual = loss_and_gradients(model, ids, labels=ids, skip_logits=True)
@@ -81,7 +81,7 @@ def test_loss_without_logits_is_the_ordinary_loss_under_autocast(cap):
     for name in exact:
         assert actual[name].dtype == torch.float32
         error, ordinary_error = ((each[name] - exact[name]).norm() / exact[name].norm() for each in (actual, ordinary))
-        assert error < max(1.5 * ordinary_error, 0.02), name
+        assert error < max(1.6 * ordinary_error, 0.02), name
 
 
 @pytest.mark.parametrize("frozen", ["lm_head", "model"])
@@ -94,7 +94,8 @@ def test_loss_without_logits_trains_beside_frozen_weights(model, frozen):
         model.zero_grad()
         model(ids, labels=ids, skip_logits=skip_logits).loss.backward()
         grads.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
-    assert len(grads[0]) == (13 if frozen == "lm_head" else 1)
+    parameters = len(list(model.parameters()))
+    assert len(grads[0]) == (parameters - 1 if frozen == "lm_head" else 1)
     assert_close(grads[1], grads[0])
 
 
@@ -148,13 +149,13 @@ class LogitRows(TorchDispatchMode):
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
-        self.weight = weight
+        self.width = weight.size(1)  # of what has rows for the vocabulary, but no logits
         self.most = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         results = function(*args, **(kwargs or {}))
         for result in tree_leaves(results):
-            if torch.is_tensor(result) and VOCAB_SIZE in result.shape and set(result.shape) != set(self.weight.shape):
+            if torch.is_tensor(result) and VOCAB_SIZE in result.shape and self.width not in result.shape:
                 self.most = max(self.most, result.numel() // VOCAB_SIZE)
         return results
 
@@ -215,7 +216,7 @@ def test_gradients_of_frozen_weights_are_not_computed(model, frozen, products):
         getattr(model, frozen).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(ids, labels=ids, skip_logits=True)
-    head = 2 * ids.numel() * model.lm_head.weight.numel()
+    head = 2 * ids.numel() * VOCAB_SIZE * model.config.hidden_size
     assert counter.get_total_flops() - whole.get_total_flops() == (products - 1) * head
 
 
@@ -228,7 +229,7 @@ class DoubledHead(torch.nn.Linear):
 
 def test_a_head_with_its_own_forward_is_asked_and_not_bypassed(model):
     ids = random_ids(2, 12)
-    head = DoubledHead(model.config.hidden_size, model.config.vocab_size, bias=False)
+    head = DoubledHead(model.config.hidden_size, model.config.padded_vocab_size, bias=False)
     head.load_state_dict(model.lm_head.state_dict())
     model.lm_head = head
     assert_close(model(ids, labels=ids, skip_logits=True).loss, model(ids, labels=ids).loss, 1e-6)

@@ -20,6 +20,7 @@ from modeling_nanochat.modeling_nanochat import rotary_angles
 from tests.modeling_nanochat.tiny import (
     VOCAB_SIZE,
     assert_close,
+    embeddings_for,
     gradients,
     random_ids,
     random_model,
@@ -175,16 +176,18 @@ def test_logits_to_keep_are_those_of_the_whole(model):
 @torch.no_grad()
 def test_embeddings_may_stand_for_ids(model):
     ids = random_ids(2, 10)
-    embeddings = model.get_input_embeddings()(ids)
-    assert_close(model(inputs_embeds=embeddings).logits, model(ids).logits)
-    for inputs in ({}, {"input_ids": ids, "inputs_embeds": embeddings}):
+    embeddings = embeddings_for(model, ids)
+    assert_close(model(**embeddings).logits, model(ids).logits)
+    for inputs in ({}, {"input_ids": ids, **embeddings}):
         with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
             model(**inputs)
 
 
 @torch.no_grad()
-def test_hidden_states_and_attentions_come_on_request():
-    model = random_model(num_hidden_layers=3, num_key_value_heads=2, attn_implementation="eager")
+def test_hidden_states_and_attentions_come_on_request(generation):
+    model = random_model(
+        generation=generation, num_hidden_layers=3, num_key_value_heads=2, attn_implementation="eager"
+    )
     ids = random_ids(2, 10)
     plain = model(ids)
     assert plain.hidden_states is None and plain.attentions is None
@@ -205,8 +208,8 @@ def test_a_tuple_comes_on_request(model):
     assert_close((loss, logits), (model(ids, labels=ids).loss, model(ids).logits))
 
 
-def test_attention_dropout_acts_in_training_only():
-    model = random_model(attention_dropout=0.5)
+def test_attention_dropout_acts_in_training_only(generation):
+    model = random_model(generation=generation, attention_dropout=0.5)
     ids = random_ids(1, 12)
     assert torch.equal(model(ids).logits, model(ids).logits)
     model.train()
@@ -235,6 +238,7 @@ def test_resized_vocabulary_keeps_what_was_there(model, size):
     common = min(size, VOCAB_SIZE)
     assert_close(outputs.logits[..., :common], before[..., :common])
     assert model.config.vocab_size == size
+    assert model(torch.tensor([[size - 1] * 3])).logits.isfinite().all()
     assert_close(model(ids, labels=ids, skip_logits=True).loss, outputs.loss)
 
 
@@ -260,7 +264,12 @@ def test_parallel_plans_name_modules_of_the_model(model):
         found = [name for name in modules if re.fullmatch(pattern.replace(".", r"\.").replace("*", r"\d+"), name)]
         assert found, f"{pattern} names no module"
         named |= dict.fromkeys(found, how)
-    matrices = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear)}
+    whole = ["smear_gate"] + ["self_attn"] * model.config.value_embeddings
+    matrices = {
+        name
+        for name, module in modules.items()
+        if isinstance(module, torch.nn.Linear) and not any(part in name for part in whole)
+    }
     assert set(named) >= matrices, "every matrix is split"
     assert {module.__class__.__name__ for module in modules.values()} >= set(model._no_split_modules)
 
@@ -308,6 +317,12 @@ def attention_calls(step, *args, **kwargs) -> list[tuple[bool, bool]]:
     return calls
 
 
+def plainly_causal(model) -> list[tuple[bool, bool]]:
+    """The calls of rows that need a mask for windows only."""
+    windows = [model.config.is_sliding(i) for i in range(model.config.num_hidden_layers)]
+    return [(window, not window) for window in windows]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("skip_logits", [False, True])
 @pytest.mark.parametrize("mode", ["evaluation", "training", "checkpointing"])
@@ -318,14 +333,16 @@ def test_compiled_rows_need_no_mask(model, mode, skip_logits):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     ids = random_ids(2, 16)
     calls = attention_calls(model, ids, labels=ids, skip_logits=skip_logits, use_cache=False)
-    assert calls == [(False, True)] * 2
+    assert calls == plainly_causal(model)
 
 
 @pytest.mark.slow
 def test_compiled_rows_need_no_mask_with_a_cache_of_their_own(model):
     ids = random_ids(2, 16)
-    assert attention_calls(model, ids) == [(False, True)] * 2
-    assert attention_calls(model, inputs_embeds=model.get_input_embeddings()(ids).detach()) == [(False, True)] * 2
+    assert attention_calls(model, ids) == plainly_causal(model)
+    with torch.no_grad():
+        embeddings = embeddings_for(model, ids)
+    assert attention_calls(model, **embeddings) == plainly_causal(model)
 
 
 @pytest.mark.slow
@@ -333,16 +350,17 @@ def test_compiled_rows_that_are_not_plainly_causal_keep_their_mask(model):
     ids, ones = random_ids(2, 16), torch.ones(2, 16, dtype=torch.long)
     packed = torch.arange(8).repeat(2, 2)
     for inputs in ({"position_ids": packed}, {"attention_mask": ones.index_fill(1, torch.tensor([0]), 0)}):
-        assert attention_calls(model, ids, use_cache=False, **inputs) == [(True, False)] * 2
+        calls = attention_calls(model, ids, use_cache=False, **inputs)
+        assert calls == [(True, False)] * model.config.num_hidden_layers
     model.config.is_causal = False
     whole = model(ids, use_cache=False).logits
     model.config.is_causal = True
     assert not torch.allclose(whole[:, 0], model(ids, use_cache=False).logits[:, 0], atol=0.1)
 
 
-def test_trainer_trains_and_evaluates(tmp_path):
+def test_trainer_trains_and_evaluates(generation, tmp_path):
     torch.manual_seed(0)
-    model = randomized(NanochatGPTForCausalLM(tiny_config()))
+    model = randomized(NanochatGPTForCausalLM(tiny_config(generation)))
     rows = [{"input_ids": row, "labels": row} for row in random_ids(8, 16)]
     arguments = TrainingArguments(
         tmp_path, max_steps=5, learning_rate=1e-2, per_device_train_batch_size=4, report_to="none", use_cpu=True
