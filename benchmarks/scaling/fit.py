@@ -4,7 +4,7 @@ The second approach of Chinchilla (arXiv 2203.15556, section 3.2), with an error
 standard errors of natural logarithms: 0.1 is about 10%.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,6 +169,28 @@ def fit_power_law(minima: Sequence[Minimum], name: str) -> PowerLaw:
     return PowerLaw(float(np.exp(y_mean - exponent * x_mean)), exponent, error)
 
 
-def ratio_spread(minima: Sequence[Minimum]) -> float:
-    """Standard deviation, over two budgets or more, of the logarithm of tokens for each parameter."""
-    return float(np.std(np.log([each.ratio for each in minima]), ddof=1))
+@dataclass(frozen=True)
+class Ratio:
+    """Tokens for each parameter, over several budgets."""
+
+    mean: float  # geometric
+    spread: float  # standard deviation of its logarithm
+    error: float | None  # mean standard error of one budget's
+
+
+def compare_ratios(laws: Mapping[str, ScalingLaw]) -> dict[str, Ratio]:
+    """The ratio by each way to count parameters, the cleanest first: that which varies least over the budgets.
+
+    Only budgets that have a minimum by every way count. Empty with fewer than two of them.
+    """
+    of_law = {name: {each.budget: each for each in law.minima} for name, law in laws.items()}
+    shared = [budget for budget in next(iter(of_law.values()), {}) if all(budget in each for each in of_law.values())]
+    if len(shared) < 2:
+        return {}
+    ratios = {}
+    for name, minima in of_law.items():
+        logs = np.log([minima[budget].ratio for budget in shared])
+        errors = [minima[budget].ratio_error for budget in shared]
+        error = None if None in errors else float(np.mean(errors))
+        ratios[name] = Ratio(float(np.exp(logs.mean())), float(logs.std(ddof=1)), error)
+    return dict(sorted(ratios.items(), key=lambda item: item[1].spread))
