@@ -48,11 +48,11 @@ def draw_curves(axes: Axes, law: ScalingLaw, name: str) -> None:
     minima = {each.budget: each for each in law.minima}
     ends = []
     for place, (curve, parabola) in enumerate(zip(law.curves, law.parabolas, strict=True)):
-        color = BUDGETS(0.85 * (1 - place / max(1, len(law.curves) - 1)))
+        color = BUDGETS(0.75 * (1 - place / max(1, len(law.curves) - 1)))
         sizes = np.geomspace(curve.parameters[0], curve.parameters[-1], 200)
         axes.plot(sizes, parabola(sizes), color=color, linewidth=1.6)
         axes.plot(curve.parameters, curve.bpb, "o", color=color, markersize=5.5)
-        ends.append((f"{curve.budget:.3g}", color, float(parabola(sizes[-1]))))
+        ends.append((short(curve.budget), color, float(parabola(sizes[-1]))))
         if best := minima.get(curve.budget):
             low, high = error_bars([best.parameters], [best.parameters_error])
             axes.errorbar(best.parameters, best.bpb, xerr=[low, high], color=INK, zorder=2.5, **BARS)
@@ -118,15 +118,18 @@ def draw_series(
     axes.plot(flops, values, "o-", color=color)
     for result, x, y in zip(results, flops, values, strict=True):
         cost = "" if dollars_an_hour is None else f"\n${result.hours * dollars_an_hour:,.2f}"
-        label(axes, x, y, f"d{result.depth}{cost}", MUTED, (5, 10))
+        label(axes, x, y, f"d{result.depth}{cost}", MUTED, (0, 17 if cost else 11), "center")
     axes.set(xscale="log", xlabel="FLOPs")
-    axes.margins(x=0.12, y=0.2)
+    axes.margins(x=0.12, y=0.25)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     few_ticks(axes.xaxis)
 
 
-def label(axes: Axes, x: float, y: float, text: str, color: str, offset: tuple[float, float] = (9, 0)) -> None:
+def label(
+    axes: Axes, x: float, y: float, text: str, color: str, offset: tuple[float, float] = (9, 0), ha: str = "left"
+) -> None:
     """Text beside a point, `offset` points away."""
-    axes.annotate(text, (x, y), offset, textcoords="offset points", color=color, va="center", fontsize=11)
+    axes.annotate(text, (x, y), offset, textcoords="offset points", color=color, va="center", ha=ha, fontsize=11)
 
 
 def error_bars(values: Sequence[float], errors: Sequence[float | None]) -> list[list[float]]:
@@ -135,11 +138,16 @@ def error_bars(values: Sequence[float], errors: Sequence[float | None]) -> list[
     return [[v * (1 - np.exp(-e)) for v, e in pairs], [v * (np.exp(e) - 1) for v, e in pairs]]
 
 
+def short(number: float, position: int | None = None) -> str:
+    """1e13, 3.6e13; `position` is what matplotlib adds for a tick."""
+    return f"{number:.3g}".replace("e+", "e")
+
+
 def budget_ticks(axes: Axes, budgets: Sequence[float]) -> None:
     """A tick at each budget."""
     axes.xaxis.set_major_locator(FixedLocator(budgets))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda budget, _: f"{budget:.3g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
     axes.margins(x=0.12)
 
 
@@ -147,4 +155,4 @@ def few_ticks(axis: Axis, formatter: EngFormatter | None = None) -> None:
     """Ticks at 1, 2 and 5 of each power of ten of a logarithmic axis."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(formatter or FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
+    axis.set_major_formatter(formatter or FuncFormatter(short))
