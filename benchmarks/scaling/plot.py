@@ -118,7 +118,9 @@ def draw_series(
     axes.plot(flops, values, "o-", color=color)
     for result, x, y in zip(results, flops, values, strict=True):
         cost = "" if dollars_an_hour is None else f"\n${result.hours * dollars_an_hour:,.2f}"
-        label(axes, x, y, f"d{result.depth}{cost}", MUTED, (0, 17 if cost else 11), "center")
+        # Above the line: to the right of a point where the line falls, to the left where it rises.
+        aside = (5, "left") if values[-1] < values[0] else (-5, "right")
+        label(axes, x, y, f"d{result.depth}{cost}", MUTED, (aside[0], 13 if cost else 8), aside[1])
     axes.set(xscale="log", xlabel="FLOPs")
     axes.margins(x=0.12, y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -6,7 +6,10 @@ from benchmarks.scaling.fit import Minimum, PowerLaw, Ratio, ScalingLaw
 from benchmarks.scaling.runs import Result
 from recipes.utils.plain_text import clock
 
-GRID_HEAD = f"{'FLOPs':>8} {'depth':>6} {'parameters':>15} {'matrices + head':>16} {'tokens':>16} {'bits/byte':>10} {'time':>8}"
+GRID_HEAD = (
+    f"{'FLOPs':>8} {'depth':>6} {'parameters':>15} {'matrices + head':>16} {'tokens':>16} "
+    f"{'bits/byte':>10} {'time':>8}"
+)
 SERIES_HEAD = (
     f"{'depth':>5} {'parameters':>15} {'tokens':>16} {'tokens/parameter':>17} {'FLOPs':>9} {'bits/byte':>10} "
     f"{'CORE':>16} {'hours':>8} {'cost':>10}"
