@@ -31,9 +31,7 @@ class ScalingArguments(Arguments):
     )
     vocab_size: int = flag(1024, "of the tokenizer that is trained here", least=SMALLEST_VOCABULARY, most=2**24)
     max_seq_len: int | None = flag(None, "tokens a row (default: that of recipe_config, or 512)", least=1, most=2**24)
-    generation: int | None = flag(
-        None, "of the model, as of recipes/pretrain.py (default: the recipe's)", least=2025, most=2026
-    )
+    generation: str | None = flag(None, "of the models, as of recipes/pretrain.py, which has the default")
     core_bundle: str | None = flag(None, "measure CORE of every model on the tasks in this directory", path=True)
     dollars_an_hour: float | None = flag(None, "price of this machine, all GPUs together", least=0)
     output_dir: str = flag("runs/scaling", "the runs, scaling.json and scaling.png", path=True)
@@ -76,11 +74,12 @@ def parse_series(text: str) -> list[int]:
         if first > last:
             raise InputError(f"miniseries {text!r} has no depths: the first must not be beyond the last.")
         return list(range(first, last + 1, 2))
-    return parse_depths(re.sub(r"\bd(?=\d)", "", text), "miniseries")
+    if not re.fullmatch(r"\s*d?\d+\s*(,\s*d?\d+\s*)*", text):
+        raise InputError(f"miniseries {text!r} names no depths; give d12..d26 (every other one) or 12,16,20.")
+    return parse_depths(text.replace("d", ""), "miniseries")
 
 
 def _depth(word: str, name: str) -> int:
-    example = "d12..d26 or 12,16,20" if name == "miniseries" else DEPTHS
     if not re.fullmatch(r"\s*[0-9]{1,9}\s*", word) or not 1 <= int(word) <= LARGEST_DEPTH:
-        raise InputError(f"{name}: {word.strip()!r} is not a depth from 1 to {LARGEST_DEPTH:,}; give {example}.")
+        raise InputError(f"{name}: {word.strip()!r} is not a depth from 1 to {LARGEST_DEPTH:,}.")
     return int(word)
