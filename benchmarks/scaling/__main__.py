@@ -47,11 +47,14 @@ def main(args: ScalingArguments) -> None:
     output_dir = Path(args.output_dir)
     with hold(output_dir):
         runs = plan_runs(args)
-        print(f"{len(runs)} runs, {sum(run.plan.num_flops for run in runs):.2e} FLOPs in all, into {output_dir}\n")
+        flops = sum(run.plan.num_flops for run in runs)
+        print(f"{len(runs)} runs, {flops:.2e} FLOPs in all, into {output_dir}\n", flush=True)
         results = train_all(runs, args)
         laws = {} if args.miniseries is not None else fit_laws(results)
-        for lines in [*(describe_law(name, law) for name, law in laws.items()), describe_ratios(compare_ratios(laws))]:
-            print("\n".join(["", *lines]) if lines else "")
+        for name, law in laws.items():
+            print("\n" + "\n".join(describe_law(name, law)))
+        if ratios := compare_ratios(laws):
+            print("\n" + "\n".join(describe_ratios(ratios)))
         atomic.write_text(output_dir / JSON_FILE, json.dumps(content(results, laws, args), indent=2) + "\n")
         (output_dir / PICTURE).write_bytes(as_png(picture(results, laws, args)))
         print(f"\nwritten to {output_dir / JSON_FILE} and {output_dir / PICTURE}")

@@ -70,6 +70,8 @@ def plan_runs(args: ScalingArguments) -> list[Run]:
     """All runs, planned; the tokenizer is trained if there is none. Raises `InputError` for what cannot be run."""
     output_dir, common = Path(args.output_dir), common_words(args)
     recipe = parse_arguments(PretrainArguments, argv=common)
+    if recipe.model_config or recipe.model_name_or_path:
+        raise InputError(f"{args.recipe_config} names a model, but here depths give the models: remove that line.")
     if recipe.tokenizer is None:
         common.append(f"--tokenizer={provide_tokenizer(recipe, args.vocab_size, output_dir / 'tokenizer')}")
     if args.miniseries is not None:
@@ -102,7 +104,8 @@ def common_words(args: ScalingArguments) -> list[str]:
 def provide_tokenizer(recipe: PretrainArguments, vocab_size: int, directory: Path) -> Path:
     """The tokenizer in `directory`, which is trained on the dataset unless it is there already."""
     if not (directory / TOKENIZER).is_file():
-        documents = (row["text"] for row in open_corpus(recipe.dataset, recipe.text_column).train)
+        corpus = open_corpus(recipe.dataset, recipe.text_column, recipe.skip_damaged, recipe.document_separator)
+        documents = (row["text"] for row in corpus.train)
         save_tokenizer(train_tokenizer(documents, vocab_size, TOKENIZER_CHARS), directory)
     elif (found := len(loading.load_tokenizer(str(directory)))) != vocab_size:
         raise InputError(

@@ -83,8 +83,6 @@ def exponent_of(law: PowerLaw, power: str = "C^{}") -> str:
 
 def describe_ratios(ratios: Mapping[str, Ratio]) -> list[str]:
     """How much tokens for each parameter vary over the budgets, for each way to count; the cleanest is the first."""
-    if not ratios:
-        return []
     cleanest, best = next(iter(ratios.items()))
     lines = [
         f"tokens/parameter by {name}: {each.mean:.2f} on average, varying by {each.spread:.0%} over the budgets"

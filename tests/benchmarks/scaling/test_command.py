@@ -131,6 +131,12 @@ def test_a_recipe_may_set_what_is_not_of_the_grid(corpus, tmp_path):
     assert all(run.plan.num_flops == pytest.approx(run.budget, rel=0.1) for run in runs), "the budget, not 460 steps"
 
 
+def test_a_recipe_of_another_model_is_refused(corpus, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model_config: gpt2.json\n")
+    with pytest.raises(InputError, match=r"recipe.yaml names a model, but here depths give the models: remove"):
+        plan(corpus, tmp_path, recipe_config=str(tmp_path / "recipe.yaml"))
+
+
 def test_a_budget_that_pays_for_no_step_is_refused_before_anything_is_trained(corpus, tmp_path):
     with pytest.raises(InputError, match=r"^budgets: 1e\+06 FLOPs are too few for depth 1, of which one step of 32 "):
         plan(corpus, tmp_path, budgets="1e6,1e10")
