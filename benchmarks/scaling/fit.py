@@ -119,13 +119,13 @@ def fit_parabola(curve: IsoFlop) -> Parabola:
 def find_minimum(curve: IsoFlop, parabola: Parabola, noise: float | None) -> Minimum | str:
     """The minimum of a parabola, or why there is none inside the grid. `noise` is the spread of the residuals."""
     if parabola.curvature <= 0:
-        return "bits per byte have no minimum among these models"
+        return "bits per byte have no minimum among these depths"
     x = -parabola.slope / (2 * parabola.curvature)
     logs = np.log(curve.parameters)
     if x + parabola.center <= logs[0]:
-        return "the best model is the smallest one, or smaller"
+        return "the best model is the smallest, or smaller; a larger budget or smaller depths would show it"
     if x + parabola.center >= logs[-1]:
-        return "the best model is the largest one, or larger"
+        return "the best model is the largest, or larger; larger depths would show it"
     error = None
     if noise is not None:  # that of x, a function of the coefficients, to first order
         gradient = np.array([-x, -0.5, 0.0]) / parabola.curvature

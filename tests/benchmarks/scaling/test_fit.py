@@ -70,8 +70,8 @@ def test_the_exponents_of_a_chinchilla_loss_are_found_from_noisy_runs():
 @pytest.mark.parametrize(
     ("share", "reason"),
     [
-        (8, "the best model is the smallest one, or smaller"),
-        (1 / 8, "the best model is the largest one, or larger"),
+        (8, "the best model is the smallest, or smaller; a larger budget or smaller depths would show it"),
+        (1 / 8, "the best model is the largest, or larger; larger depths would show it"),
     ],
 )
 def test_a_minimum_beyond_the_grid_is_left_out_and_moves_nothing(share, reason):
@@ -86,7 +86,7 @@ def test_a_minimum_beyond_the_grid_is_left_out_and_moves_nothing(share, reason):
 def test_a_curve_that_bends_down_has_no_minimum():
     sizes = around(BUDGETS[0])
     law = fit_scaling_law([IsoFlop(BUDGETS[0], sizes, 1e18 / sizes, -parabola(BUDGETS[0], sizes).bpb)])
-    assert law.left_out == {BUDGETS[0]: "bits per byte have no minimum among these models"}
+    assert law.left_out == {BUDGETS[0]: "bits per byte have no minimum among these depths"}
     assert law.minima == [] and law.parameters is None
 
 
