@@ -85,7 +85,7 @@ def test_a_miniseries_trains_whole_models_and_says_what_they_cost(corpus, tmp_pa
     }
     end = scaling(tmp_path / "out", **flags)
     assert end.returncode == 0, end.stderr
-    assert len(re.findall(r"^ +d[13] .* \d\.\d{4} \(7 tasks\) .* \$\d+\.\d\d$", end.stdout, re.M)) == 2
+    assert len(re.findall(r"^ +d[13] .* -?\d\.\d{4} \(7 tasks\) .* \$\d+\.\d\d$", end.stdout, re.M)) == 2
     found = json.loads((tmp_path / "out/scaling.json").read_text())
     assert [(run["depth"], run["tokens"], run["core_tasks"]) for run in found["runs"]] == [(1, 384, 7), (3, 384, 7)]
     assert [run["dollars"] for run in found["runs"]] == [run["seconds"] / 3600 * 24 for run in found["runs"]]
