@@ -1,5 +1,6 @@
 """Pictures of scaling laws and of a miniseries."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -106,7 +107,7 @@ def plot_series(results: Sequence[Result], dollars_an_hour: float | None) -> Fig
         panels[1].set_title(f"Mean of {tasks} of CORE's tasks" if tasks else "CORE")
         if not tasks:
             panels[1].axhline(GPT2_CORE, color=REFERENCES[0], linewidth=1.3, linestyle=":")
-            label(panels[1], measured[0].flops, GPT2_CORE, "GPT-2 (1.6B)", REFERENCES[0], (0, 8))
+            label(panels[1], measured[-1].flops, GPT2_CORE, "GPT-2 (1.6B)", REFERENCES[0], (0, -9), "right")
     return figure
 
 
@@ -122,7 +123,7 @@ def draw_series(
         aside = (5, "left") if values[-1] < values[0] else (-5, "right")
         label(axes, x, y, f"d{result.depth}{cost}", MUTED, (aside[0], 13 if cost else 8), aside[1])
     axes.set(xscale="log", xlabel="FLOPs")
-    axes.margins(x=0.12, y=0.25)
+    axes.margins(x=0.15, y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     few_ticks(axes.xaxis)
 
@@ -141,8 +142,8 @@ def error_bars(values: Sequence[float], errors: Sequence[float | None]) -> list[
 
 
 def short(number: float, position: int | None = None) -> str:
-    """1e13, 3.6e13; `position` is what matplotlib adds for a tick."""
-    return f"{number:.3g}".replace("e+", "e")
+    """1e9, 3.6e13; `position` is what matplotlib adds for a tick."""
+    return re.sub(r"e\+0*", "e", f"{number:.3g}")
 
 
 def budget_ticks(axes: Axes, budgets: Sequence[float]) -> None:
