@@ -39,6 +39,7 @@ PROGRAMS = {
             "reinforcement", "space", "stages",
         )
     },
+    "benchmarks.scaling": ("benchmarks.scaling.arguments.ScalingArguments",),
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Scaling laws of models on the dial, and whole models of several depths: `python -m benchmarks.scaling --help`."""
