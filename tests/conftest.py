@@ -3,9 +3,13 @@
 import pytest
 import torch
 from huggingface_hub import constants
+from hypothesis import settings
 
 from tests.hub.client import hub_constants
 from tests.hub.server import serve
+
+settings.register_profile("unhurried", deadline=None)  # on a busy machine an example may take seconds
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)
