@@ -15,6 +15,7 @@ GENERATIONS = {
     2025: {},
     2026: {
         "vocab_size": 32768,
+        "rms_norm_eps": 2.0**-23,  # of fp32, which F.rms_norm takes where no epsilon is given
         "rope_theta": 100_000.0,
         "query_key_scale": 1.2,
         "window_pattern": "SSSL",
@@ -46,7 +47,7 @@ class NanochatGPTConfig(PretrainedConfig):
         num_key_value_heads: number of key and value heads (fewer than query heads: grouped-query attention); None
             means as many as query heads.
         max_position_embeddings: context length in tokens.
-        rms_norm_eps: epsilon of every RMSNorm (they have no weights).
+        rms_norm_eps: epsilon of every RMSNorm (they have no weights); 2^-23 in 2026.
         rope_theta: base of the rotary frequencies.
         rotary_dtype: dtype that the rotary cosines and sines are rounded to first: "bfloat16" for karpathy/nanochat's
             models of 2025. None rounds them to the dtype of the hidden states only.

@@ -30,7 +30,7 @@ NEW_IN_2026 = re.compile(
 # Its code calls F.rms_norm without an epsilon; the default is fp32's machine epsilon, also for bf16.
 RMS_NORM_EPS = torch.finfo(torch.float32).eps
 CONSTANTS_2025 = {"rms_norm_eps": RMS_NORM_EPS, "rotary_dtype": "bfloat16"}
-CONSTANTS_2026 = {"rms_norm_eps": RMS_NORM_EPS} | {
+CONSTANTS_2026 = {
     name: value for name, value in GENERATIONS[2026].items() if name not in ("vocab_size", WINDOW_PATTERN)
 }
 

@@ -81,8 +81,7 @@ def test_a_model_of_ours_computes_the_same_there_and_comes_back(convert, save, t
     back = convert(there, tmp_path / "back", "ours")
     assert same(load_file(back / "model.safetensors"), load_file(ours / "model.safetensors"))
     before, after = (json.loads((each / "config.json").read_text()) for each in (ours, back))
-    assert {name for name in before if before[name] != after.get(name)} <= {"rms_norm_eps"}
-    assert before.keys() == after.keys()
+    assert after == before
 
 
 def test_its_tokenizer_makes_the_same_tokens_there(convert, save, tmp_path):
@@ -131,7 +130,7 @@ def test_windows_come_back_as_a_pattern_that_means_the_same(convert, save, tmp_p
         ({"intermediate_size": 128}, r"intermediate_size = 128 \(there: 1024\)"),
         ({"final_logit_softcapping": 20.0}, r"final_logit_softcapping = 20.0 \(there: 15.0\)"),
         ({"rotary_dtype": "bfloat16"}, r"rotary_dtype = 'bfloat16' \(there: None\)"),
-        ({"rms_norm_eps": 1e-3}, r"rms_norm_eps = 0.001 \(there: 1.2e-07\)"),
+        ({"rms_norm_eps": 1e-3}, r"rms_norm_eps = 0.001 \(there: 1.19\d+e-07\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
