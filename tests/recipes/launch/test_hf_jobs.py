@@ -71,7 +71,7 @@ def test_the_dry_run_submits_nothing_and_shows_what_would_be(hub, checkout, caps
     assert job["command"][-1] in shown.replace("'\"'\"'", "'") and job["dockerImage"] in shown
     assert "hf_adas_token" not in shown and "HF_TOKEN" in shown
     price = 0.6667 * 60  # what the Hub says
-    assert "estimate: about 0.34 h on 8 x H200, at 40% of their peak\nestimate: about $13.5" in shown
+    assert "estimate: about 0.09 h on 8 x H200, at 40% of their peak\nestimate: about $3.5" in shown
     assert f"at ${price:,.2f} an hour" in shown
     assert f"at most: ${4 * price:,.2f}, when the time limit of 4 h ends it" in shown
 
