@@ -627,7 +627,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
         mask = None if attention_mask is None else attention_mask[:, None, None].bool()
-        linear, halfway = decoding.linear, None
+        linear, halfway, window_mask = decoding.linear, None, None
         for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
             attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
             if config.residual_scalars:
@@ -649,8 +649,10 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             window, attended = attention.sliding_window, mask
             if window is not None and key.size(2) > window:  # in a cache without windows
                 key, value = key[:, :, -window:], value[:, :, -window:]
-            if mask is not None and key.size(2) <= seen:
-                attended = mask[..., -key.size(2) :]
+            if mask is not None and key.size(2) <= seen:  # one that keeps a window
+                if window_mask is None or window_mask.size(-1) != key.size(2):
+                    window_mask = mask[..., -key.size(2) :]
+                attended = window_mask
             # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
             query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
