@@ -208,8 +208,17 @@ def starts_of_texts(
     return hidden if starts is None else starts.to(hidden.device) | hidden
 
 
+# Classes, because `_init_weights` tells modules apart by type.
 class ZeroInitLinear(nn.Linear):
-    """A linear layer that starts at zero. A class, because `_init_weights` tells modules apart by type."""
+    """A linear layer that starts at zero."""
+
+
+class MLPInput(nn.Linear):
+    """The first matrix of an MLP; starts smaller in 2026."""
+
+
+class Head(nn.Linear):
+    """Hidden states to logits; starts at zero in 2025, and just above it in 2026."""
 
 
 class Gate(nn.Linear):
@@ -294,7 +303,7 @@ class NanochatGPTMLP(nn.Module):
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.fc1 = MLPInput(config.hidden_size, config.intermediate_size, bias=False)
         self.fc2 = ZeroInitLinear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -374,20 +383,19 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=config.initial_embedding_std)
-        elif isinstance(module, ZeroInitLinear):
+        elif isinstance(module, Head) and config.initial_head_std:
+            init.normal_(module.weight, mean=0.0, std=config.initial_head_std)
+        elif isinstance(module, ZeroInitLinear | Head):
             init.zeros_(module.weight)
         elif isinstance(module, Gate):
             init.uniform_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.Linear):
             bound = math.sqrt(3.0 / module.in_features)  # a uniform distribution on [-b, b] has std b / sqrt(3)
+            if isinstance(module, MLPInput):
+                bound *= config.initial_fc1_scale
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:  # only the classifier heads have one
                 init.zeros_(module.bias)
-        elif isinstance(module, NanochatGPTMLP) and config.initial_fc1_scale != 1.0:
-            bound = math.sqrt(3.0 / module.fc1.in_features) * config.initial_fc1_scale
-            init.uniform_(module.fc1.weight, -bound, bound)
-        elif isinstance(module, NanochatGPTForCausalLM) and config.initial_head_std and not config.tie_word_embeddings:
-            init.normal_(module.lm_head.weight, mean=0.0, std=config.initial_head_std)
         elif isinstance(module, NanochatGPTModel):
             module.init_scalars()
 
@@ -454,7 +462,8 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         """Set the scalars of 2026 to what nanochat starts them with."""
         config = self.config
         if config.residual_scalars:
-            height = torch.linspace(0, 1, config.num_hidden_layers)  # 0 at the first block, 1 at the last
+            # 0 at the first block, 1 at the last; made from the parameter, which is a DTensor under FSDP
+            height = (torch.ones_like(self.resid_lambdas).cumsum(0) - 1) / max(config.num_hidden_layers - 1, 1)
             init.copy_(self.resid_lambdas, 1.15 - 0.10 * height)
             init.copy_(self.x0_lambdas, 0.20 - 0.15 * height)
         if config.smear:
@@ -618,7 +627,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
         mask = None if attention_mask is None else attention_mask[:, None, None].bool()
-        linear, halfway = decoding.linear, None
+        linear, halfway, window_mask = decoding.linear, None, None
         for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
             attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
             if config.residual_scalars:
@@ -640,8 +649,10 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             window, attended = attention.sliding_window, mask
             if window is not None and key.size(2) > window:  # in a cache without windows
                 key, value = key[:, :, -window:], value[:, :, -window:]
-            if mask is not None and key.size(2) <= seen:
-                attended = mask[..., -key.size(2) :]
+            if mask is not None and key.size(2) <= seen:  # one that keeps a window
+                if window_mask is None or window_mask.size(-1) != key.size(2):
+                    window_mask = mask[..., -key.size(2) :]
+                attended = window_mask
             # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
             query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
@@ -665,7 +676,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         super().__init__(config)
         self.model = NanochatGPTModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = ZeroInitLinear(config.hidden_size, config.padded_vocab_size, bias=False)
+        self.lm_head = Head(config.hidden_size, config.padded_vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -780,7 +791,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         With gradient accumulation `num_items_in_batch` counts the tokens of all micro-batches, so that summing the
         losses gives the mean over the whole batch, however the tokens are spread over micro-batches.
         """
-        if type(self.lm_head) not in (ZeroInitLinear, nn.Linear) or type(self.lm_head.weight) is not nn.Parameter:
+        if type(self.lm_head) not in (Head, nn.Linear) or type(self.lm_head.weight) is not nn.Parameter:
             # An adapted or quantized head computes more than x @ weight.T: call its forward.
             logits = self.crop_and_cap(self.lm_head(hidden_states))
             options = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}

@@ -1,6 +1,7 @@
 """What a cache holds of a model of 2026, smear's embeddings and windows, gives what the whole pass gives."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,18 +43,13 @@ def static(model) -> StaticCache:
 
 @torch.no_grad()
 def fed(model, ids: torch.Tensor, cache, *lengths: int, **inputs) -> torch.Tensor:
-    """Logits of `ids` (B, T), given in chunks of these lengths, with the rows of `inputs` cut to what each chunk sees."""
+    """Logits of `ids` (B, T), in chunks of these lengths; of `inputs`, each chunk is given what it sees."""
     logits, seen = [], 0
     for length in lengths:
         end = seen + length
-        given = {
-            name: value[:, :end]
-            if name == "attention_mask" and value.ndim == 2
-            else value[:, :, seen:end, : value.size(3) if value.size(3) != ids.size(1) else end]
-            if value.ndim == 4
-            else value[:, seen:end]
-            for name, value in inputs.items()
-        }
+        given = {name: value[:, seen:end] for name, value in inputs.items()}
+        if (mask := inputs.get("attention_mask")) is not None:
+            given["attention_mask"] = mask[:, :end] if mask.ndim == 2 else mask[:, :, seen:end, :end]
         logits.append(model(ids[:, seen:end], past_key_values=cache, **given).logits)
         seen = end
     return torch.cat(logits, dim=1)
@@ -92,10 +88,10 @@ def test_left_padding_changes_nothing(model, build, lengths, given):
 @torch.no_grad()
 def test_packed_documents_are_each_document_alone(model):
     ids = random_ids(1, T)
-    starts = [0, 1, 8, T]  # one token, some, and more than a window
-    positions = torch.cat([torch.arange(end - start) for start, end in zip(starts, starts[1:], strict=False)])[None]
+    documents = list(pairwise([0, 1, 8, T]))  # of one token, some, and more than a window
+    positions = torch.cat([torch.arange(end - start) for start, end in documents])[None]
     packed = model(ids, position_ids=positions, use_cache=False).logits
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in documents:
         assert_close(packed[:, start:end], model(ids[:, start:end]).logits, 1e-4)
 
 
@@ -145,15 +141,11 @@ def test_batches_are_split_and_joined(model):
 @pytest.mark.parametrize("build", [recording, whole])
 @torch.no_grad()
 def test_cropped_caches_go_on(model, build, removed):
-    ids, other = random_ids(2, T), random_ids(2, T, seed=1)
+    """As in assisted decoding: some tokens are taken, others not, again and again."""
+    ids, refused = random_ids(2, T), random_ids(2, removed, seed=1)
     cache = build(model)
-    for seen in (T - 8, T - 5):  # a window crops itself to what it needs
-        fed(
-            model,
-            torch.cat((ids[:, cache.get_seq_length() : seen], other[:, :removed]), dim=1),
-            cache,
-            0 + seen + removed - cache.get_seq_length(),
-        )
+    for taken in ids[:, :-5].split([3, 2, T - 10], dim=1):  # within the window and beyond it
+        model(torch.cat((taken, refused), dim=1), past_key_values=cache)
         cache.crop(-removed)
     assert_close(fed(model, ids[:, -5:], cache, 1, 4), model(ids).logits[:, -5:], 1e-4)
 

@@ -18,6 +18,8 @@ SIZES = [
     {"num_key_value_heads": 1, "num_hidden_layers": 3},
     {"intermediate_size": 96},
     {"tie_word_embeddings": True},
+    {"generation": 2026},
+    {"generation": 2026, "num_key_value_heads": 2, "num_hidden_layers": 4, "layer_types": None},
 ]
 
 
@@ -77,16 +79,26 @@ def test_parameter_counts_are_those_of_the_model_at_any_depth(depth):
 def test_parameter_counts_by_group_are_those_of_the_model(changes):
     config = tiny_config(**changes)
     model = meta_model(config)
-    groups = {"embedding": "embed_tokens", "head": "lm_head", "attention": "self_attn", "mlp": "mlp"}
-    expected = {
-        group: sum(parameter.numel() for name, parameter in model.named_parameters() if part in name)
-        for group, part in groups.items()
+    groups = {
+        "embedding": ["embed_tokens"],
+        "head": ["lm_head"],
+        "attention": ["_proj"],
+        "mlp": ["mlp"],
+        "value_embeddings": ["value_embeds"],
+        "gates": ["ve_gate"],
+        "scalars": ["lambda", "smear_gate"],
     }
+    expected = {
+        group: sum(p.numel() for name, p in model.named_parameters() if any(part in name for part in parts))
+        for group, parts in groups.items()
+    }
+    if not config.value_embeddings:
+        assert not any(expected.pop(group) for group in ("value_embeddings", "gates", "scalars"))
     assert config.parameter_counts() == {**expected, "total": counted(model)}
 
 
 @pytest.mark.parametrize("skip_logits", [False, True])
-@pytest.mark.parametrize("changes", SIZES)
+@pytest.mark.parametrize("changes", [*SIZES[:5], SIZES[-1] | {"pad_vocab_size_multiple": 1}])
 def test_flops_per_token_are_those_of_the_matrix_products_of_a_training_step(changes, skip_logits):
     batch, length = 3, 24
     model = random_model(**changes, attn_implementation="eager")  # multiplies whole rows, as the convention counts

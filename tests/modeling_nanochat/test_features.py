@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
+from transformers.utils.import_utils import is_torchao_available
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from tests.modeling_nanochat.tiny import (
@@ -98,7 +100,7 @@ def test_resizing_resizes_every_table(tmp_path, size, tied):
     common = min(size, VOCAB_SIZE)
     assert_close(model(ids).logits[..., :common], before[..., :common])
     model.save_pretrained(tmp_path)
-    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits, model(ids).logits)
+    assert_close(AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits, model(ids).logits, 1e-4)
 
 
 def test_new_tokens_are_like_the_known_ones_and_not_like_padding(model):
@@ -124,3 +126,37 @@ def test_embedding_and_head_may_be_tied():
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert model.lm_head.weight.std() > 0.7  # the embedding's start, and not the head's
     assert randomized(model)(random_ids(1, 5)).logits.shape == (1, 5, VOCAB_SIZE)
+
+
+# Adapters and quantized weights
+
+
+def test_adapters_merge(model):
+    ids = random_ids(2, 9)
+    before = model(ids).logits
+    targets = ["q_proj", "v_proj", "fc1", "ve_gate", "smear_gate", "lm_head"]
+    adapted = randomized(get_peft_model(model, LoraConfig(target_modules=targets, r=4)), seed=3).eval()
+    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    expected, written = adapted(ids).logits, adapted.generate(input_ids=ids, **options)
+    assert expected.shape == before.shape and (expected - before).abs().max() > 0.1
+    merged = adapted.merge_and_unload()
+    assert_close(merged(ids).logits, expected, 1e-3)
+    assert torch.equal(merged.generate(ids, **options), written)
+    loss = merged(ids, labels=ids).loss
+    assert_close(merged(ids, labels=ids, skip_logits=True).loss, loss)
+
+
+@pytest.mark.skipif(not is_torchao_available(), reason="needs torchao")
+@torch.no_grad()
+def test_weights_of_eight_bits_give_nearly_the_same(model):
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    ids = random_ids(2, 9)
+    expected = model(ids).logits
+    quantize_(model, Int8WeightOnlyConfig())
+    outputs = model(ids, labels=ids)
+    assert 0 < (outputs.logits - expected).abs().mean() < 0.2
+    assert_close(model(ids, labels=ids, skip_logits=True).loss, outputs.loss)
+    written = model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    whole = model(written).logits[:, 8:-1]
+    assert (whole.gather(-1, written[:, 9:, None])[..., 0] - whole.amax(-1)).abs().max() < 0.05

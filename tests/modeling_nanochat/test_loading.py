@@ -29,7 +29,14 @@ from modeling_nanochat import (
     NanochatGPTModel,
 )
 from modeling_nanochat.modeling_nanochat import AUTO_MAP
-from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, random_ids, random_model, tiny_config
+from tests.modeling_nanochat.tiny import (
+    GENERATIONS,
+    VOCAB_SIZE,
+    assert_close,
+    random_ids,
+    random_model,
+    tiny_config,
+)
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "w5 w7 w11"
@@ -84,11 +91,11 @@ def words(text: str) -> list[str]:
     return re.findall(r"w\d+", text)
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+@pytest.fixture(scope="module", params=GENERATIONS)
+def directory(tmp_path_factory, request):
     """A model directory with code and tokenizer."""
     path = tmp_path_factory.mktemp("checkpoint")
-    random_model(num_key_value_heads=2).save_pretrained(path)
+    random_model(generation=request.param, num_key_value_heads=2).save_pretrained(path)
     word_tokenizer().save_pretrained(path)
     return path
 
@@ -213,7 +220,8 @@ def test_the_auto_classes_hold_the_model_itself_once_it_is_there():
 
 
 def test_the_directory_carries_the_code(directory):
-    assert {"configuration_nanochat.py", "modeling_nanochat.py"} <= {path.name for path in directory.iterdir()}
+    code = {path.name for path in Path(modeling_nanochat.__file__).parent.glob("*_nanochat.py")}
+    assert "cache_nanochat.py" in code and code <= {path.name for path in directory.iterdir()}
     config = json.loads((directory / "config.json").read_text())
     assert config["model_type"] == "nanochat_gpt"
     assert config["architectures"] == ["NanochatGPTForCausalLM"]
@@ -256,12 +264,26 @@ def test_device_map_places_the_model(directory, original, device_map):
 
 
 def test_layers_offloaded_to_disk_give_the_same_logits(directory, original, tmp_path):
-    device_map = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "lm_head": "cpu"}
+    parts = [f"model.{name}" for name, _ in original.model.named_children() if name != "layers"]
+    parts += [f"model.{name}" for name, _ in original.model.named_parameters(recurse=False)]
+    parts += [f"model.layers.{i}" for i in range(len(original.model.layers))]
+    device_map = dict.fromkeys([*parts, "lm_head"], "cpu") | {"model.layers.1": "disk"}
+    if original.config.value_embeddings:
+        device_map["model.value_embeds"] = "disk"
     model = AutoModelForCausalLM.from_pretrained(directory, device_map=device_map, offload_folder=tmp_path)
     ids = random_ids(2, 10)
     assert_close(model(ids).logits, original(ids).logits)
     options = {"max_new_tokens": 4, "do_sample": False}
     assert torch.equal(model.generate(ids, **options), original.generate(ids, **options))
+
+
+def test_a_model_too_large_for_memory_gives_the_same_logits(directory, original, tmp_path):
+    """Scalars, too, which are parameters of the model and of no module within it, may have no place in memory."""
+    options = {"device_map": "auto", "max_memory": {"cpu": 60_000}, "offload_folder": tmp_path}
+    model = AutoModelForCausalLM.from_pretrained(directory, **options)
+    assert "disk" in model.hf_device_map.values()
+    ids = random_ids(2, 10)
+    assert_close(model(ids).logits, original(ids).logits)
 
 
 def test_embedding_and_head_are_saved_apart(tmp_path):
