@@ -82,6 +82,7 @@ def draw_laws(axes: Axes, law: ScalingLaw) -> None:
         label(axes, wide[-1], power(wide[-1]), f"{field}\n~ {exponent_of(power, '$C^{{{}}}$')}", color)
     axes.set(xscale="log", yscale="log", title="Best size and tokens", xlabel="FLOPs")
     budget_ticks(axes, budgets)
+    axes.margins(y=0.15)
     few_ticks(axes.yaxis, EngFormatter(sep=""))
 
 
