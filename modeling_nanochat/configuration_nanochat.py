@@ -128,8 +128,8 @@ class NanochatGPTConfig(PretrainedConfig):
         self.final_logit_softcapping = final_logit_softcapping
         self.attention_dropout = attention_dropout
         self.query_key_scale = query_key_scale
-        self.layer_types = layer_types
-        self.sliding_window = sliding_window
+        if layer_types is not None:  # not set otherwise: transformers would look for a window
+            self.layer_types, self.sliding_window = list(layer_types), sliding_window
         self.value_embeddings = value_embeddings
         self.residual_scalars = residual_scalars
         self.smear = smear
@@ -156,7 +156,7 @@ class NanochatGPTConfig(PretrainedConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is too small: the gates read {SMEAR_CHANNELS} channels of it"
             )
-        if self.layer_types is None:
+        if not hasattr(self, "layer_types"):
             return
         if len(self.layer_types) != self.num_hidden_layers or set(self.layer_types) - set(ATTENTION.values()):
             raise ValueError(
@@ -209,7 +209,6 @@ class NanochatGPTConfig(PretrainedConfig):
             raise ValueError(f"window pattern {pattern!r} must be made of the letters S (short) and L (long)")
         letters = (pattern.upper() * self.num_hidden_layers)[: self.num_hidden_layers - 1] + "L"
         if "S" not in letters:
-            self.layer_types = self.sliding_window = None
             return
         self.layer_types = [ATTENTION[letter] for letter in letters]
         self.sliding_window = -(-self.max_position_embeddings // (4 * 128)) * 128 + 1
@@ -231,7 +230,7 @@ class NanochatGPTConfig(PretrainedConfig):
 
     def is_sliding(self, layer_idx: int) -> bool:
         """Whether the layer sees a window only, and not all tokens before."""
-        return self.layer_types is not None and self.layer_types[layer_idx] == "sliding_attention"
+        return hasattr(self, "layer_types") and self.layer_types[layer_idx] == "sliding_attention"
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters by group: embedding, head, attention, mlp, in 2026 those of its features, and total."""

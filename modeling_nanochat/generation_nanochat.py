@@ -15,7 +15,7 @@ from functools import wraps
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import GenerationMixin
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.text_generation import ReturnType, TextGenerationPipeline
@@ -36,12 +36,13 @@ class Decoding:
     def update(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the key and value of one token (B, K, 1, d) to `layer`; return all of them, (B, K, S, d) each.
 
-        Same result as `layer.update`, which copies the whole cache for every token (torch.cat).
+        Same result as `layer.update`, which copies the whole cache for every token (torch.cat). A layer with a window
+        returns what the window holds.
         """
         if key.shape[:2] != layer.keys.shape[:2] or key.dtype != layer.keys.dtype:
             return layer.update(key, value)  # raises transformers' own error
         preallocated = self.preallocated.get(layer)
-        if preallocated is None or not preallocated.can_append(layer):
+        if preallocated is None or not preallocated.has_room(layer):
             preallocated = self.preallocated[layer] = PreallocatedLayer(layer)
         return preallocated.append(layer, key, value)
 
@@ -76,23 +77,44 @@ class PreallocatedLayer:
 
     def __init__(self, layer: DynamicLayer) -> None:
         B, K, S, d = layer.keys.shape
-        self.capacity = S + SPARE_TOKENS
+        self.capacity, self.end = S + SPARE_TOKENS, S
         self.keys, self.values = layer.keys.new_empty(2, B, K, self.capacity, d).unbind()
         self.keys[:, :, :S], self.values[:, :, :S] = layer.keys, layer.values
         self.views = layer.keys, layer.values  # what `layer` held after the last update
 
-    def can_append(self, layer: DynamicLayer) -> bool:
+    def has_room(self, layer: DynamicLayer) -> bool:
         """Whether there is spare room, and nobody has cropped, reordered or moved `layer` since the last update."""
         keys, values = self.views
-        return layer.keys is keys and layer.values is values and keys.size(2) < self.capacity
+        return layer.keys is keys and layer.values is values and self.end < self.capacity
 
     def append(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one more token (B, K, 1, d), and make `layer` a view of all tokens so far, (B, K, S + 1, d)."""
-        S = layer.keys.size(2)
-        self.keys.narrow(2, S, 1).copy_(key)
-        self.values.narrow(2, S, 1).copy_(value)
-        layer.keys, layer.values = self.views = self.keys.narrow(2, 0, S + 1), self.values.narrow(2, 0, S + 1)
-        return self.views
+        """Write one more token (B, K, 1, d), make `layer` a view of what it keeps, and return what the token sees.
+
+        Without a window both are all tokens so far, (B, K, S + 1, d). With one, the token sees the window with
+        itself in it, and the layer keeps one token less for the next.
+        """
+        self.keys.narrow(2, self.end, 1).copy_(key)
+        self.values.narrow(2, self.end, 1).copy_(value)
+        self.end += 1
+        if type(layer) is not DynamicSlidingWindowLayer:
+            layer.keys, layer.values = self.views = self.last(self.end)
+            return self.views
+        layer.cumulative_length += 1
+        layer.keys, layer.values = self.views = self.last(layer.sliding_window - 1)
+        return self.last(layer.sliding_window)
+
+    def last(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of the last `count` keys and values, or of all if there are fewer."""
+        count = min(count, self.end)
+        start = self.end - count
+        return self.keys.narrow(2, start, count), self.values.narrow(2, start, count)
+
+
+def can_append(layer: CacheLayerMixin) -> bool:
+    """Whether `Decoding.update` can take the place of the `update` of this layer of a cache."""
+    if type(layer) is DynamicSlidingWindowLayer:
+        return layer.is_initialized and not layer.record_past  # while it records, it keeps what may come back
+    return type(layer) is DynamicLayer and layer.is_initialized
 
 
 def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:

@@ -1,9 +1,9 @@
 """NanochatGPT: the whole model in one file, in the order the data flows.
 
 A pre-norm decoder, as karpathy/nanochat's: RMSNorm without weights, also on the embeddings; rotary positions;
-RMSNorm on queries and keys; relu^2 MLP; untied embedding and head; soft-capped logits; no biases. Shapes: B batch,
-T new tokens, S attended tokens (cached and new), D hidden size, H query heads, K key/value heads, d head size,
-V vocabulary.
+RMSNorm on queries and keys; relu^2 MLP; untied embedding and head; soft-capped logits; no biases. The features of its
+models of 2026 are off by default: windows, value embeddings, residual scalars, smear, backout. Shapes: B batch, T new
+tokens, S attended tokens (cached and new), D hidden size, H query heads, K key/value heads, d head size, V vocabulary.
 """
 
 import math
@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import AutoModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
-from transformers.masking_utils import create_causal_mask
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
@@ -30,8 +30,9 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_nanochat import NanochatGPTConfig
-from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, current_decoding, is_unmodified
+from .cache_nanochat import embeddings_layer
+from .configuration_nanochat import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, NanochatGPTConfig
+from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, can_append, current_decoding, is_unmodified
 
 # Bytes of fp32 logits that exist at once in training: small enough for a CPU's cache, large enough to keep a GPU busy.
 LOSS_CHUNK_BYTES_CPU = 16 * 2**20
@@ -179,8 +180,35 @@ def linear_cross_entropy(
     return LinearCrossEntropy.apply(hidden, weight, targets, cap)
 
 
+def starts_of_texts(
+    T: int, seen: int | torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Which of `T` new tokens after `seen` ones have no token of their own text before them: (B or 1, T), or None.
+
+    A text starts at position 0, and where the mask hides the token before.
+    """
+    starts = None if position_ids is None else position_ids == 0
+    if not isinstance(attention_mask, torch.Tensor):  # None, or masks that `generate` made, with position_ids
+        return starts
+    before = (torch.arange(T, device=attention_mask.device) + seen - 1).clamp_min(0)  # place of the token before
+    if attention_mask.ndim == 2:  # (B, S)
+        hidden = attention_mask[:, before] == 0
+    else:  # (B, 1, T, S): True or 0 where attended
+        seen_by = attention_mask[:, 0].gather(-1, before[None, :, None].expand(len(attention_mask), -1, -1))[..., 0]
+        hidden = ~seen_by if seen_by.dtype == torch.bool else seen_by < 0
+    return hidden if starts is None else starts.to(hidden.device) | hidden
+
+
 class ZeroInitLinear(nn.Linear):
     """A linear layer that starts at zero. A class, because `_init_weights` tells modules apart by type."""
+
+
+class Gate(nn.Linear):
+    """A few channels of a token's state to the logits of a sigmoid; starts slightly open."""
+
+
+class ValueEmbedding(nn.Embedding):
+    """What each token adds to the values of one layer."""
 
 
 class NanochatGPTAttention(nn.Module):
@@ -199,6 +227,9 @@ class NanochatGPTAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
         self.o_proj = ZeroInitLinear(config.hidden_size, config.hidden_size, bias=False)
+        self.sliding_window = config.sliding_window if config.is_sliding(layer_idx) else None
+        if layer_idx in config.value_layers:
+            self.ve_gate = Gate(VALUE_GATE_CHANNELS, config.num_key_value_heads, bias=False)
 
     def forward(
         self,
@@ -206,18 +237,25 @@ class NanochatGPTAttention(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        value_embedding: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Mix hidden_states (B, T, D); value_embedding (B, T, K x d) only in layers that have one."""
         B, T, _ = hidden_states.shape
         query = self.q_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, H, d)
         key = self.k_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
-        value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, K, T, d)
+        value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
+        if value_embedding is not None:
+            value = self.add_value_embedding(value, value_embedding, hidden_states)
+        value = value.transpose(1, 2)  # (B, K, T, d)
 
         # Rotation first, norm second: the order that nanochat's checkpoints were trained with. Normalized queries and
         # keys bound the attention scores, which keeps training stable (QK norm).
         eps = self.config.rms_norm_eps
         query = rms_norm(rotate(query, *position_embeddings), eps).transpose(1, 2)  # (B, H, T, d)
         key = rms_norm(rotate(key, *position_embeddings), eps).transpose(1, 2)  # (B, K, T, d)
+        if self.config.query_key_scale != 1.0:  # sharper attention, split between the two
+            query, key = query * self.config.query_key_scale, key * self.config.query_key_scale
         # Under autocast the angles are fp32, and so are their products; caches and flex attention need one dtype.
         query, key = query.to(value.dtype), key.to(value.dtype)
 
@@ -228,10 +266,19 @@ class NanochatGPTAttention(nn.Module):
             self.config._attn_implementation, eager_attention_forward
         )
         dropout = self.config.attention_dropout if self.training else 0.0
+        if self.sliding_window is not None:
+            kwargs["sliding_window"] = self.sliding_window  # for kernels that need no mask for it, as flash attention
         mixed, weights = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )  # (B, T, H, d)
         return self.o_proj(mixed.reshape(B, T, -1)), weights
+
+    def add_value_embedding(
+        self, value: torch.Tensor, value_embedding: torch.Tensor, hidden_states: torch.Tensor
+    ) -> torch.Tensor:
+        """value (..., K, d) + 3 sigmoid(gate) x value_embedding (..., K x d), one gate a head (arXiv 2410.17897)."""
+        gate = 3 * torch.sigmoid(self.ve_gate(hidden_states[..., :VALUE_GATE_CHANNELS]))  # (..., K)
+        return value + (gate[..., None] * value_embedding.view(value.shape)).to(value.dtype)
 
 
 class NanochatGPTMLP(nn.Module):
@@ -246,8 +293,16 @@ class NanochatGPTMLP(nn.Module):
         return self.fc2(F.relu(self.fc1(hidden_states)).square())
 
 
+def mix_residual(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """a x + b x0, with scalars a and b."""
+    return a.to(x.dtype) * x + b.to(x.dtype) * x0
+
+
 class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
-    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm)."""
+    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm).
+
+    In 2026, `residual` = (a, b, x0) makes a x + b x0 of the stream x first, with x0 the embedding (B, T, D).
+    """
 
     def __init__(self, config: NanochatGPTConfig, layer_idx: int) -> None:
         super().__init__()
@@ -261,8 +316,11 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        residual: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        if residual is not None:
+            hidden_states = mix_residual(hidden_states, *residual)
         mixed, _ = self.self_attn(
             rms_norm(hidden_states, self.eps),
             position_embeddings=position_embeddings,
@@ -308,17 +366,31 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
         """Embedding N(0, 1); head and output projections zero; other matrices uniform with std 1/sqrt(fan_in).
 
         With zero output projections every block starts as the identity, and with a zero head the first loss is
-        exactly ln V. `init` skips weights that were loaded from a checkpoint.
+        exactly ln V. `init` skips weights that were loaded from a checkpoint. The features of 2026 start as in
+        nanochat: gates slightly open, smear off, more of the embedding in early layers than in late ones.
         """
-        if isinstance(module, nn.Embedding):
-            init.normal_(module.weight, mean=0.0, std=1.0)
+        config = self.config
+        if isinstance(module, ValueEmbedding):
+            bound = math.sqrt(3.0 / config.hidden_size)  # as the value projection beside it
+            init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=config.initial_embedding_std)
         elif isinstance(module, ZeroInitLinear):
             init.zeros_(module.weight)
+        elif isinstance(module, Gate):
+            init.uniform_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.Linear):
             bound = math.sqrt(3.0 / module.in_features)  # a uniform distribution on [-b, b] has std b / sqrt(3)
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:  # only the classifier heads have one
                 init.zeros_(module.bias)
+        elif isinstance(module, NanochatGPTMLP) and config.initial_fc1_scale != 1.0:
+            bound = math.sqrt(3.0 / module.fc1.in_features) * config.initial_fc1_scale
+            init.uniform_(module.fc1.weight, -bound, bound)
+        elif isinstance(module, NanochatGPTForCausalLM) and config.initial_head_std and not config.tie_word_embeddings:
+            init.normal_(module.lm_head.weight, mean=0.0, std=config.initial_head_std)
+        elif isinstance(module, NanochatGPTModel):
+            module.init_scalars()
 
     def save_pretrained(self, *args, **kwargs) -> None:
         self.config.auto_map = dict(AUTO_MAP)  # every class: transformers would only enter the class being saved
@@ -330,10 +402,41 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(config.padded_vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(NanochatGPTDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.gradient_checkpointing = False
+        if config.value_embeddings:
+            size = config.padded_vocab_size, config.num_key_value_heads * config.head_dim
+            self.value_embeds = nn.ModuleDict({str(i): ValueEmbedding(*size) for i in config.value_layers})
+        if config.residual_scalars:
+            self.resid_lambdas = nn.Parameter(torch.empty(config.num_hidden_layers))
+            self.x0_lambdas = nn.Parameter(torch.empty(config.num_hidden_layers))
+        if config.smear:
+            self.smear_gate = Gate(SMEAR_CHANNELS, 1, bias=False)
+            self.smear_lambda = nn.Parameter(torch.empty(1))
+        if config.backout:
+            self.backout_lambda = nn.Parameter(torch.empty(1))
+        self.backout_layer = config.num_hidden_layers // 2 if config.backout else None
         self.post_init()
+
+    def init_scalars(self) -> None:
+        """Set the scalars of 2026 to what nanochat starts them with."""
+        config = self.config
+        if config.residual_scalars:
+            height = torch.linspace(0, 1, config.num_hidden_layers)  # 0 at the first block, 1 at the last
+            init.copy_(self.resid_lambdas, 1.15 - 0.10 * height)
+            init.copy_(self.x0_lambdas, 0.20 - 0.15 * height)
+        if config.smear:
+            init.zeros_(self.smear_lambda)
+        if config.backout:
+            init.constant_(self.backout_lambda, 0.2)
+
+    def get_per_layer_inputs(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """The value embeddings of `input_ids` (B, T) in all layers that have one: (B, T, tables, kv heads x d).
+
+        For callers that give `inputs_embeds`, from which they cannot be looked up (as in transformers' Gemma 3n).
+        """
+        return torch.stack([table(input_ids) for table in self.value_embeds.values()], dim=2)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -345,46 +448,117 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        per_layer_inputs: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
-        """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D) that follow `past_key_values`."""
+        """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D) that follow `past_key_values`.
+
+        Models with value embeddings need `per_layer_inputs` beside `inputs_embeds` (see `get_per_layer_inputs`).
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
+        if self.config.value_embeddings and input_ids is None and per_layer_inputs is None:
+            raise ValueError(
+                "this model looks up value embeddings by token id: give input_ids, or beside inputs_embeds "
+                "per_layer_inputs, which model.get_per_layer_inputs(input_ids) returns"
+            )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        whole_rows = attention_mask is None and position_ids is None and past_key_values is None
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
-        causal_mask = None
-        # Rows that each hold one text from its start need no mask: SDPA is told `is_causal`, which its flash kernels
-        # require. transformers skips the mask too, but not under torch.compile (version 5.17, torch 2.11).
-        if not (whole_rows and self.config._attn_implementation == "sdpa" and getattr(self.config, "is_causal", True)):
-            causal_mask = create_causal_mask(
-                config=self.config,
-                inputs_embeds=inputs_embeds,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                # The caller's, which may mark packed rows. With the default positions made below, every compiled row
-                # would be treated as packed.
-                position_ids=position_ids,
-            )
+        masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         positions = position_ids
         if positions is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
         eps = self.config.rms_norm_eps
         hidden_states = rms_norm(inputs_embeds, eps)  # embeddings are N(0, 1) at first; the norm keeps that scale
+        if self.config.smear:
+            starts = starts_of_texts(hidden_states.size(1), seen, attention_mask, position_ids)
+            hidden_states = self.smear(hidden_states, starts, past_key_values)
+        first = hidden_states
         angles = rotary_angles(positions, self.config, hidden_states.dtype)  # (B or 1, T, d/2) each; shared by layers
-        for layer in self.layers[: self.config.num_hidden_layers]:  # assisted decoding with early exit lowers it
+        halfway = None
+        for i, layer in enumerate(self.layers[: self.config.num_hidden_layers]):  # early exit in assisted decoding
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=angles,
-                attention_mask=causal_mask,
+                attention_mask=masks[layer.self_attn.sliding_window is not None],
                 past_key_values=past_key_values,
                 position_ids=position_ids,
+                **self.layer_features(i, first, input_ids, per_layer_inputs),
                 **kwargs,
             )
+            if i == self.backout_layer:
+                halfway = hidden_states
+        if halfway is not None:
+            hidden_states = hidden_states - self.backout_lambda.to(hidden_states.dtype) * halfway
         return BaseModelOutputWithPast(last_hidden_state=rms_norm(hidden_states, eps), past_key_values=past_key_values)
+
+    def attention_masks(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | dict | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Masks of the layers that see all tokens, and of those that see a window; None where SDPA needs none."""
+        config = self.config
+        windows = hasattr(config, "layer_types")
+        if isinstance(attention_mask, dict):  # made by `generate` beforehand, for compiled steps
+            return attention_mask["full_attention"], attention_mask.get("sliding_attention")
+        # Rows that each hold one text from its start need no mask: SDPA is told `is_causal`, which its flash kernels
+        # require. transformers skips the mask too, but not under torch.compile (version 5.17, torch 2.11).
+        causal = attention_mask is None and position_ids is None and past_key_values is None
+        causal = causal and config._attn_implementation == "sdpa" and getattr(config, "is_causal", True)
+        inputs = {
+            "config": config,
+            "inputs_embeds": inputs_embeds,
+            "attention_mask": attention_mask,
+            "past_key_values": past_key_values,
+            # The caller's, which may mark packed rows. With the default positions made below, every compiled row
+            # would be treated as packed.
+            "position_ids": position_ids,
+        }
+        full = None if causal else create_causal_mask(**inputs)
+        if not windows or (causal and inputs_embeds.size(1) <= config.sliding_window):
+            return full, None
+        return full, create_sliding_window_causal_mask(**inputs)
+
+    def smear(
+        self, embeddings: torch.Tensor, starts: torch.Tensor | None, past_key_values: Cache | None
+    ) -> torch.Tensor:
+        """x_t + lambda sigmoid(w . x_t) x_{t-1} for embeddings x (B, T, D): cheap information about pairs of tokens.
+
+        Nothing is added where `starts` (B or 1, T) says that a text starts.
+        """
+        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(embeddings[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+        if starts is not None:
+            gate = gate.masked_fill(starts[..., None].to(gate.device), 0.0)
+        if past_key_values is None:
+            previous = F.pad(embeddings, (0, 0, 1, 0))[:, :-1]
+        else:
+            previous = embeddings_layer(past_key_values, len(self.layers)).shift(embeddings)
+        return embeddings + gate.to(embeddings.dtype) * previous
+
+    def layer_features(
+        self,
+        i: int,
+        first: torch.Tensor,
+        input_ids: torch.LongTensor | None,
+        per_layer_inputs: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor | tuple]:
+        """What layer `i` gets besides the stream: the scalars with the first hidden states, and a value embedding."""
+        features = {}
+        if self.config.residual_scalars:
+            features["residual"] = self.resid_lambdas[i], self.x0_lambdas[i], first
+        if hasattr(self.layers[i].self_attn, "ve_gate"):
+            features["value_embedding"] = (
+                self.value_embeds[str(i)](input_ids)
+                if per_layer_inputs is None
+                else per_layer_inputs[:, :, list(self.value_embeds).index(str(i))]
+            )
+        return features
 
     def decode(
         self,
@@ -399,31 +573,50 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         Computes the same matrix products with less Python and fewer small operations around them. Linear layers that
         are adapted, quantized or hooked are called as usual. Returns hidden states (B, D).
         """
-        B, eps = len(input_ids), self.config.rms_norm_eps
-        hidden_states = rms_norm(self.embed_tokens(input_ids)[:, 0], eps)  # (B, D)
+        B, config = len(input_ids), self.config
+        eps, seen = config.rms_norm_eps, past_key_values.get_seq_length()
+        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
+        if config.smear:
+            starts = starts_of_texts(1, seen, attention_mask, position_ids)
+            hidden_states = self.smear(hidden_states, starts, past_key_values)
+        first = hidden_states = hidden_states[:, 0]  # (B, D)
         if position_ids is None:
-            position_ids = input_ids.new_full((1, 1), past_key_values.get_seq_length())
+            position_ids = input_ids.new_full((1, 1), seen)
         cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
         mask = None if attention_mask is None else attention_mask[:, None, None].bool()
-        linear = decoding.linear
-        for layer, past in zip(self.layers, past_key_values.layers, strict=True):
+        linear, halfway = decoding.linear, None
+        for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
             attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
+            features = self.layer_features(i, first, input_ids, None)
+            if "residual" in features:
+                hidden_states = mix_residual(hidden_states, *features["residual"])
             normed = rms_norm(hidden_states, eps)
             query = linear(normed, attention.q_proj).view(B, -1, d)  # (B, H, d)
             key = linear(normed, attention.k_proj).view(B, -1, d)  # (B, K, d)
-            value = linear(normed, attention.v_proj).view(B, -1, 1, d)  # (B, K, 1, d)
+            value = linear(normed, attention.v_proj).view(B, -1, d)  # (B, K, d)
+            if "value_embedding" in features:
+                value = attention.add_value_embedding(value, features["value_embedding"], normed)
             H, K = query.size(1), key.size(1)
             heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
             heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
             heads = rms_norm(heads, eps).to(value.dtype)
-            key, value = decoding.update(past, heads[:, H:, None], value)  # (B, K, S, d)
+            if config.query_key_scale != 1.0:
+                heads = heads * config.query_key_scale
+            key, value = decoding.update(past, heads[:, H:, None], value[:, :, None])  # (B, K, S, d)
+            if attention.sliding_window is not None:  # what a cache without windows keeps beyond it
+                key, value = key[:, :, -attention.sliding_window :], value[:, :, -attention.sliding_window :]
+            attended = None if mask is None else mask[..., -key.size(2) :]
             # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
             query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
             hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
             activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
             hidden_states = hidden_states + linear(activated, mlp.fc2)
+            if i == self.backout_layer:
+                halfway = hidden_states
+        if halfway is not None:
+            hidden_states = hidden_states - self.backout_lambda.to(hidden_states.dtype) * halfway
         return rms_norm(hidden_states, eps)
 
 
@@ -437,7 +630,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         super().__init__(config)
         self.model = NanochatGPTModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = ZeroInitLinear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = ZeroInitLinear(config.hidden_size, config.padded_vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -472,7 +665,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         inputs = input_ids, attention_mask, position_ids, past_key_values
         if decoding is not None and inputs_embeds is None and not needs_full_forward and self.can_decode(*inputs):
             hidden_states = self.model.decode(decoding, *inputs)  # (B, D)
-            logits = soft_cap(decoding.linear(hidden_states, self.lm_head), self.config.final_logit_softcapping)
+            logits = self.crop_and_cap(decoding.linear(hidden_states, self.lm_head))
             return CausalLMOutputWithPast(logits=logits[:, None], past_key_values=past_key_values)  # (B, 1, V)
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,
@@ -490,7 +683,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             loss = self.loss_without_logits(hidden_states, labels, **kwargs)
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = soft_cap(self.lm_head(hidden_states[:, kept]), self.config.final_logit_softcapping)
+            logits = self.crop_and_cap(self.lm_head(hidden_states[:, kept]))
             if labels is not None:
                 loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -500,6 +693,10 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def crop_and_cap(self, logits: torch.Tensor) -> torch.Tensor:
+        """Soft-capped fp32 logits (..., V) of the head's (..., padded V)."""
+        return soft_cap(logits[..., : self.config.vocab_size], self.config.final_logit_softcapping)
 
     def can_decode(
         self,
@@ -517,8 +714,9 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         return (
             type(past_key_values) is DynamicCache
             and not past_key_values.offloading
-            and len(past_key_values.layers) == len(model.layers) == config.num_hidden_layers
-            and all(type(layer) is DynamicLayer and layer.is_initialized for layer in past_key_values.layers)
+            and len(past_key_values.layers) == len(model.layers) + config.smear
+            and len(model.layers) == config.num_hidden_layers
+            and all(map(can_append, past_key_values.layers[: len(model.layers)]))
             and input_ids is not None
             and input_ids.shape[1:] == (1,)
             and (position_ids is None or position_ids.shape[1:] == (1,))
@@ -546,7 +744,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         """
         if type(self.lm_head) not in (ZeroInitLinear, nn.Linear) or type(self.lm_head.weight) is not nn.Parameter:
             # An adapted or quantized head computes more than x @ weight.T: call its forward.
-            logits = soft_cap(self.lm_head(hidden_states), self.config.final_logit_softcapping)
+            logits = self.crop_and_cap(self.lm_head(hidden_states))
             options = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}
             return self.loss_function(logits, labels, self.config.vocab_size, **options)
         if shift_labels is None:  # the label of each token is the next one; the last token of a row has none
@@ -554,7 +752,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
         targets = shift_labels.reshape(-1).to(hidden_states.device)
         total = linear_cross_entropy(
             hidden_states.reshape(-1, hidden_states.size(-1)),
-            self.lm_head.weight,
+            self.lm_head.weight[: self.config.vocab_size],
             targets,
             self.config.final_logit_softcapping,
         )

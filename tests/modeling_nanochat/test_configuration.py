@@ -175,5 +175,7 @@ def test_config_converts_to_and_from_nanochat():
     assert ours.rope_theta == 500.0
     assert (ours.num_hidden_layers, ours.num_key_value_heads, ours.intermediate_size) == (3, 2, 96)
     fields = ours.to_dict()
-    assert fields.pop("rotary_dtype") is None  # which only ours has
+    of_our_own = fields.keys() - theirs.to_dict().keys() - {"rope_theta"}  # each of them off
+    defaults = NanochatGPTConfig().to_dict()
+    assert {name: fields.pop(name) for name in of_our_own} == {name: defaults[name] for name in of_our_own}
     assert NanoChatConfig(**fields).to_diff_dict() == theirs.to_diff_dict()
