@@ -1,4 +1,4 @@
-"""Scaling laws: `python -m benchmarks.scaling --depths 1,2,3,4 --budgets 3e12,6e12,1.2e13 --dataset DIR`.
+"""Scaling laws: `python -m benchmarks.scaling --depths 1,2,3,4 --budgets 3e12,1e13,3e13`.
 
 Trains every depth with every budget of FLOPs and finds the best size for each budget, with a power law through them:
 how a larger budget is best divided between parameters and tokens. With `--miniseries d12..d26` it trains whole models

@@ -8,7 +8,7 @@ from recipes.utils.arguments import Arguments, flag
 from recipes.utils.errors import InputError
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
-DEPTHS, BUDGETS = "1,2,3,4", "4e12,1.2e13,3.6e13"
+DEPTHS, BUDGETS = "1,2,3,4", "3e12,1e13,3e13"
 FEWEST_DEPTHS = 3  # that determine a parabola
 LARGEST_DEPTH = 1000
 
@@ -29,8 +29,8 @@ class ScalingArguments(Arguments):
     tokenizer: str | None = flag(
         None, "directory or Hub id (default: of recipe_config, or one trained here)", path=True
     )
-    vocab_size: int = flag(1024, "of the tokenizer that is trained here", least=SMALLEST_VOCABULARY, most=2**24)
-    max_seq_len: int | None = flag(None, "tokens a row (default: that of recipe_config, or 512)", least=1, most=2**24)
+    vocab_size: int = flag(2048, "of the tokenizer that is trained here", least=SMALLEST_VOCABULARY, most=2**24)
+    max_seq_len: int | None = flag(None, "tokens a row (default: that of recipe_config, or 256)", least=1, most=2**24)
     generation: str | None = flag(None, "of the models, as of recipes/pretrain.py, which has the default")
     core_bundle: str | None = flag(None, "measure CORE of every model on the tasks in this directory", path=True)
     dollars_an_hour: float | None = flag(None, "price of this machine, all GPUs together", least=0)

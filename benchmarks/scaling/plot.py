@@ -58,7 +58,11 @@ def draw_curves(axes: Axes, law: ScalingLaw, name: str) -> None:
             low, high = error_bars([best.parameters], [best.parameters_error])
             axes.errorbar(best.parameters, best.bpb, xerr=[low, high], color=INK, zorder=2.5, **BARS)
             axes.plot(best.parameters, best.bpb, "*", color=color, markersize=13, markeredgecolor="white", zorder=3)
-    axes.set(xscale="log", title="Bits per byte by size, for each budget", xlabel=f"parameters ({name})")
+    axes.set(
+        xscale="log",
+        title="Bits per byte by size, for each budget",
+        xlabel=name if "parameters" in name else f"parameters of {name}",
+    )
     few_ticks(axes.xaxis, EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylim(*axes.get_ylim())  # for label_ends, which reads them
@@ -78,6 +82,7 @@ def draw_laws(axes: Axes, law: ScalingLaw) -> None:
         label(axes, wide[-1], power(wide[-1]), f"{field}\n~ {exponent_of(power, '$C^{{{}}}$')}", color)
     axes.set(xscale="log", yscale="log", title="Best size and tokens", xlabel="FLOPs")
     budget_ticks(axes, budgets)
+    axes.margins(y=0.15)
     few_ticks(axes.yaxis, EngFormatter(sep=""))
 
 

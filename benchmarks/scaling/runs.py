@@ -21,7 +21,7 @@ from recipes.utils.run_directory import METRICS, TOKENIZER, is_finished, read_me
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parents[2]
-SEQUENCE_LENGTH = 512  # of a grid without a recipe_config
+SEQUENCE_LENGTH = 256  # of a grid without a recipe_config
 TOKENIZER_CHARS = 50_000_000  # that the tokenizer is trained on at most
 PACKING = "best_fit_split"  # of a grid: no run drops anything of its documents
 WHOLE_SPLIT = 2**40  # tokens: more than any validation split has

@@ -89,6 +89,7 @@ def describe_ratios(ratios: Mapping[str, Ratio]) -> list[str]:
         for name, each in ratios.items()
     ]
     verdict = f"cleaner is {cleanest}, whose ratio varies least"
-    if best.error is not None and max(each.spread for each in ratios.values()) < best.error:
-        verdict += f"; but a single ratio is known to {best.error:.0%} only, so this grid cannot tell them apart"
+    lead = max(each.spread for each in ratios.values()) - best.spread
+    if best.error is not None and lead < best.error:
+        verdict += f"; but with ratios known to {best.error:.0%} only, this grid cannot tell them apart"
     return [*lines, verdict]
