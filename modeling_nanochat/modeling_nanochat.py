@@ -454,7 +454,6 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if config.backout:
             self.backout_lambda = nn.Parameter(torch.empty(1))
         self.backout_layer = config.num_hidden_layers // 2 if config.backout else None
-        # A layer whose cache counts the tokens: of one with a window, an exported cache forgets how many it has seen.
         self.full_layer = next((i for i in range(config.num_hidden_layers) if not config.is_sliding(i)), 0)
         self.post_init()
 
@@ -500,7 +499,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
-        seen = past_key_values.get_seq_length(self.full_layer) if past_key_values is not None else 0
+        seen = self.tokens_seen(past_key_values)
         positions = position_ids
         if positions is None:
             positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
@@ -529,6 +528,12 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if halfway is not None:  # layers may be on several devices
             hidden_states = hidden_states - self.backout_lambda.to(hidden_states) * halfway.to(hidden_states.device)
         return BaseModelOutputWithPast(last_hidden_state=rms_norm(hidden_states, eps), past_key_values=past_key_values)
+
+    def tokens_seen(self, past_key_values: Cache | None) -> int | torch.Tensor:
+        """Number of tokens in a cache, asked of a layer without a window: others lose it when a cache is exported."""
+        if past_key_values is None:
+            return 0
+        return past_key_values.get_seq_length(min(self.full_layer, self.config.num_hidden_layers - 1))
 
     def attention_masks(
         self,
@@ -565,9 +570,8 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
     def within_window(self, mask: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor:
         """A mask (B, 1, T, S) for layers that see all tokens, made one for layers with a window and their keys."""
         T, S = mask.shape[2:]
-        seen, first, length = 0, 0, S
+        seen, first, length = self.tokens_seen(past_key_values), 0, S
         if past_key_values is not None:
-            seen = past_key_values.get_seq_length(self.full_layer)
             length, first = past_key_values.get_mask_sizes(T, self.config.layer_types.index("sliding_attention"))
         places = torch.arange(S, device=mask.device)
         too_old = places <= places[:T, None] + (seen - self.config.sliding_window)  # (T, S)
@@ -612,7 +616,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         are adapted, quantized or hooked are called as usual. Returns hidden states (B, D).
         """
         B, config = len(input_ids), self.config
-        eps, seen = config.rms_norm_eps, past_key_values.get_seq_length()
+        eps, seen = config.rms_norm_eps, self.tokens_seen(past_key_values)
         hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
         if config.smear:
             starts = starts_of_texts(1, seen, attention_mask, position_ids)
@@ -769,7 +773,7 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
             and input_ids is not None
             and input_ids.shape[1:] == (1,)
             and (position_ids is None or position_ids.shape[1:] == (1,))
-            and (attention_mask is None or attention_mask.shape[1:] == (past_key_values.get_seq_length() + 1,))
+            and (attention_mask is None or attention_mask.shape[1:] == (model.tokens_seen(past_key_values) + 1,))
             and not torch.is_grad_enabled()
             and config._attn_implementation == "sdpa"  # rules out output_attentions, which needs eager attention
             and not config.output_hidden_states

@@ -386,7 +386,7 @@ PROMPT_TUNING = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
 def test_adapted_models_generate_as_their_forward_pass_says(model, config, batch):
     if config is PROMPT_TUNING and model.config.value_embeddings:
         pytest.skip("its virtual tokens are embeddings, which have no value embeddings")
-    adapted = randomized(get_peft_model(model, config), seed=3).eval()
+    adapted = randomized(get_peft_model(model, copy.deepcopy(config)), seed=3).eval()  # PEFT writes sizes into it
     ids = random_ids(batch, SEEN)
     expected = ids
     with torch.no_grad():
@@ -412,7 +412,7 @@ def test_short_steps_work_in_half_precision_and_under_autocast(model, batch, dty
 
 
 def test_prompt_tuning_of_a_model_with_value_embeddings_is_refused():
-    model = get_peft_model(random_model(generation=2026, vocab_size=128), PROMPT_TUNING)
+    model = get_peft_model(random_model(generation=2026, vocab_size=128), copy.deepcopy(PROMPT_TUNING))
     ids = random_ids(1, SEEN, vocab_size=128)
     for call in (model, model.generate):
         with pytest.raises(ValueError, match="looks up value embeddings by token id"):
