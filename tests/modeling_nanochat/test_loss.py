@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling_nanochat import modeling_nanochat
+from modeling_nanochat import loss_nanochat
 from tests.modeling_nanochat.tiny import VOCAB_SIZE, assert_close, gradients, random_ids, random_model
 
 CHUNK = 7  # tokens
@@ -18,7 +18,7 @@ CHUNK = 7  # tokens
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Several chunks a batch, the last of them not full."""
-    monkeypatch.setattr(modeling_nanochat, "LOSS_CHUNK_BYTES_CPU", 4 * VOCAB_SIZE * CHUNK)
+    monkeypatch.setattr(loss_nanochat, "LOSS_CHUNK_BYTES_CPU", 4 * VOCAB_SIZE * CHUNK)
 
 
 def labels_with_gaps(ids: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_linear_cross_entropy_is_cross_entropy_in_fp64(tokens, scale, cap, ignor
     logits = hidden.double() @ weight.double().T
     capped = logits if cap is None else cap * torch.tanh(logits / cap)
     expected = F.cross_entropy(capped, targets, ignore_index=-100, reduction="sum")
-    actual = modeling_nanochat.linear_cross_entropy(hidden, weight, targets, cap)
+    actual = loss_nanochat.linear_cross_entropy(hidden, weight, targets, cap)
     torch.testing.assert_close(actual.double(), expected, atol=1e-4, rtol=1e-5)
     expected_gradients = torch.autograd.grad(expected, (hidden, weight))
     actual_gradients = torch.autograd.grad(actual, (hidden, weight))
@@ -139,7 +139,7 @@ def test_linear_cross_entropy_is_cross_entropy_in_fp64(tokens, scale, cap, ignor
 def test_extreme_logits_give_a_finite_loss_and_gradient(cap):
     hidden = (random_ids(10, 8) * 1e6).float().requires_grad_()
     weight = (random_ids(VOCAB_SIZE, 8, seed=1) - 66.0).requires_grad_()
-    loss = modeling_nanochat.linear_cross_entropy(hidden, weight, random_ids(10), cap)
+    loss = loss_nanochat.linear_cross_entropy(hidden, weight, random_ids(10), cap)
     for value in (loss, *torch.autograd.grad(loss, (hidden, weight))):
         assert value.isfinite().all()
 

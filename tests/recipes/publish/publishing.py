@@ -9,9 +9,9 @@ from recipes.publish.__main__ import PublishArguments, publish_run
 from recipes.utils.errors import InputError
 
 MODEL = {
-    "README.md", "chat_template.jinja", "config.json", "configuration_nanochat.py", "generation_config.json",
-    "generation_nanochat.py", "launches.json", "metrics.jsonl", "model.safetensors", "modeling_nanochat.py",
-    "tokenizer.json", "tokenizer_config.json",
+    "README.md", "cache_nanochat.py", "chat_template.jinja", "config.json", "configuration_nanochat.py",
+    "generation_config.json", "generation_nanochat.py", "launches.json", "loss_nanochat.py", "metrics.jsonl",
+    "model.safetensors", "modeling_nanochat.py", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 TOKEN = "hf_" + "abcdefghijklmnopqrstuvwxyz01234567"  # of the shape of a real one
 SCRIPT = "publish/__main__"
