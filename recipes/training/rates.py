@@ -69,8 +69,9 @@ def plan_optimizer(
 ) -> tuple[OptimizerSettings, dict[str, str]]:
     """The optimizer of pretraining and midtraining, and the reason of each setting; `tokens` is the horizon."""
     rules = RULES[facts.generation]
-    power = 0.5 if total_batch_size >= REFERENCE_BATCH else length.between(*rules.small_batch_power)
-    by_batch = (total_batch_size / REFERENCE_BATCH) ** power
+    by_batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
+    if rules.shrinks_with_batch and total_batch_size < REFERENCE_BATCH:
+        by_batch = length.between(1.0, (total_batch_size / REFERENCE_BATCH) ** 0.5)
     by_length = {name: _by_length(getattr(rules, name), length) for name in THREE_RATES}
     if args.learning_rate is None:
         rates = scale_learning_rates(args, facts, {name: by_batch * each for name, each in by_length.items()})
@@ -89,11 +90,11 @@ def plan_optimizer(
         muon=MUON[rules.generation],
         adamw=adamw_groups(rules, length),
     )
-    by_scale = {name: _scale_in_words(each, length, by_batch, power) for name, each in by_length.items()}
+    by_scale = {name: _scale_in_words(each, length, by_batch, total_batch_size) for name, each in by_length.items()}
+    of_scalars = _scale_in_words(1.0, length, by_batch, total_batch_size)
     reasons = _explain_rates(args, facts, by_scale) | {
         "momentum": f"Muon's, {length}",
-        "scalars": f"{length.between(*rules.scalar_lr):.3g}{_scale_in_words(1.0, length, by_batch, power)}, the last "
-        "for any batch",
+        "scalars": f"{length.between(*rules.scalar_lr):.3g}{of_scalars}, the last for any batch",
         "weight_decay": why,
         "adamw": str(length),
         "embedding_std": str(length),
@@ -133,9 +134,13 @@ def _weight_decay(
     return scaled, f"{base:.3g} {length} x {by_batch} (arXiv 2405.13698)"
 
 
-def _scale_in_words(by_length: float, length: RunLength, by_batch: float, power: float) -> str:
+def _scale_in_words(by_length: float, length: RunLength, by_batch: float, total_batch_size: int) -> str:
     by_scale = f" x {by_length:.3g} {length}" if by_length != 1 else ""
-    return by_scale + (f" x (batch / 2^19)^{power:.3g} = {by_batch:.3g}" if by_batch != 1 else "")
+    if by_batch == 1:
+        return by_scale
+    if by_batch == (total_batch_size / REFERENCE_BATCH) ** 0.5:
+        return f"{by_scale} x (batch / 2^19)^0.5 = {by_batch:.3g}"
+    return f"{by_scale} x {by_batch:.3g}, by the run's length between 1 and (batch / 2^19)^0.5"
 
 
 def _explain_rates(args: LoopArguments, facts: ModelFacts, by_scale: Mapping[str, str]) -> dict[str, str]:

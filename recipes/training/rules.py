@@ -37,8 +37,8 @@ class Rules:
         matrix_lr, embedding_lr, unembedding_lr: at width 768 and 2^19 tokens a step. A flag stands for a long run's,
             and a short run takes as many times of it as the pair says.
         scalar_lr: of x0_lambdas; resid_lambdas take a hundredth of it. smear_lr: of smear and backout, for any batch.
-        small_batch_power: learning rates grow with the square root of the batch above 2^19 tokens; below, they fall
-            with this power of it.
+        shrinks_with_batch: learning rates grow with the square root of the batch above 2^19 tokens; whether those of
+            a long run also fall with it below. A short run needs every step, and its own do not.
         weight_decay: of Muon's matrices, at 2^19 tokens a step and the horizon of a d12.
         adamw: betas and weight decay of AdamW's groups by role, where they are not Muon's own defaults.
         momentum_start, momentum, momentum_end: Muon's, at first, after its warmup, and at the end of the warmdown; no
@@ -56,7 +56,7 @@ class Rules:
     unembedding_lr: Pair
     scalar_lr: Pair = (0.0, 0.0)
     smear_lr: Pair = (0.0, 0.0)
-    small_batch_power: Pair
+    shrinks_with_batch: bool
     weight_decay: Pair
     cosine_weight_decay: bool = False
     adamw: Mapping[str, tuple[AdamW, AdamW]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ RULES = {
         matrix_lr=(0.04, 0.02),
         embedding_lr=(0.4, 0.2),
         unembedding_lr=(0.008, 0.004),
-        small_batch_power=(0.0, 0.0),  # a smaller batch does not shrink the step: short runs need every one
+        shrinks_with_batch=False,
         weight_decay=(0.0, 0.0),
         momentum_start=(0.7, 0.85),
         momentum=(0.7, 0.95),
@@ -107,7 +107,7 @@ RULES = {
         unembedding_lr=(0.008, 0.008),
         scalar_lr=(0.5, 0.5),
         smear_lr=(0.2, 0.2),
-        small_batch_power=(0.0, 0.5),
+        shrinks_with_batch=True,
         weight_decay=(0.0, 0.28),
         cosine_weight_decay=True,
         adamw={

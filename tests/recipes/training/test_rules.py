@@ -295,3 +295,15 @@ def test_a_wrong_generation_or_pattern_is_one_clear_line(wrong, message):
 def test_small_letters_are_letters_too():
     args = PretrainArguments(window_pattern="sssl")
     assert args.window_pattern == "SSSL" == asdict(args)["window_pattern"]
+
+
+@pytest.mark.parametrize("batch", [8_192, 65_536, 524_288])
+def test_learning_rates_of_2026_go_from_a_short_runs_to_a_long_ones_without_a_dip(batch):
+    rates = []
+    for tokens in (2e6, 5e6, 2e7, 8e7, 2e8, 4e8):
+        steps = round(tokens / batch)
+        plan = plan_of(depth=4, total_batch_size=batch, device_batch_size=1, num_iterations=steps, world_size=1)
+        rates.append(plan.optimizer.matrix_lr)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == pytest.approx(RULES[2026].matrix_lr[0], rel=0.02)
+    assert rates[-1] == pytest.approx(RULES[2026].matrix_lr[1] * (batch / 2**19) ** 0.5)
