@@ -90,6 +90,9 @@ def _batch_by_rule(args: LoopArguments, facts: ModelFacts, row_tokens: int, reas
         limit = tokens / MIN_STEPS
     wanted = 2 ** round(math.log2(by_rule))
     reasons["batch"] = f"2^19 x (tokens / a d12's {reference / 1e9:.1f}B)^0.383, to a power of 2 (arXiv 2505.13738)"
+    largest = RULES[facts.generation].largest_batch
+    if largest is not None and wanted > largest:
+        wanted, reasons["batch"] = largest, f"nanochat's of {facts.generation}, for a long run of any depth"
     if wanted > limit:
         wanted = 2 ** math.floor(math.log2(limit))
         reasons["batch"] = f"so that a short run still makes {MIN_STEPS} steps"

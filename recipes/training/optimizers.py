@@ -39,7 +39,9 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     momentum_start: float = 0.85  # Muon's, rising to `momentum` over its first 300 steps
     momentum: float = 0.95
-    scalar_lr: float = 0.5  # of x0_lambdas; resid_lambdas take a hundredth of it
+    value_share: float = 0.5  # of embedding_lr, for the value embeddings
+    scalar_lr: float = 0.5  # of x0_lambdas
+    resid_share: float = 0.01  # of scalar_lr, for resid_lambdas
     smear_lr: float = 0.2  # of smear and backout
     muon: MuonSteps = MUON_2025  # which steps Muon takes
     adamw: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of AdamW groups by role
@@ -157,8 +159,8 @@ def build_adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Ad
 def _rates_of_features(settings: OptimizerSettings) -> dict[str, float]:
     """Learning rates of what only models of 2026 have, by role."""
     return {
-        "value_embeddings": settings.embedding_lr / 2,
-        "resid_lambdas": settings.scalar_lr / 100,
+        "value_embeddings": settings.embedding_lr * settings.value_share,
+        "resid_lambdas": settings.scalar_lr * settings.resid_share,
         "x0_lambdas": settings.scalar_lr,
         "smear_and_backout": settings.smear_lr,
     }

@@ -73,7 +73,7 @@ class Plan:
             ("", f"= {micro} x {self.accumulation_steps} accumulated; rows: {self.reasons['device_batch']}"),
             ("steps", f"{self.num_steps:,}"),
             ("matrix lr", f"{optimizer.matrix_lr:.6g}: {self.reasons['matrix_lr']}"),
-            ("momentum", f"{self._momentum()}: {self.reasons['momentum']}"),
+            *self._with_reason("momentum", "momentum", self._momentum()),
             ("embedding lr", f"{optimizer.embedding_lr:.6g}: {self.reasons['embedding_lr']}"),
             ("head lr", f"{optimizer.unembedding_lr:.6g}: {self.reasons['unembedding_lr']}"),
             *(self._of_2026() if is_2026 else []),
@@ -83,25 +83,31 @@ class Plan:
 
     def _momentum(self) -> str:
         text = f"{self.optimizer.momentum_start:.3g} to {self.optimizer.momentum:.3g}"
-        if self.schedule.momentum is None:
+        if self.schedule.momentum is None or len(set(self.schedule.momentum)) == 1:
             return text
         return f"{text} in {self.schedule.momentum_warmup} steps, to {self.schedule.momentum[2]:.3g} in the warmdown"
 
     def _of_2026(self) -> list[tuple[str, str]]:
         """What only models and rules of 2026 have."""
         optimizer = self.optimizer
-        x0, residual, smear = optimizer.scalar_lr, optimizer.scalar_lr / 100, optimizer.smear_lr
+        x0, residual, smear = optimizer.scalar_lr, optimizer.scalar_lr * optimizer.resid_share, optimizer.smear_lr
+        value = optimizer.embedding_lr * optimizer.value_share
         groups = "; ".join(
             f"{role.replace('_', ' ')} {each['betas'][0]:.3g}, {each['betas'][1]:.3g}, {each['weight_decay']:.2g}"
             for role, each in optimizer.adamw.items()
         )
         falling = ", by a cosine to 0" if optimizer.weight_decay else ""
         return [
+            ("value lr", f"{value:.6g}: {optimizer.value_share:g} of the embedding's, for the value embeddings"),
             ("scalar lr", f"{x0:.6g} (x0), {residual:.6g} (residual), {smear:.6g} (smear): {self.reasons['scalars']}"),
             ("weight decay", f"{optimizer.weight_decay:.6g}{falling}: {self.reasons['weight_decay']}"),
-            ("adamw", f"betas and decay of {groups}: {self.reasons['adamw']}"),
-            ("embedding", f"starts with a spread of {self.embedding_std:.3g}: {self.reasons['embedding_std']}"),
+            *self._with_reason("adamw", "adamw", f"betas and decay of {groups}"),
+            *self._with_reason("embedding", "embedding_std", f"starts with a spread of {self.embedding_std:.3g}"),
         ]
+
+    def _with_reason(self, label: str, name: str, text: str) -> list[tuple[str, str]]:
+        """A line of the plan, if the run has such a setting."""
+        return [(label, f"{text}: {self.reasons[name]}")] if name in self.reasons else []
 
     def _frozen(self) -> list[tuple[str, str]]:
         if not (frozen := self.facts.frozen):

@@ -79,11 +79,14 @@ def plan_optimizer(
             "scalar_lr": length.between(*rules.scalar_lr) * by_batch,
             "smear_lr": length.between(*rules.smear_lr),
         }
+        shares = {name: length.between(*getattr(rules, name)) for name in ("value_share", "resid_share")}
     else:
         rates = dict.fromkeys((*THREE_RATES, "scalar_lr", "smear_lr"), args.learning_rate)
+        shares = {"value_share": 1.0, "resid_share": 1.0}
     weight_decay, why = _weight_decay(args, facts, rules, length, total_batch_size, tokens)
     settings = OptimizerSettings(
         **rates,
+        **shares,
         weight_decay=weight_decay,
         momentum_start=length.between(*rules.momentum_start),
         momentum=length.between(*rules.momentum),
@@ -93,12 +96,17 @@ def plan_optimizer(
     by_scale = {name: _scale_in_words(each, length, by_batch, total_batch_size) for name, each in by_length.items()}
     of_scalars = _scale_in_words(1.0, length, by_batch, total_batch_size)
     reasons = _explain_rates(args, facts, by_scale) | {
-        "momentum": f"Muon's, {length}",
         "scalars": f"{length.between(*rules.scalar_lr):.3g}{of_scalars}, the last for any batch",
         "weight_decay": why,
-        "adamw": str(length),
-        "embedding_std": str(length),
     }
+    if args.learning_rate is not None:
+        reasons["scalars"] = reasons["matrix_lr"]
+    if args.optimizer == "muon":
+        reasons |= {"momentum": f"Muon's, {length}", "adamw": str(length)}
+    elif args.optimizer == "adamw" and args.learning_rate is None:
+        reasons["matrix_lr"] = "not used, adamw's matrices take the head's"
+    if getattr(args, "depth", None) is not None and not (args.model_config or args.model_name_or_path):
+        reasons["embedding_std"] = str(length)  # of a fresh model, by the dial
     return settings, reasons
 
 

@@ -36,7 +36,9 @@ class Rules:
             the head in 2026.
         matrix_lr, embedding_lr, unembedding_lr: at width 768 and 2^19 tokens a step. A flag stands for a long run's,
             and a short run takes as many times of it as the pair says.
-        scalar_lr: of x0_lambdas; resid_lambdas take a hundredth of it. smear_lr: of smear and backout, for any batch.
+        value_share: of embedding_lr, for the value embeddings.
+        scalar_lr: of x0_lambdas; resid_share: of that, for resid_lambdas.
+        smear_lr: of smear and backout, for any batch.
         shrinks_with_batch: learning rates grow with the square root of the batch above 2^19 tokens; whether those of
             a long run also fall with it below. A short run needs every step, and its own do not.
         weight_decay: of Muon's matrices, at 2^19 tokens a step and the horizon of a d12.
@@ -46,6 +48,7 @@ class Rules:
         warmup_steps, warmdown_ratio, final_lr_frac: of the learning rates.
         embedding_std: the spread that a fresh embedding starts with, for which embedding_lr was tuned.
         grad_clip: largest norm of the gradient; 0 for no limit.
+        largest_batch: tokens a step that the rule for the batch does not go beyond.
     """
 
     generation: int
@@ -54,7 +57,9 @@ class Rules:
     matrix_lr: Pair
     embedding_lr: Pair
     unembedding_lr: Pair
+    value_share: Pair = (0.5, 0.5)
     scalar_lr: Pair = (0.0, 0.0)
+    resid_share: Pair = (0.01, 0.01)
     smear_lr: Pair = (0.0, 0.0)
     shrinks_with_batch: bool
     weight_decay: Pair
@@ -69,6 +74,7 @@ class Rules:
     final_lr_frac: Pair
     embedding_std: Pair
     grad_clip: float
+    largest_batch: int | None = None
 
     def flags(self) -> dict[str, Any]:
         """What flags that were not given stand for, where it is the same for a run of any length."""
@@ -97,6 +103,7 @@ RULES = {
         final_lr_frac=(0.0, 0.0),
         embedding_std=(1.0, 1.0),
         grad_clip=1.0,
+        largest_batch=2**19,  # nanochat's of 2025 at every depth: 21,400 steps of it at depth 20
     ),
     2026: Rules(
         generation=2026,

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_nanochat import NanochatGPTConfig
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.arguments import PretrainArguments
 from recipes.training.dry_run import dry_run, facts_of
 from recipes.training.memory import estimate_memory
 from recipes.training.muon import MUON_2025, MUON_2026
-from recipes.training.optimizers import ADAMW_2026
+from recipes.training.optimizers import ADAMW_2026, build_optimizer
 from recipes.training.plan import plan_training
 from recipes.training.rates import posttraining_settings
 from recipes.training.rules import LONG_RUN_TOKENS, RULES, SHORT_RUN_TOKENS, with_rules
@@ -152,7 +152,27 @@ def test_the_rule_of_weight_decay_is_for_muon_at_its_own_learning_rates():
     assert plan_of(depth=12, optimizer="adamw").optimizer.weight_decay == 0
     one_rate = plan_of(depth=12, learning_rate=1e-3).optimizer
     assert one_rate.weight_decay == 0
-    assert {one_rate.matrix_lr, one_rate.scalar_lr, one_rate.smear_lr, one_rate.embedding_lr} == {1e-3}
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_learning_rate_is_the_rate_of_every_weight_of_a_model_of_2026(name, capsys):
+    args = {"depth": 2, "learning_rate": 1e-3, "total_batch_size": 2**15, "num_iterations": 20, "optimizer": name}
+    settings = plan_of(**args, world_size=1).optimizer
+    model = NanochatGPTForCausalLM(NanochatGPTConfig.from_depth(2, vocab_size=300, generation=2026))
+    assert {group["lr"] for group in build_optimizer(name, model, settings).param_groups} == {1e-3}
+    dry_run(PretrainArguments(generation=2026, vocab_size=300, dry_run=True, **args))
+    lines = {line[:13].strip(): line[13:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["scalar lr"].startswith(
+        "0.001 (x0), 0.001 (residual), 0.001 (smear): learning_rate, the same for all"
+    )
+    assert lines["value lr"].startswith("0.001: ")
+    assert ("momentum" in lines, "adamw" in lines) == (name == "muon", name == "muon")
+
+
+def test_a_long_run_of_2025_has_nanochats_batch_at_every_depth():
+    plan = plan_of(generation=2025, depth=20, vocab_size=65_536)
+    assert (plan.total_batch_size, plan.num_steps) == (524_288, 21_400)
+    assert {plan_of(generation=2025, depth=depth).total_batch_size for depth in (12, 26, 32)} == {524_288}
 
 
 # Generations
