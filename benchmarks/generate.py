@@ -1,9 +1,9 @@
 """Speed of generation against transformers' NanoChatForCausalLM.generate: `python -m benchmarks.generate`.
 
 Both models have the same random weights in fp32, and generate the same number of tokens greedily after the same
-left-padded prompts; ours by `generate`, and by our loop with tool calls. The sides take turns, so that a machine whose
-speed drifts favours neither; results are medians. The head's rows of special tokens are zero, so that no reply ends
-early and no tool is called.
+left-padded prompts; ours by `generate`, and by our loop with tool calls. A third model, of generation 2026 and the
+same depth, is compared with ours of 2025. The sides take turns, so that a machine whose speed drifts favours neither;
+results are medians. The head's rows of special tokens are zero, so that no reply ends early and no tool is called.
 """
 
 import statistics
@@ -34,13 +34,14 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from benchmarks.twins import build_twins
+from benchmarks.twins import build_ours, build_twins
 from recipes.data.corpora import open_corpus
 from recipes.inference.generate import Sampling, generate_replies
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import Message, encode_prompt
 
 THEIRS, OURS, TOOLS = "NanoChatForCausalLM.generate", "ours, generate", "ours, generate with tools"
+NEW = "ours of 2026, generate"
 PROMPT_TOKENS = (24, 48)  # least and most of a prompt
 
 
@@ -49,15 +50,17 @@ def main(args: BenchmarkArguments) -> None:
     tokenizer = train_tokenizer((row["text"] for row in open_corpus("primer").train), args.vocab_size)
     ours, theirs = build_twins(tokenizer, args.depth, args.max_seq_len)
     ours, theirs = ours.to(device), theirs.to(device)
+    new = build_ours(tokenizer, args.depth, args.max_seq_len, generation=2026).to(device)
     print(
         f"depth {args.depth}, vocabulary {args.vocab_size:,}, prompts of {PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} "
         f"tokens, {args.new_tokens} new ones, {device.type}, {torch.get_num_threads()} threads"
     )
     for batch_size in args.batch_sizes:
-        speeds = measure(args, tokenizer, ours, theirs, batch_size)
+        speeds = measure(args, tokenizer, ours, theirs, new, batch_size)
         for name, speed in speeds.items():
             ratio = speed / speeds[THEIRS]
             print(f"batch {batch_size}, {name}: {speed:,.0f} tokens/s = {ratio:.2f} x plain", flush=True)
+        print(f"batch {batch_size}, 2026 to 2025: {speeds[NEW] / speeds[OURS]:.2f} x", flush=True)
 
 
 def measure(
@@ -65,6 +68,7 @@ def measure(
     tokenizer: PreTrainedTokenizerFast,
     ours: PreTrainedModel,
     theirs: PreTrainedModel,
+    new: PreTrainedModel,
     batch_size: int,
 ) -> dict[str, float]:
     """Measure the median tokens/s of each side."""
@@ -75,6 +79,7 @@ def measure(
     sides: dict[str, Callable[[], object]] = {
         THEIRS: lambda: theirs.generate(**inputs, **options),
         OURS: lambda: ours.generate(**inputs, **options),
+        NEW: lambda: new.generate(**inputs, **options),
         TOOLS: lambda: generate_replies(ours, tokenizer, conversations, sampling, batch_size=batch_size),
     }
     seconds = {name: [] for name in sides}

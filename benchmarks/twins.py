@@ -13,12 +13,23 @@ def build_twins(
     tokenizer: PreTrainedTokenizerFast, depth: int = DEPTH, context: int = CONTEXT
 ) -> tuple[NanochatGPTForCausalLM, NanoChatForCausalLM]:
     """Both models. The head's rows of special tokens are zero: no turn ends early, and no tool is called."""
-    config = NanochatGPTConfig.from_depth(depth, vocab_size=len(tokenizer), max_position_embeddings=context)
-    torch.manual_seed(0)
-    ours, theirs = NanochatGPTForCausalLM(config), NanoChatForCausalLM(NanoChatConfig(**config.to_dict()))
-    with torch.no_grad():
-        for parameter in ours.parameters():  # fresh output projections are zero
-            parameter.normal_(std=0.05)
-        ours.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
+    ours = build_ours(tokenizer, depth, context)
+    theirs = NanoChatForCausalLM(NanoChatConfig(**ours.config.to_dict()))
     theirs.load_state_dict(ours.state_dict())
-    return ours.eval(), theirs.eval()
+    return ours, theirs.eval()
+
+
+def build_ours(
+    tokenizer: PreTrainedTokenizerFast, depth: int = DEPTH, context: int = CONTEXT, generation: int = 2025
+) -> NanochatGPTForCausalLM:
+    """Ours alone, of either generation. The head's rows of special tokens are zero as above."""
+    config = NanochatGPTConfig.from_depth(
+        depth, vocab_size=len(tokenizer), generation=generation, max_position_embeddings=context
+    )
+    torch.manual_seed(0)
+    model = NanochatGPTForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh output projections are zero
+            parameter.normal_(std=0.05)
+        model.lm_head.weight[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
+    return model.eval()

@@ -14,7 +14,7 @@ from benchmarks.generate import (
     questions,
 )
 from benchmarks.generate import main as run_benchmark
-from benchmarks.twins import build_twins
+from benchmarks.twins import build_ours, build_twins
 from recipes.utils.arguments import parse_arguments
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_prompt
@@ -49,8 +49,8 @@ def test_prompts_are_of_mixed_lengths_within_the_bounds(tokenizer, number):
 
 def test_every_side_has_a_speed(tokenizer):
     ours, theirs = build_twins(tokenizer, depth=1)
-    speeds = measure(ARGS, tokenizer, ours, theirs, batch_size=2)
-    assert next(iter(speeds)) == THEIRS and len(speeds) == 3
+    speeds = measure(ARGS, tokenizer, ours, theirs, build_ours(tokenizer, 1, generation=2026), batch_size=2)
+    assert next(iter(speeds)) == THEIRS and len(speeds) == 4
     assert all(speed > 0 for speed in speeds.values())
 
 
@@ -58,6 +58,6 @@ def test_every_side_has_a_speed(tokenizer):
 def test_the_command_prints_a_ratio_for_each_batch_size(capsys):
     setting = "--depth 1 --vocab_size 600 --batch_sizes 1 3 --new_tokens 4 --repeats 1"
     run_benchmark(parse_arguments(BenchmarkArguments, argv=setting.split()))
-    assert (
-        len(re.findall(r"^batch [13], .+: [\d,]+ tokens/s = \d+\.\d\d x plain$", capsys.readouterr().out, re.M)) == 6
-    )
+    output = capsys.readouterr().out
+    assert len(re.findall(r"^batch [13], .+: [\d,]+ tokens/s = \d+\.\d\d x plain$", output, re.M)) == 8
+    assert len(re.findall(r"^batch [13], 2026 to 2025: \d+\.\d\d x$", output, re.M)) == 2
