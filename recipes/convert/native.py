@@ -14,6 +14,7 @@ from transformers import (
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.messages import choice_wording
+from recipes.utils import loading
 from recipes.utils.errors import InputError
 from recipes.utils.loading import load_config, load_tokenizer, load_weights
 from tokenizer.chat import MULTIPLE_CHOICE
@@ -57,9 +58,12 @@ def load_checkpoint(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
             f"{source} has the architecture {config.model_type}: only {OURS} (ours) and {NANOCHAT} "
             "(transformers' own) can be converted."
         )
+    # First without the tokenizer, which is not to blame for a vocab_size that the weights contradict.
+    model = load_weights(source, None, dtype="auto").eval()
     check_vocabulary(tokenizer, config.vocab_size)
+    loading.check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, source)
     tokenizer.init_kwargs[MULTIPLE_CHOICE] = choice_wording(tokenizer, config)  # the default depends on the class
-    return load_weights(source, tokenizer, whole=True, dtype="auto").eval(), tokenizer
+    return model, tokenizer
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:

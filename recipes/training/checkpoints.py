@@ -30,6 +30,9 @@ from recipes.training.checkpoint_files import (
 from recipes.training.documents_read import record_documents
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, in_one_line, writing
+from recipes.utils.loading import load_config
+from recipes.utils.misfit import compare_tables, describe_misfit
+from recipes.utils.model_facts import kind_and_sizes
 from recipes.utils.run_directory import CHECKPOINTS
 
 STATE_FILE = STATE_FILES[OURS]
@@ -107,6 +110,8 @@ class Checkpointer:
         self.loader.load_state_dict(torch.load(data_file, weights_only=True))
         try:
             self.accelerator.load_state(str(path))
+        except InputError:
+            raise
         except (RuntimeError, ValueError) as error:
             reason = in_one_line(error)
             raise InputError(f"{path} does not fit this run's model and optimizer: {reason}") from None
@@ -146,12 +151,10 @@ class Checkpointer:
         weights: dict[str, torch.Tensor] = {}
         for shard in sorted(Path(input_dir).glob("model*.safetensors")):
             weights |= load_file(shard, device=str(model.device))
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        tied = set(model.all_tied_weights_keys)
-        if unexpected or set(missing) - tied:
-            raise InputError(
-                f"{input_dir} holds the weights of another model: {(unexpected or missing)[0]} does not fit."
-            )
+        if not weights:
+            raise InputError(f"{input_dir} holds no weights of a model: it is of a run that trains adapters.")
+        check_same_model(model, weights, input_dir)
+        model.load_state_dict(weights, strict=False)  # a tied head is not there
 
     def drop_old(self) -> None:
         """Delete all checkpoints but the newest `keep` and the recorded best."""
@@ -162,6 +165,24 @@ class Checkpointer:
             if path != best:
                 # Renamed first: a kill during the removal must not leave half a checkpoint that looks whole.
                 shutil.rmtree(path.rename(self.directory / f".{path.name}.partial"))
+
+
+def check_same_model(model: PreTrainedModel, weights: dict[str, torch.Tensor], checkpoint: str) -> None:
+    """Raise `InputError`, with what both models are, unless the checkpoint's `weights` are those of `model`."""
+    misfit = describe_misfit(model, compare_tables(model, weights))
+    if misfit is None:
+        return
+    here = kind_and_sizes(model.config)
+    try:
+        there = kind_and_sizes(load_config(checkpoint))
+    except InputError:  # the config is not needed to resume, and may be gone
+        there = here
+    if there != here:
+        misfit = f"it is of {there}, and this run's model of {here}"
+    raise InputError(
+        f"{checkpoint} holds the weights of another model: {misfit}. Resume it with the settings that it was saved "
+        "with, or start without it."
+    )
 
 
 def unwrap(model: torch.nn.Module) -> PreTrainedModel:

@@ -8,6 +8,7 @@ run: NanochatGPT's is imported from here, and other models need none.
 """
 
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 import modeling_nanochat  # noqa: F401  (registers NanochatGPT with transformers' Auto classes)
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.hub import check_hub_reachable, explain_refusal
+from recipes.utils.misfit import describe_misfit
 from recipes.utils.run_directory import CONFIG, FILES, TOKENIZER, explain_path, parent, siblings, suggest_path
 
 if TYPE_CHECKING:  # importing it takes 2 s, which loading a tokenizer or a configuration does not need
@@ -136,23 +138,22 @@ def load_weights(
     name: str,
     tokenizer: PreTrainedTokenizerBase | None,
     called: str | None = None,
-    whole: bool = False,
     **options: Any,
 ) -> "PreTrainedModel":
     """Load the causal LM in `name`; `options` are passed to `AutoModelForCausalLM`.
 
-    Checks that the model has an embedding for every token of `tokenizer`, unless it is None. With `whole`, weights
-    that the model does not use are an error.
+    Checks that the model has an embedding for every token of `tokenizer`, unless it is None. Raises `InputError` also
+    for weights that the model lacks, does not use, or has in other sizes: figures would be those of another model.
     """
     check_source(name, called=called)
     disable_progress_bar()
-    with as_input_error(f"model {called or name}", name):
+    with as_input_error(f"model {called or name}", name), without_report():
         options = {"trust_remote_code": False, **options}
-        model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
-    lacking, beyond = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    if lacking or (beyond and whole):
-        wrong = f"{lacking[0]} is missing" if lacking else f"{beyond[0]} is not part of the model"
-        raise InputError(f"the weights in {called or name} are not those of its {CONFIG}: {wrong}.")
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    if misfit := describe_misfit(model, report):
+        raise InputError(f"the weights in {called or name} are not those of its {CONFIG}: {misfit}.")
     if tokenizer is not None:
         check_vocabulary(tokenizer, model.get_input_embeddings().weight.size(0), called or name)
     return model
@@ -201,3 +202,18 @@ def as_input_error(what: str, repo: str) -> Iterator[None]:
     except Exception as error:  # damaged files raise anything; `tokenizers` raises a bare Exception
         message = explain_refusal(error, repo) or f"{what} cannot be loaded: {in_one_line(error)}"
         raise InputError(message) from None
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Keep transformers from logging its table of weights that do not fit: we say it in one line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def is_no_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(is_no_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_report)

@@ -115,6 +115,13 @@ def generation_of(config: PretrainedConfig) -> int:
     return 2026 if is_ours and any(getattr(config, name) for name in features) else 2025
 
 
+def kind_and_sizes(config: PretrainedConfig) -> str:
+    """What tells a model from others, in words: its generation if it is ours, else its architecture, and its sizes."""
+    is_ours = isinstance(config, NanochatGPTConfig)
+    kind = f"generation {generation_of(config)}" if is_ours else f"architecture {config.model_type}"
+    return f"{kind} ({config.num_hidden_layers} layers, {config.hidden_size} wide, {config.vocab_size:,} tokens)"
+
+
 def _windows(config: NanochatGPTConfig, sequence_length: int) -> str:
     count = sum(map(config.is_sliding, range(config.num_hidden_layers)))
     if count == 0:

@@ -51,6 +51,18 @@ def test_another_generation_or_other_windows_are_another_run(base, tiny, tmp_pat
     assert_one_line(run(flags(tiny | longer | {"output_dir": begun} | changed)), str(begun), said)
 
 
+def test_resuming_from_a_checkpoint_of_another_generation_says_so(base, tiny, tmp_path):
+    checkpoint = base / "checkpoints" / "step_000002"
+    longer = {"depth": 2, "max_seq_len": 64, "device_batch_size": 4, "total_batch_size": 512, "keep_checkpoints": 0}
+    end = run(flags(tiny | longer | {"resume": checkpoint, "output_dir": tmp_path / "base"}))
+    sizes = "(2 layers, 128 wide, 512 tokens)"
+    assert end.code == 2
+    assert end.stderr.splitlines()[-1] == (
+        f"pretrain: {checkpoint} holds the weights of another model: it is of generation 2026 {sizes}, and this run's "
+        f"model of generation 2025 {sizes}. Resume it with the settings that it was saved with, or start without it."
+    )
+
+
 def test_later_stages_go_on_with_the_numbers_of_the_models_generation(base, sums):
     mid, sft = base.parent / "mid", base.parent / "sft"
     talk = {"source": base, "conversations": sums}

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
@@ -77,6 +78,30 @@ def test_weights_that_are_not_all_there(program, copy):
     assert complaint(program, copy).endswith(
         "are not those of its config.json: model.layers.0.mlp.fc1.weight is missing."
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 2}, "they have 1 layers and not 2."),
+        ({"vocab_size": 600}, "model.embed_tokens.weight has 512 rows and not 600, as vocab_size 600 says."),
+        ({"hidden_size": 128}, "model.embed_tokens.weight is 64 wide and not 128, as hidden_size says."),
+    ],
+    ids=["layers", "vocabulary", "width"],
+)
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "serve"])
+def test_sizes_that_contradict_the_config(program, copy, changes, said):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | changes))
+    assert complaint(program, copy).endswith(f"the weights in {copy} are not those of its config.json: {said}")
+
+
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "serve"])
+def test_weights_that_the_model_does_not_use(program, copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["model.bigram.weight"] = torch.zeros(3)
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert complaint(program, copy).endswith("config.json: model.bigram.weight is not part of the model.")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
