@@ -106,10 +106,16 @@ def load_adapters(model: "PeftModel", directory: str | Path) -> None:
     """Put the weights that `save_adapters` wrote into the adapters of `model`. Raises `InputError` if they differ."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+    if not Path(directory, ADAPTER_WEIGHTS).is_file():
+        raise InputError(f"{directory} holds no adapters, which this run trains: it is of a run that trains none.")
     weights = load_file(Path(directory, ADAPTER_WEIGHTS), device=str(model.device))
     mine = get_peft_model_state_dict(model, save_embedding_layers=False)
     if wrong := sorted(weights.keys() ^ mine.keys()):
         raise InputError(f"{directory} holds other adapters than this run trains: {wrong[0]} does not fit.")
+    for name, weight in weights.items():
+        if weight.shape != mine[name].shape:
+            sizes = f"{name} is {tuple(weight.shape)} and not {tuple(mine[name].shape)}"
+            raise InputError(f"{directory} holds other adapters than this run trains: {sizes}.")
     set_peft_model_state_dict(model, weights)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recipes.training.checkpoint_files import whole_checkpoints
 from tests.recipes.processes import flags, run
 from tests.recipes.test_pretrain import assert_one_line
 
@@ -52,8 +53,8 @@ def test_another_generation_or_other_windows_are_another_run(base, tiny, tmp_pat
 
 
 def test_resuming_from_a_checkpoint_of_another_generation_says_so(base, tiny, tmp_path):
-    checkpoint = base / "checkpoints" / "step_000002"
-    longer = {"depth": 2, "max_seq_len": 64, "device_batch_size": 4, "total_batch_size": 512, "keep_checkpoints": 0}
+    checkpoint = whole_checkpoints(base)[-1]
+    longer = {"depth": 2, "max_seq_len": 64, "device_batch_size": 4, "total_batch_size": 512, "eval_every": -1}
     end = run(flags(tiny | longer | {"resume": checkpoint, "output_dir": tmp_path / "base"}))
     sizes = "(2 layers, 128 wide, 512 tokens)"
     assert end.code == 2

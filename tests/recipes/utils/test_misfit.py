@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 
 
 def config_of(generation: int = 2026, depth: int = 2, vocab_size: int = 700, **settings) -> NanochatGPTConfig:
-    return NanochatGPTConfig.from_depth(depth, vocab_size, head_dim=32, generation=generation, **settings)
+    return NanochatGPTConfig.from_depth(depth, vocab_size, **{"head_dim": 32, "generation": generation} | settings)
 
 
 def saved(config: PretrainedConfig, directory: Path) -> Path:
@@ -75,9 +75,9 @@ GPT2 = {"n_embd": 32, "n_head": 2, "n_positions": 64, "vocab_size": 300, "bos_to
             "model.embed_tokens.weight has 704 rows and not 1,856, as vocab_size 1,800 says.",
         ),
         (
-            config_of(2026, hidden_size=64),
+            config_of(2026, head_dim=256),
             config_of(2026),
-            "model.embed_tokens.weight is 128 wide and not 64, as hidden_size says.",
+            "model.embed_tokens.weight is 128 wide and not 256, as hidden_size says.",
         ),
         (
             config_of(2025, num_key_value_heads=2),
