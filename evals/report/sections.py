@@ -327,10 +327,8 @@ def model_section(run: Run) -> list[Block]:
         of = "\u00a0x\u00a0".join(f"{length:,}" for length in shape)  # unbroken, in a narrow column
         rows.append([name, of, count(copies), count(size * copies), percent(size * copies / model.total)])
     rows.append(["total", "", "", count(model.total), percent(1.0)])
-    said = (
-        f"{model.name}, {model.vocab_size:,} tokens of vocabulary, {model.context:,} of context. "
-        f"{short(model.flops_per_token)} FLOPs a token of training, forward and backward."
-    )
+    described = model.describe(f"{model.vocab_size:,} tokens of vocabulary", f"{model.context:,} of context")
+    said = f"{described}. {short(model.flops_per_token)} FLOPs a token of training, forward and backward."
     return [Heading("Model"), Text(said), Table(["weights", "shape", "copies", "parameters", "share"], rows, left=2)]
 
 

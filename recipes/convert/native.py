@@ -16,6 +16,7 @@ from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.data.messages import choice_wording
 from recipes.utils.errors import InputError
 from recipes.utils.loading import load_config, load_tokenizer, load_weights
+from recipes.utils.model_facts import FEATURES_OF_2026
 from tokenizer.chat import MULTIPLE_CHOICE
 
 OURS, NANOCHAT = NanochatGPTConfig.model_type, NanoChatConfig.model_type
@@ -40,7 +41,6 @@ SHARED = (
 # Fields about the class or file, and of new weights, which do not matter for a trained model.
 ELSEWHERE = {"architectures", "auto_map", "model_type", "transformers_version", "_name_or_path"}
 ELSEWHERE |= {"initializer_range", "initial_embedding_std", "initial_head_std", "initial_fc1_scale"}
-FEATURES_OF_2026 = ("value_embeddings", "residual_scalars", "smear", "backout")
 # The two write the rotary base in different fields, and only ours has a dtype of the angles.
 ROTARY = {"rope_theta", "rope_parameters", "rotary_dtype"}
 

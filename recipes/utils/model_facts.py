@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
 
 ROLES = ("matrices", "transposed_matrices", "embedding", "head", "others")
+FEATURES_OF_2026 = ("value_embeddings", "residual_scalars", "smear", "backout")
 # Of the parameters that the features of 2026 add to a model, by a part of their name.
 ROLES_OF_FEATURES = {
     "value_embeds": "value_embeddings",
@@ -43,6 +44,7 @@ class ModelFacts:
             learning rates were tuned for, 1 here.
         generation: whose rules train it: 2026 for nanochat's of that year, 2025 for every other model.
         windows: which layers see a window only, in words; empty if none does.
+        features: in words, what a model of ours has that transformers' NanoChat lacks.
         frozen: sizes, by name, of the parameters that are not trained. The other figures include them.
     """
 
@@ -58,6 +60,7 @@ class ModelFacts:
     adapters: Adapters | None = None
     generation: int = 2025
     windows: str = ""
+    features: tuple[str, ...] = ()
 
     @property
     def num_parameters(self) -> int:
@@ -92,16 +95,18 @@ def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
 
 def describe_config(config: NanochatGPTConfig, sequence_length: int) -> ModelFacts:
     """Facts of our own model, which its configuration knows without building it."""
+    generation = generation_of(config)
     return ModelFacts(
-        name=_name("NanochatGPTForCausalLM", config),
+        name=_name("NanochatGPT of generation 2026" if generation == 2026 else "NanochatGPTForCausalLM", config),
         parameter_counts={name: count for name, count in config.parameter_counts().items() if name != "total"},
         flops_per_token=config.flops_per_token(sequence_length),
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=1.0,
-        generation=generation_of(config),
+        generation=generation,
         windows=_windows(config, sequence_length),
+        features=_features(config),
     )
 
 
@@ -110,13 +115,24 @@ def generation_of(config: PretrainedConfig) -> int:
 
     Windows alone do not make it one: they change what a layer sees and not how it learns.
     """
-    features = ("value_embeddings", "residual_scalars", "smear", "backout")
     is_ours = isinstance(config, NanochatGPTConfig)
-    return 2026 if is_ours and any(getattr(config, name) for name in features) else 2025
+    return 2026 if is_ours and any(getattr(config, name) for name in FEATURES_OF_2026) else 2025
+
+
+def _features(config: NanochatGPTConfig) -> tuple[str, ...]:
+    words = [name.replace("_", " ") for name in FEATURES_OF_2026 if getattr(config, name)]
+    if count := _num_windows(config):
+        tokens = min(config.sliding_window, config.max_position_embeddings)
+        words.append(f"windows of {tokens:,} tokens in {count} layer{'s' if count > 1 else ''}")
+    return tuple(words)
+
+
+def _num_windows(config: NanochatGPTConfig) -> int:
+    return sum(map(config.is_sliding, range(config.num_hidden_layers)))
 
 
 def _windows(config: NanochatGPTConfig, sequence_length: int) -> str:
-    count = sum(map(config.is_sliding, range(config.num_hidden_layers)))
+    count = _num_windows(config)
     if count == 0:
         return ""
     return f"{count} of {config.num_hidden_layers} layers see {min(config.sliding_window, sequence_length):,} tokens"

@@ -9,7 +9,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from evals.report.card import build_model_card, is_ours, write_model_card
 from evals.report.gather import gather
 from evals.report.page import escape_markdown
-from tests.evals.run_files import CORE_22, LAUNCH, NOTES, add_dpo, core, write, write_run
+from modeling_nanochat import NanochatGPTConfig
+from tests.evals.run_files import CORE_22, FEATURES, LAUNCH, NOTES, add_dpo, core, write, write_run
 
 
 @pytest.fixture
@@ -87,6 +88,36 @@ def test_it_tells_what_every_stage_was_trained_on_and_how_calls_are_answered(run
     )
     assert "<|python_start|>12*4<|python_end|>" in text["grpo"] and "python_start" not in text["sft"]
     assert "trained from scratch" in text["grpo"] and "code that loads it" not in text["grpo"]
+
+
+def test_a_model_of_2026_is_described_by_its_features_and_says_what_users_meet(run_dir):
+    NanochatGPTConfig.from_depth(12, generation=2026).save_pretrained(run_dir / "grpo")
+    text = card_of(run_dir, "grpo")[1].read_text()
+    sizes = "12 layers, 768 wide, context 2,048, vocabulary 32,768"
+    assert f"\nNanochatGPT of generation 2026, {sizes}; {FEATURES}.\n" in text
+    assert "does not convert to transformers' NanoChat, which lacks its features. `inputs_embeds` need" in text
+    assert "`per_layer_inputs=model.get_per_layer_inputs(input_ids)` beside them. Continuous batching" in text
+
+
+def test_a_model_of_2025_is_described_by_its_sizes_alone(run_dir):
+    text = card_of(run_dir, "grpo")[1].read_text()
+    assert "\nNanochatGPTForCausalLM, 2 layers, 64 wide, context 96, vocabulary 512.\n" in text
+    assert not any(word in text for word in ("2025", "NanoChat", "per_layer_inputs", "vLLM"))
+
+
+@pytest.mark.parametrize(
+    "given, described, met, not_met",
+    [
+        ({"smear": True}, "of generation 2026, 2 layers", "Continuous batching", "per_layer_inputs"),
+        ({"value_embeddings": True}, "of generation 2026, 2 layers", "per_layer_inputs", "Continuous batching"),
+        ({"window_pattern": "SL"}, "windows of 513 tokens in 1 layer.", "does not convert", "of generation 2026"),
+    ],
+)
+def test_a_model_with_some_of_the_features_names_those_and_what_they_mean(run_dir, given, described, met, not_met):
+    NanochatGPTConfig.from_depth(2, **given).save_pretrained(run_dir / "base")
+    text = card_of(run_dir, "base")[1].read_text()
+    assert described in text and met in text
+    assert not_met not in text
 
 
 def test_another_models_licence_and_origin_are_not_ours_to_claim(run_dir):

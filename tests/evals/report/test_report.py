@@ -12,10 +12,11 @@ from evals.report.__main__ import ReportArguments, build_page, report
 from evals.report.files import parse_judge, read
 from evals.report.formats import duration, flops, percent, short
 from evals.report.gather import gather
+from modeling_nanochat import NanochatGPTConfig
 from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from tests.evals.report.test_page import Reader
-from tests.evals.run_files import CORE_22, NOTES, add_dpo, core, lines, task, training, write, write_run
+from tests.evals.run_files import CORE_22, FEATURES, NOTES, add_dpo, core, lines, task, training, write, write_run
 
 SECTIONS = (
     "A conversation", "Completions", "Exams", "CORE", "Judged answers", "Training", "Reinforcement", "Data", "Model",
@@ -83,6 +84,14 @@ def test_without_mixed_precision_it_was_fp32(run_dir):
     path.write_text(path.read_text().replace('"bf16"', '"no"'))
     markdown = drafted(run_dir)
     assert re.search(r"\| +fp32 \|", markdown) and not re.search(r"\| +no \|", markdown)
+
+
+def test_a_model_of_2026_is_described_by_its_features(run_dir):
+    sizes = "{} wide, {} tokens of vocabulary, {} of context"
+    assert f"\nNanochatGPTForCausalLM, 2 layers, {sizes.format(64, 512, 96)}. " in drafted(run_dir)
+    NanochatGPTConfig.from_depth(12, generation=2026).save_pretrained(run_dir / "grpo")
+    sizes = sizes.format(768, "32,768", "2,048")
+    assert f"\nNanochatGPT of generation 2026, 12 layers, {sizes}; {FEATURES}. " in drafted(run_dir)
 
 
 @pytest.mark.slow

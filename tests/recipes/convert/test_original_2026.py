@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from evals.report.files import count_parameters
 from modeling_nanochat import NanochatGPTConfig
 from tests.modeling_nanochat.tiny import random_ids
 from tests.recipes import originals
@@ -105,6 +106,13 @@ def test_the_config_is_that_of_2026(convert, write, tmp_path):
     others = expected.to_dict().keys() - sizes_and_places - about_the_file - {f"{each}_token_id" for each in TOKENS}
     assert "sliding_window" in others
     assert {name: getattr(config, name) for name in others} == {name: getattr(expected, name) for name in others}
+
+
+def test_reports_describe_it_as_a_model_of_2026(convert, write, tmp_path):
+    parameters = count_parameters(convert(write()[0], tmp_path / "ours", "ours"))
+    features = "value embeddings, residual scalars, smear, backout, windows of 129 tokens in 3 layers"
+    assert parameters.describe().startswith("NanochatGPT of generation 2026, 4 layers, ")
+    assert parameters.describe().endswith(f" wide; {features}")
 
 
 def test_tokens_and_chat_format_are_nanochats(convert, write, encoding, tmp_path):

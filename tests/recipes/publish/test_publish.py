@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from evals.report.__main__ import ReportArguments, report
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from tests.evals.run_files import LAUNCH, lines, task, training, write
 from tests.hub.client import hub_environment
 from tests.hub.server import DROP
@@ -124,6 +125,17 @@ def test_the_card_has_the_newest_figures_and_its_own_name(hub, run_dir, tmp_path
     card = ModelCard(text)
     assert 0.625 in {result.metric_value for result in card.data.eval_results}
     assert card.data.license == "apache-2.0" and 'name = "ada/model"\n' in text
+
+
+def test_the_card_of_a_model_of_2026_names_its_features(hub, run_dir):
+    config = AutoConfig.from_pretrained(run_dir / "mid")
+    changes = {"value_embeddings": True, "residual_scalars": True, "smear": True, "backout": True}
+    model = NanochatGPTForCausalLM(NanochatGPTConfig(**config.to_dict() | changes))
+    model.save_pretrained(run_dir / "mid")
+    publish(run_dir)
+    text = hub.files("ada/model")["README.md"].decode()
+    assert "NanochatGPT of generation 2026, 1 layers, 64 wide, context 96, vocabulary" in text
+    assert "; value embeddings, residual scalars, smear, backout.\n" in text and "per_layer_inputs" in text
 
 
 def test_a_card_written_by_hand_goes_as_it_is(hub, run_dir):
