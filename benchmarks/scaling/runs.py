@@ -14,6 +14,7 @@ from recipes.training.arguments import PretrainArguments
 from recipes.training.dry_run import facts_of
 from recipes.training.output_dir import read_arguments
 from recipes.training.plan import Plan, plan_training
+from recipes.training.rules import RULES, with_rules
 from recipes.utils import loading
 from recipes.utils.arguments import parse_arguments, resumable_flags
 from recipes.utils.errors import InputError
@@ -146,7 +147,8 @@ def is_done(run: Run) -> bool:
     if not is_finished(run.directory):
         return False
     theirs, planned = read_arguments(run.directory), run.plan
-    mine = asdict(run.args) | {"total_batch_size": planned.total_batch_size, "num_iterations": planned.num_steps}
+    given = with_rules(run.args, RULES[planned.facts.generation])  # as recipes/pretrain.py records them
+    mine = asdict(given) | {"total_batch_size": planned.total_batch_size, "num_iterations": planned.num_steps}
     names = theirs.keys() & mine.keys() - resumable_flags(PretrainArguments)
     changed = [
         f"{name} {theirs[name]!r} there, {mine[name]!r} now" for name in sorted(names) if theirs[name] != mine[name]

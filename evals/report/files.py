@@ -109,11 +109,16 @@ class Parameters:
     flops_per_token_alone: int  # without the attention to others, as SFT and GRPO count
     vocab_size: int
     context: int
+    generation: int
     features: tuple[str, ...]  # what transformers' NanoChat lacks, in words
 
     def describe(self, *sizes: str) -> str:
         """The model in one line: its name, the given sizes in words, and its features if it has any."""
-        return "; ".join(filter(None, (", ".join((self.name, *sizes)), ", ".join(self.features))))
+        described = ", ".join((self.name, *sizes))
+        if not self.features:
+            return described
+        generation = "generation 2026: " if self.generation == 2026 else ""
+        return f"{described}; {generation}{', '.join(self.features)}"
 
 
 def read(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:
@@ -244,5 +249,6 @@ def count_parameters(directory: Path) -> Parameters:
         flops_per_token_alone=describe_model(model, 1).flops_per_token,
         vocab_size=facts.vocab_size,
         context=context,
+        generation=facts.generation,
         features=facts.features,
     )

@@ -14,7 +14,8 @@ LAUNCH = {
     "versions": {"python": "3.11.0", "torch": "2.13.0"},
     "git": {"commit": "0123456789abcdef" * 2, "dirty": False},
 }
-FEATURES = "value embeddings, residual scalars, smear, backout, windows of 513 tokens in 9 layers"  # of a d12 of 2026
+# Of a d12 of 2026.
+FEATURES = "generation 2026: value embeddings, residual scalars, smear, backout, windows of 513 tokens in 9 layers"
 CONFIG = {"vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 

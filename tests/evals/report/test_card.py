@@ -94,8 +94,8 @@ def test_a_model_of_2026_is_described_by_its_features_and_says_what_users_meet(r
     NanochatGPTConfig.from_depth(12, generation=2026).save_pretrained(run_dir / "grpo")
     text = card_of(run_dir, "grpo")[1].read_text()
     sizes = "12 layers, 768 wide, context 2,048, vocabulary 32,768"
-    assert f"\nNanochatGPT of generation 2026, {sizes}; {FEATURES}.\n" in text
-    assert "transformers' NanoChat lacks its features, and it does not convert to that. `inputs_embeds` need" in text
+    assert f"\nNanochatGPTForCausalLM, {sizes}; {FEATURES}.\n" in text
+    assert "does not convert to transformers' NanoChat, which lacks its features. `inputs_embeds` need" in text
     assert "`per_layer_inputs=model.get_per_layer_inputs(input_ids)` beside them. Continuous batching" in text
 
 
@@ -108,9 +108,14 @@ def test_a_model_of_2025_is_described_by_its_sizes_alone(run_dir):
 @pytest.mark.parametrize(
     "given, described, met, not_met",
     [
-        ({"smear": True}, "of generation 2026, 2 layers", "Continuous batching", "per_layer_inputs"),
-        ({"value_embeddings": True}, "of generation 2026, 2 layers", "per_layer_inputs", "Continuous batching"),
-        ({"window_pattern": "SL"}, "windows of 513 tokens in 1 layer.", "NanoChat lacks", "of generation 2026"),
+        ({"smear": True}, "; generation 2026: smear.", "Continuous batching", "per_layer_inputs"),
+        (
+            {"value_embeddings": True},
+            "; generation 2026: value embeddings.",
+            "per_layer_inputs",
+            "Continuous batching",
+        ),
+        ({"window_pattern": "SL"}, "; windows of 513 tokens in 1 layer.", "does not convert", "generation 2026"),
     ],
 )
 def test_a_model_with_some_of_the_features_names_those_and_what_they_mean(run_dir, given, described, met, not_met):

@@ -91,7 +91,7 @@ def test_a_model_of_2026_is_described_by_its_features(run_dir):
     assert f"\nNanochatGPTForCausalLM, 2 layers, {sizes.format(64, 512, 96)}. " in drafted(run_dir)
     NanochatGPTConfig.from_depth(12, generation=2026).save_pretrained(run_dir / "grpo")
     sizes = sizes.format(768, "32,768", "2,048")
-    assert f"\nNanochatGPT of generation 2026, 12 layers, {sizes}; {FEATURES}. " in drafted(run_dir)
+    assert f"\nNanochatGPTForCausalLM, 12 layers, {sizes}; {FEATURES}. " in drafted(run_dir)
 
 
 @pytest.mark.slow

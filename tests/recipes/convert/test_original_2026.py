@@ -111,8 +111,8 @@ def test_the_config_is_that_of_2026(convert, write, tmp_path):
 def test_reports_describe_it_as_a_model_of_2026(convert, write, tmp_path):
     parameters = count_parameters(convert(write()[0], tmp_path / "ours", "ours"))
     features = "value embeddings, residual scalars, smear, backout, windows of 129 tokens in 3 layers"
-    assert parameters.describe().startswith("NanochatGPT of generation 2026, 4 layers, ")
-    assert parameters.describe().endswith(f" wide; {features}")
+    assert parameters.describe().startswith("NanochatGPTForCausalLM, 4 layers, ")
+    assert parameters.describe().endswith(f" wide; generation 2026: {features}")
 
 
 def test_tokens_and_chat_format_are_nanochats(convert, write, encoding, tmp_path):

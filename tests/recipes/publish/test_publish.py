@@ -134,8 +134,11 @@ def test_the_card_of_a_model_of_2026_names_its_features(hub, run_dir):
     model.save_pretrained(run_dir / "mid")
     publish(run_dir)
     text = hub.files("ada/model")["README.md"].decode()
-    assert "NanochatGPT of generation 2026, 1 layers, 64 wide, context 96, vocabulary" in text
-    assert "; value embeddings, residual scalars, smear, backout.\n" in text and "per_layer_inputs" in text
+    assert "NanochatGPTForCausalLM, 1 layers, 64 wide, context 96, vocabulary" in text
+    assert (
+        "; generation 2026: value embeddings, residual scalars, smear, backout.\n" in text
+        and "per_layer_inputs" in text
+    )
 
 
 def test_a_card_written_by_hand_goes_as_it_is(hub, run_dir):
