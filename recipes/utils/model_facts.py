@@ -95,16 +95,15 @@ def describe_model(model: nn.Module, sequence_length: int) -> ModelFacts:
 
 def describe_config(config: NanochatGPTConfig, sequence_length: int) -> ModelFacts:
     """Facts of our own model, which its configuration knows without building it."""
-    generation = generation_of(config)
     return ModelFacts(
-        name=_name("NanochatGPT of generation 2026" if generation == 2026 else "NanochatGPTForCausalLM", config),
+        name=_name("NanochatGPTForCausalLM", config),
         parameter_counts={name: count for name, count in config.parameter_counts().items() if name != "total"},
         flops_per_token=config.flops_per_token(sequence_length),
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,
         embedding_std=1.0,
-        generation=generation,
+        generation=generation_of(config),
         windows=_windows(config, sequence_length),
         features=_features(config),
     )

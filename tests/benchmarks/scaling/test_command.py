@@ -13,6 +13,7 @@ from matplotlib import image
 from benchmarks.scaling.arguments import ScalingArguments
 from benchmarks.scaling.runs import is_done, plan_runs
 from recipes.data.corpora import open_corpus
+from recipes.training.rules import RULES, with_rules
 from recipes.utils.errors import InputError
 from tests.evals.core_bundle import write_bundle
 from tokenizer.bpe import train_tokenizer
@@ -148,7 +149,7 @@ def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(corpus, tmp_
     run.directory.mkdir()
     (run.directory / "config.json").write_text("{}")
     planned = {"total_batch_size": run.plan.total_batch_size, "num_iterations": run.plan.num_steps}
-    (run.directory / "arguments.json").write_text(json.dumps(vars(run.args) | planned))
+    (run.directory / "arguments.json").write_text(json.dumps(vars(with_rules(run.args, RULES[2025])) | planned))
     assert is_done(run)
     with pytest.raises(InputError, match=r"2e\+09_d1 is another run \(max_seq_len 32 there, 16 now; "):
         is_done(plan(corpus, tmp_path, max_seq_len=16)[0])
