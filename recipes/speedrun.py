@@ -7,7 +7,6 @@ run it again after an interruption.
 import json
 import os
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
@@ -45,8 +44,10 @@ import torch
 
 from evals.samples import print_completions, print_conversation
 from recipes.training.output_dir import read_arguments
+from recipes.utils.child_process import launcher, wait_for
 from recipes.utils.outputs import hold
 from recipes.utils.plain_text import clock
+from recipes.utils.provenance import ROOT
 from recipes.utils.run_directory import (
     CHAT_RESULTS,
     CORE_RESULTS,
@@ -61,7 +62,6 @@ from recipes.utils.run_directory import (
     read_metrics,
 )
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
 TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
 # Of a base model a few short answers are enough: it does not know when to stop.
@@ -107,7 +107,7 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
     show_samples("grpo", run_dir)
 
     price = [] if args.price_per_hour is None else ["--price_per_hour", str(args.price_per_hour)]
-    run_stage("report", [*python(), "-m", "evals.report", "--run", run_dir, *price])
+    run_stage("report", [sys.executable, "-m", "evals.report", "--run", run_dir, *price])
     print(f"\nlook at it: {run_dir / 'report.html'}")
     print(f"talk to it: {shlex.join(['python', '-m', 'recipes.chat', '--model', str(run_dir / 'grpo')])}")
 
@@ -143,9 +143,9 @@ def check_depth(base_dir: Path, depth: int | None) -> None:
 
 def train_tokenizer(directory: Path, preset: str) -> None:
     """The tokenizer, and its comparison with others; on a CPU without asking the Hub for them."""
-    train = [*python(), "-m", "tokenizer.train", *config("tokenizer", preset), "--output_dir", directory]
+    train = [sys.executable, "-m", "tokenizer.train", *config("tokenizer", preset), "--output_dir", directory]
     run_stage("tokenizer", train, writes=directory / TOKENIZER)
-    compare = [*python(), "-m", "tokenizer.evaluate", "--tokenizer", directory, "--output_dir", directory]
+    compare = [sys.executable, "-m", "tokenizer.evaluate", "--tokenizer", directory, "--output_dir", directory]
     offline = {"HF_HUB_OFFLINE": "1"} if preset == "cpu" else {}
     run_stage("tokenizer's report", compare, writes=directory / TOKENIZER_EVALUATION, environment=offline)
 
@@ -156,9 +156,10 @@ def config(stage: str, preset: str) -> list[str | Path]:
 
 
 def train_stage(name: str, script: list[str | Path], preset: str, run_dir: Path) -> None:
-    """Run a training script of recipes/, with `launcher`, into the stage's directory."""
-    command = [*launcher(preset), ROOT / "recipes" / script[0], *script[1:], "--output_dir", run_dir / name]
-    run_stage(name, command, writes=run_dir / name / FINISHED_BY, processes=num_processes(preset))
+    """Run a training script of recipes/ in every process, into the stage's directory."""
+    processes, output_dir = num_processes(preset), run_dir / name
+    command = [*launcher(processes), ROOT / "recipes" / script[0], *script[1:], "--output_dir", output_dir]
+    run_stage(name, command, writes=output_dir / FINISHED_BY, processes=processes)
 
 
 def examine(name: str, preset: str, run_dir: Path, limits: Sequence[str] = ()) -> None:
@@ -175,30 +176,18 @@ def results_of(run_dir: Path, name: str) -> Path:
 def show_samples(name: str, run_dir: Path) -> None:
     """What the model of a stage writes: completions, and a conversation if it has learnt to have one."""
     path = run_dir / name / EVALS / SAMPLES
-    if not run_stage(f"samples of {name}", [*python(), "-m", "evals.samples", "--model", run_dir / name], writes=path):
+    command = [sys.executable, "-m", "evals.samples", "--model", run_dir / name]
+    if not run_stage(f"samples of {name}", command, writes=path):
         samples = json.loads(path.read_text())
         print_completions(samples["completions"])
         print_conversation(samples.get("conversation", []))
 
 
 def run_module(name: str, module: list[str | Path], preset: str, writes: Path) -> None:
-    """Run a module with its flags, with `launcher`."""
-    launch, processes = launcher(preset), num_processes(preset)
-    run_stage(name, [*launch, "-m" if processes == 1 else "--module", *module], writes=writes, processes=processes)
-
-
-def python() -> list[str]:
-    """The interpreter that runs this script."""
-    return [sys.executable]
-
-
-def launcher(preset: str) -> list[str]:
-    """`accelerate launch` for the GPUs of this machine; one process, as on a CPU, needs no launcher."""
-    if num_processes(preset) == 1:
-        return python()
-    config = ROOT / "accelerate_configs" / "ddp.yaml"
-    launch = [*python(), "-m", "accelerate.commands.launch", "--quiet", "--config_file", config]
-    return [*launch, "--num_processes", str(num_processes(preset))]
+    """Run a module with its flags in every process."""
+    processes = num_processes(preset)
+    command = [*launcher(processes), "-m" if processes == 1 else "--module", *module]
+    run_stage(name, command, writes=writes, processes=processes)
 
 
 def num_processes(preset: str) -> int:
@@ -233,16 +222,6 @@ def run_stage(
         sys.exit(0)
     print(f"== {name}: done in {clock(time.perf_counter() - started)}", flush=True)
     return True
-
-
-def wait_for(stage: subprocess.Popen) -> int:
-    """The exit code of a stage. A signal is the stage's to answer: it saves a checkpoint before it ends."""
-    signal.signal(signal.SIGTERM, lambda number, frame: stage.terminate())
-    while True:
-        try:
-            return stage.wait()
-        except KeyboardInterrupt:  # Ctrl-C on a terminal has reached the stage as well
-            continue
 
 
 def print_headline(base_dir: Path) -> None:

@@ -1,6 +1,5 @@
 """The runs of a scaling law: each is recipes/pretrain.py in a process of its own. Finished ones are not run again."""
 
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -17,16 +16,16 @@ from recipes.training.plan import Plan, plan_training
 from recipes.training.rules import RULES, with_rules
 from recipes.utils import loading
 from recipes.utils.arguments import parse_arguments, resumable_flags
+from recipes.utils.child_process import launcher, wait_for
 from recipes.utils.errors import InputError
+from recipes.utils.provenance import ROOT
 from recipes.utils.run_directory import METRICS, TOKENIZER, is_finished, read_metrics
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 
-ROOT = Path(__file__).parents[2]
 SEQUENCE_LENGTH = 256  # of a grid without a recipe_config
 TOKENIZER_CHARS = 50_000_000  # that the tokenizer is trained on at most
 PACKING = "best_fit_split"  # of a grid: no run drops anything of its documents
 WHOLE_SPLIT = 2**40  # tokens: more than any validation split has
-IN_MATRICES = ("attention", "mlp", "gates", "head")  # of the parameters by group: all that is no table
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def train(run: Run) -> None:
     """Make a run, or go on with it. Ends the program if it is stopped by a signal, with a checkpoint."""
     log = log_of(run)
     with log.open("a") as output:
-        command = [*launcher(), str(ROOT / "recipes" / "pretrain.py"), *run.words]
+        command = [*launcher(num_processes()), str(ROOT / "recipes" / "pretrain.py"), *run.words]
         code = wait_for(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
     if code != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
@@ -182,25 +181,6 @@ def num_processes() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def launcher() -> list[str]:
-    """`accelerate launch` for the GPUs of this machine; one process needs no launcher."""
-    if num_processes() == 1:
-        return [sys.executable]
-    config = str(ROOT / "accelerate_configs" / "ddp.yaml")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", config]
-    return [*launch, "--num_processes", str(num_processes())]
-
-
-def wait_for(process: subprocess.Popen) -> int:
-    """The exit code of a run. A signal is the run's to answer: it saves a checkpoint before it ends."""
-    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # Ctrl-C on a terminal has reached the run as well
-            continue
-
-
 def read_result(run: Run) -> Result:
     """The figures of a finished run. Raises `InputError` if it was not evaluated."""
     records = read_metrics(run.directory / METRICS)
@@ -216,7 +196,7 @@ def read_result(run: Run) -> Result:
         depth=run.args.depth,
         budget=run.budget,
         parameters=facts.num_parameters,
-        matrices_and_head=sum(facts.parameter_counts.get(name, 0) for name in IN_MATRICES),
+        matrices_and_head=facts.matrices_and_head,
         tokens=plan.num_tokens,
         flops=plan.num_flops,
         bpb=last["val/bpb"],
