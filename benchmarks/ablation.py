@@ -42,7 +42,7 @@ class BenchmarkArguments(Arguments):
                 raise InputError(f"seeds: {seed.strip()!r} is not a number; give some like 0,1,2.")
         for name in self.variants():
             if name not in VARIANTS:
-                raise InputError(f"only: there is no variant {name!r}; {suggest(name, VARIANTS)}")
+                raise InputError(f"only: unknown variant {name!r}; {suggest(name, VARIANTS)}")
         if self.num_tokens < self.total_batch_size:
             raise InputError(f"num_tokens {self.num_tokens} is less than one step of {self.total_batch_size}.")
 

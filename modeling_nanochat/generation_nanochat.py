@@ -33,7 +33,7 @@ class Decoding:
     def __init__(self) -> None:
         self.preallocated: dict[DynamicLayer, PreallocatedLayer] = {}
         self.packed: dict[nn.Module, tuple] = {}  # (weight, its version counter, its packed copy or None)
-        self.lists: dict[nn.Parameter, tuple] = {}  # (its version counter, its numbers)
+        self.floats: dict[nn.Parameter, tuple] = {}  # (its version counter, its numbers)
 
     def update(self, layer: DynamicLayer, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the key and value of one token (B, K, 1, d) to `layer`; return all of them, (B, K, S, d) each.
@@ -73,12 +73,12 @@ class Decoding:
             return F.linear(x, weight)
         return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
-    def numbers(self, vector: nn.Parameter) -> list[float]:
-        """The numbers of `vector`, which spare an operation the handling of small tensors."""
-        version, numbers = self.lists.get(vector, (None, None))
+    def as_floats(self, vector: nn.Parameter) -> list[float]:
+        """`vector` as Python floats: as a factor of an operation they save one on a tiny tensor."""
+        version, numbers = self.floats.get(vector, (None, None))
         if vector._version != version:
             numbers = vector.tolist()
-            self.lists[vector] = vector._version, numbers
+            self.floats[vector] = vector._version, numbers
         return numbers
 
 
@@ -171,9 +171,9 @@ class NanochatGPTGenerationMixin(GenerationMixin):
 
     @property
     def init_continuous_batching(self) -> Callable:
-        """transformers' own, which smear is hidden from: there is no place for it among the pages of a shared cache.
+        """transformers' own, for models without smear: a paged cache cannot hold the embeddings that smear needs.
 
-        `transformers serve --continuous-batching` then generates one request after the other.
+        Without this attribute `transformers serve --continuous-batching` generates one request after the other.
         """
         if self.config.smear:
             raise AttributeError("models with smear have no continuous batching")

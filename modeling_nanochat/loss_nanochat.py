@@ -23,11 +23,12 @@ def cross_entropy_and_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Summed cross-entropy of soft-capped `logits` (n, V), and its gradient w.r.t. them (n, V) in their dtype.
 
-    With p = softmax(capped), the gradient is (p - one_hot(target)) x d capped / d logits, 0 where there is no label.
+    With p = softmax(capped), the gradient is (p - one_hot(target)) x d capped / d logits, and zero
+    for tokens without a label.
     """
     compute_dtype, logits = logits.dtype, logits.float()
     labelled = (targets != IGNORE_INDEX)[:, None]  # (n, 1)
-    index = targets.clamp_min(0)[:, None]  # (n, 1); gather needs a valid index where there is no label, too
+    index = targets.clamp_min(0)[:, None]  # (n, 1); gather needs a valid index even for tokens without a label
     capped, slope = logits, 1.0
     if cap is not None:
         tanh = 1 - 2 / (torch.exp(logits * (2 / cap)) + 1)  # 2x as fast as torch.tanh on a CPU
@@ -57,7 +58,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, cap):
-        """hidden (N, D), weight (V, D), targets (N,) with -100 where there is no loss. Returns a scalar in nats."""
+        """hidden (N, D), weight (V, D), targets (N,), -100 for tokens without a label. Returns nats."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         budget = LOSS_CHUNK_BYTES_CPU if device == "cpu" else LOSS_CHUNK_BYTES_ACCELERATOR

@@ -525,7 +525,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             hidden_states = self.smear(hidden_states, starts, partial(decoding.update, past))
         hidden_states = hidden_states[:, 0]  # (B, D)
         if config.residual_scalars:
-            scales = decoding.numbers(self.resid_lambdas)
+            scales = decoding.as_floats(self.resid_lambdas)
             shares = (self.x0_lambdas[:, None, None].to(hidden_states.dtype) * hidden_states).unbind()  # (B, D) each
         if position_ids is None:
             position_ids = input_ids.new_full((1, 1), seen)
@@ -567,7 +567,7 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
             if i == self.backout_layer:
                 halfway = hidden_states
         if halfway is not None:
-            hidden_states = hidden_states.sub(halfway, alpha=decoding.numbers(self.backout_lambda)[0])
+            hidden_states = hidden_states.sub(halfway, alpha=decoding.as_floats(self.backout_lambda)[0])
         return rms_norm(hidden_states, eps)
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer of ours as nanochat's tokenizer.pkl, a pickled tiktoken Encoding: the same tokens for any text.
+"""Write our tokenizer as nanochat's tokenizer.pkl, a pickled tiktoken Encoding that gives every text the same tokens.
 
 tiktoken need not be installed: the pickle is written instruction by instruction, with those that the reader knows.
 """

@@ -20,6 +20,7 @@ from recipes.convert.original_format import (
 )
 from recipes.convert.to_encoding import pickled_encoding
 from recipes.utils.errors import InputError
+from recipes.utils.model_facts import generation_of
 from tokenizer.encode import token_byte_lengths
 
 STEP = 0  # in the names of the files: a model does not know how many steps it was trained
@@ -57,7 +58,7 @@ def as_stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 def check_computable(config: NanochatGPTConfig) -> None:
     """Raise `InputError` unless nanochat's code of July 2026 computes a model of this config."""
-    if not any((config.value_embeddings, config.residual_scalars, config.smear, config.backout)):
+    if generation_of(config) == 2025:
         raise InputError(
             "the model is of generation 2025, and nanochat's code of July 2026 computes models of 2026 only: "
             "with value embeddings, another rotary base, queries and keys times 1.2."

@@ -236,7 +236,7 @@ class PretrainArguments(LoopArguments):
     dry_run: bool = flag(False, "print the plan and stop; needs no data and no weights", resumable=True)
     vocab_size: int | None = flag(
         None,
-        "vocabulary to plan with when there is no tokenizer (dry run; default: 65,536, in generation 2026 32,768)",
+        "vocabulary size of a dry run without a tokenizer (default: 65,536; 32,768 for generation 2026)",
         least=SMALLEST_VOCABULARY,
         most=2**24,
         resumable=True,

@@ -103,16 +103,25 @@ def _batch_by_rule(args: LoopArguments, facts: ModelFacts, row_tokens: int, reas
     return rows // unit * unit * row_tokens
 
 
-def check_batch(total_batch_size: int, device_batch_size: int, max_seq_len: int, world_size: int) -> None:
-    """Raise `InputError`, naming the nearest values that work, unless every process gets whole micro-batches."""
+def check_batch(
+    total_batch_size: int,
+    device_batch_size: int,
+    max_seq_len: int,
+    world_size: int,
+    flags: tuple[str, str] = ("device_batch_size", "max_seq_len"),
+) -> None:
+    """Raise `InputError`, naming the nearest values that work, unless every process gets whole micro-batches.
+
+    `flags` are what the stage calls the rows that a process handles at a time, and their length.
+    """
     micro = device_batch_size * max_seq_len * world_size
     if total_batch_size >= micro and total_batch_size % micro == 0:
         return
     below = total_batch_size // micro * micro
     nearest = [value for value in (below, below + micro) if value]
     raise InputError(
-        f"total_batch_size {total_batch_size} is not a multiple of {micro} (device_batch_size {device_batch_size} x "
-        f"max_seq_len {max_seq_len} x {world_size} process{'es' if world_size > 1 else ''}). "
+        f"total_batch_size {total_batch_size} is not a multiple of {micro} ({flags[0]} {device_batch_size} x "
+        f"{flags[1]} {max_seq_len} x {world_size} process{'es' if world_size > 1 else ''}). "
         f"Nearest that work: {', '.join(map(str, nearest))}."
     )
 

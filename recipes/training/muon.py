@@ -70,14 +70,15 @@ class MuonSteps:
         return cls(**{name: group[name] for name in cls.__annotations__ if name in group})
 
     def __str__(self) -> str:
-        if self in GENERATIONS:
-            return f"the Muon of {GENERATIONS[self]}"
+        for generation, steps in MUON.items():
+            if self == steps:
+                return f"the Muon of {generation}"
         return f"a Muon with {', '.join(f'{name}={value}' for name, value in asdict(self).items())}"
 
 
 MUON_2025 = MuonSteps()
 MUON_2026 = MuonSteps("polar_express", equilibrate_rows=True, renormalize=True, second_moment=0.9, cautious=True)
-GENERATIONS = {MUON_2025: 2025, MUON_2026: 2026}
+MUON = {2025: MUON_2025, 2026: MUON_2026}  # by generation
 
 
 def equilibrate_rows_(matrices: torch.Tensor, inputs_dim: int = -1) -> torch.Tensor:

@@ -11,19 +11,13 @@ import torch
 from torch import nn
 
 from recipes.training.muon import MUON_2025, Muon, MuonSteps
+from recipes.training.rules import RULES
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import split_parameters
 
-# What each AdamW group of 2026 takes instead of Muon's defaults, by role (see `split_parameters`).
-ADAMW_2026 = {
-    "head": {"betas": (0.8, 0.96), "weight_decay": 0.01},
-    "embedding": {"betas": (0.8, 0.995), "weight_decay": 0.001},
-    "value_embeddings": {"betas": (0.8, 0.995), "weight_decay": 0.01},
-    "resid_lambdas": {"betas": (0.8, 0.95), "weight_decay": 0.05},
-    "x0_lambdas": {"betas": (0.96, 0.95), "weight_decay": 0.0},
-    "smear_and_backout": {"betas": (0.8, 0.95), "weight_decay": 0.0},
-}
+# What each AdamW group of a long run of 2026 takes instead of Muon's defaults, by role (see `split_parameters`).
+ADAMW_2026 = {role: {"betas": long[:2], "weight_decay": long[2]} for role, (_, long) in RULES[2026].adamw.items()}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from recipes.training.arguments import LoopArguments
 from recipes.training.horizon import reference_tokens
-from recipes.training.muon import MUON_2025, MUON_2026
+from recipes.training.muon import MUON
 from recipes.training.optimizers import OptimizerSettings
 from recipes.training.rules import (
     LONG_RUN_TOKENS,
@@ -18,8 +18,6 @@ from recipes.training.rules import (
     RunLength,
 )
 from recipes.utils.model_facts import ModelFacts
-
-MUON = {2025: MUON_2025, 2026: MUON_2026}
 
 
 class LearningRates(Protocol):
@@ -79,7 +77,7 @@ def plan_optimizer(
             "scalar_lr": length.between(*rules.scalar_lr) * by_batch,
             "smear_lr": length.between(*rules.smear_lr),
         }
-        shares = {name: length.between(*getattr(rules, name)) for name in ("value_share", "resid_share")}
+        shares = {}
     else:
         rates = dict.fromkeys((*THREE_RATES, "scalar_lr", "smear_lr"), args.learning_rate)
         shares = {"value_share": 1.0, "resid_share": 1.0}

@@ -36,8 +36,7 @@ class Rules:
             the head in 2026.
         matrix_lr, embedding_lr, unembedding_lr: at width 768 and 2^19 tokens a step. A flag stands for a long run's,
             and a short run takes as many times of it as the pair says.
-        value_share: of embedding_lr, for the value embeddings.
-        scalar_lr: of x0_lambdas; resid_share: of that, for resid_lambdas.
+        scalar_lr: of x0_lambdas, and a hundredth of it of resid_lambdas.
         smear_lr: of smear and backout, for any batch.
         shrinks_with_batch: learning rates grow with the square root of the batch above 2^19 tokens; whether those of
             a long run also fall with it below. A short run needs every step, and its own do not.
@@ -57,9 +56,7 @@ class Rules:
     matrix_lr: Pair
     embedding_lr: Pair
     unembedding_lr: Pair
-    value_share: Pair = (0.5, 0.5)
     scalar_lr: Pair = (0.0, 0.0)
-    resid_share: Pair = (0.01, 0.01)
     smear_lr: Pair = (0.0, 0.0)
     shrinks_with_batch: bool
     weight_decay: Pair

@@ -22,6 +22,7 @@ from recipes.training.checkpoint_files import (
     write_manifest,
 )
 from recipes.training.export import has_finite_weights
+from recipes.training.horizon import check_batch
 from recipes.training.loop import StopSignal
 from recipes.training.posttraining_arguments import PosttrainingArguments
 from recipes.utils.errors import InputError, in_one_line, writing
@@ -55,17 +56,9 @@ def accumulate_to(total_batch_size: int, config: TrainingArguments) -> int:
 
     Raises `InputError`, naming the nearest values that work, unless it is a multiple of what one micro-batch holds.
     """
-    rows, processes = config.per_device_train_batch_size, config.world_size
-    micro = rows * config.max_length * processes
-    if total_batch_size % micro:
-        below = total_batch_size // micro * micro
-        nearest = ", ".join(str(each) for each in (below, below + micro) if each)
-        raise InputError(
-            f"total_batch_size {total_batch_size} is not a multiple of {micro} (per_device_train_batch_size {rows} x "
-            f"{config.max_length} tokens x {processes} process{'es' if processes > 1 else ''}). "
-            f"Nearest that work: {nearest}."
-        )
-    return total_batch_size // micro
+    rows, length, processes = config.per_device_train_batch_size, config.max_length, config.world_size
+    check_batch(total_batch_size, rows, length, processes, ("per_device_train_batch_size", "max_length"))
+    return total_batch_size // (rows * length * processes)
 
 
 @contextmanager

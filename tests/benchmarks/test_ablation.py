@@ -77,7 +77,7 @@ def test_runs_are_trained_once_and_compared(tmp_path, capfd):
 
 
 def test_wrong_flags_are_one_line():
-    with pytest.raises(InputError, match="no variant '2026 without smera'.*2026 without smear"):
+    with pytest.raises(InputError, match="unknown variant '2026 without smera'.*2026 without smear"):
         arguments(only="2026 without smera")
     with pytest.raises(InputError, match="seeds: 'x' is not a number"):
         arguments(seeds="0,x")

@@ -198,7 +198,7 @@ def test_a_batch_in_tokens_is_as_many_accumulated_micro_batches(sft, finished, t
     ("wrong", "expected"),
     [
         ({"total_batch_size": 1000}, "total_batch_size 1000 is not a multiple of 192 (per_device_train_batch_size 2 x "
-            "96 tokens x 1 process). Nearest that work: 960, 1152."),
+            "max_length 96 x 1 process). Nearest that work: 960, 1152."),
         ({"total_batch_size": 100}, "Nearest that work: 192."),
         ({"gradient_accumulation_steps": 2}, "give total_batch_size or gradient_accumulation_steps, not both"),
         ({"packing": "false"}, "total_batch_size counts tokens of full rows: set --packing true with it"),

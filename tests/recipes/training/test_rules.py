@@ -12,7 +12,7 @@ from recipes.training.arguments import PretrainArguments
 from recipes.training.dry_run import dry_run, facts_of
 from recipes.training.memory import estimate_memory
 from recipes.training.muon import MUON_2025, MUON_2026
-from recipes.training.optimizers import ADAMW_2026, build_optimizer
+from recipes.training.optimizers import build_optimizer
 from recipes.training.plan import plan_training
 from recipes.training.rates import posttraining_settings
 from recipes.training.rules import LONG_RUN_TOKENS, RULES, SHORT_RUN_TOKENS, with_rules
@@ -34,6 +34,15 @@ NANOCHAT = {
          0.04747018702740847),
     32: (9600, 2**21, 0.04, 0.3674234614174767, 0.009797958971132713, 1.0, 0.03675007690415606),
 }  # fmt: skip
+# Betas and weight decay of AdamW's groups there (nanochat/gpt.py, setup_optimizer).
+ADAMW = {
+    "head": {"betas": (0.8, 0.96), "weight_decay": 0.01},
+    "embedding": {"betas": (0.8, 0.995), "weight_decay": 0.001},
+    "value_embeddings": {"betas": (0.8, 0.995), "weight_decay": 0.01},
+    "resid_lambdas": {"betas": (0.8, 0.95), "weight_decay": 0.05},
+    "x0_lambdas": {"betas": (0.96, 0.95), "weight_decay": 0.0},
+    "smear_and_backout": {"betas": (0.8, 0.95), "weight_decay": 0.0},
+}
 STEPS_AT_RATIO_8 = {8: 1280, 12: 1680, 16: 3584, 20: 3320, 24: 5568, 26: 7007, 32: 6400}
 
 
@@ -52,7 +61,7 @@ def test_every_number_of_a_compute_optimal_run_is_nanochats(depth):
     rates = (optimizer.matrix_lr, optimizer.embedding_lr, optimizer.unembedding_lr, optimizer.scalar_lr)
     found = (plan.num_steps, plan.total_batch_size, *rates, optimizer.weight_decay)
     assert found == pytest.approx(NANOCHAT[depth], rel=1e-12)
-    assert (optimizer.smear_lr, optimizer.muon, optimizer.adamw) == (0.2, MUON_2026, ADAMW_2026)
+    assert (optimizer.smear_lr, optimizer.muon, optimizer.adamw) == (0.2, MUON_2026, ADAMW)
     assert plan.embedding_std == 0.8
 
 
@@ -239,7 +248,7 @@ def test_later_stages_take_the_rates_of_the_models_generation(generation):
     assert (settings.matrix_lr, settings.unembedding_lr) == pytest.approx((0.02 * 0.5, head * 0.5))
     assert settings.weight_decay == 0.01 and (settings.momentum_start, settings.momentum) == (0.85, 0.95)
     assert settings.muon == {2025: MUON_2025, 2026: MUON_2026}[generation]
-    assert settings.adamw == {2025: {}, 2026: ADAMW_2026}[generation]
+    assert settings.adamw == {2025: {}, 2026: ADAMW}[generation]
     if generation == 2026:
         assert (settings.scalar_lr, settings.smear_lr) == (0.25, 0.1)
 
