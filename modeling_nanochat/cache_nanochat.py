@@ -3,7 +3,7 @@
 Smear adds a share of the previous token's embedding to each token. While a text is generated, that embedding comes
 from the step before. In a layer of transformers' `Cache` after those of the model, it is reordered, cropped, copied,
 selected, reset and moved with the keys and values. The layer is one of transformers' own, with embeddings (B, 1, S, D)
-in the place of keys and nothing in the place of values.
+in the place of keys and nothing in the place of values. The last function tells where smear adds nothing.
 """
 
 from collections.abc import Callable
@@ -69,3 +69,30 @@ def previous_embeddings(append: Callable, embeddings: torch.Tensor) -> torch.Ten
     kept, _ = append(states, states[..., :0])
     previous = kept[:, 0, -T - 1 : -1]
     return previous if previous.size(1) == T else F.pad(previous, (0, 0, T - previous.size(1), 0))
+
+
+def starts_of_texts(
+    T: int,
+    seen: int | torch.Tensor,
+    attention_mask: torch.Tensor | dict | None,
+    position_ids: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """Which of `T` new tokens after `seen` ones have no token of their own text before them: (B or 1, T), or None.
+
+    A text starts at position 0, and where the mask hides the token before.
+    """
+    starts = None if position_ids is None else position_ids == 0
+    if isinstance(attention_mask, dict):
+        attention_mask = attention_mask.get("full_attention")
+    if not isinstance(attention_mask, torch.Tensor):  # none, or flex attention's
+        return starts
+    if T == 1 and attention_mask.ndim == 2 and isinstance(seen, int) and seen:  # the next step of `generate`
+        hidden = attention_mask[:, seen - 1 : seen] == 0
+        return hidden if starts is None else starts | hidden
+    before = (torch.arange(T, device=attention_mask.device) + seen - 1).clamp_min(0)  # place of the token before
+    if attention_mask.ndim == 2:  # (B, S)
+        hidden = attention_mask[:, before] == 0
+    else:  # (B, 1, T, S): True or 0 where attended
+        seen_by = attention_mask[:, 0].gather(-1, before[None, :, None].expand(len(attention_mask), -1, -1))[..., 0]
+        hidden = ~seen_by if seen_by.dtype == torch.bool else seen_by < 0
+    return hidden if starts is None else starts.to(hidden.device) | hidden

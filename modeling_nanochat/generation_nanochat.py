@@ -11,7 +11,7 @@ The last class is the text-generation pipeline.
 from collections.abc import Callable
 from contextvars import ContextVar
 from copy import copy
-from functools import wraps
+from functools import partial, wraps
 
 import torch
 from torch import nn
@@ -21,6 +21,10 @@ from transformers.generation import GenerationMixin
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.text_generation import ReturnType, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
+
+from .cache_nanochat import starts_of_texts
+from .configuration_nanochat import VALUE_GATE_CHANNELS
+from .layers_nanochat import add_gated, is_unmodified, rms_norm, rotary_angles
 
 END_OF_TURN = "<|assistant_end|>"
 SPARE_TOKENS = 256  # preallocated beyond the tokens that a cache holds already
@@ -146,16 +150,78 @@ def pack(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
 
 
-def is_unmodified(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
-    """Whether `module` is exactly a `kind` (any class if None), without hooks and without a patched `forward`."""
-    return (
-        (kind is None or type(module) is kind)
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and "forward" not in vars(module)
-    )
-
-
 current_decoding: ContextVar[Decoding | None] = ContextVar("current_decoding", default=None)
+
+
+class FastDecodingMixin:
+    """The fast path of `NanochatGPTModel`."""
+
+    def decode(
+        self,
+        decoding: Decoding,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: DynamicCache,
+    ) -> torch.Tensor:
+        """Fast `forward` of one new token per row, input_ids (B, 1); only valid where `can_decode` is True.
+
+        Computes the same matrix products with less Python and fewer small operations around them. Linear layers that
+        are adapted, quantized or hooked are called as usual. Returns hidden states (B, D).
+        """
+        B, config = len(input_ids), self.config
+        eps, seen = config.rms_norm_eps, self.tokens_seen(past_key_values)
+        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
+        if config.smear:
+            starts = starts_of_texts(1, seen, attention_mask, position_ids)
+            past = past_key_values.layers[config.num_hidden_layers]
+            hidden_states = self.smear(hidden_states, starts, partial(decoding.update, past))
+        hidden_states = hidden_states[:, 0]  # (B, D)
+        if config.residual_scalars:
+            scales = decoding.as_floats(self.resid_lambdas)
+            shares = (self.x0_lambdas[:, None, None].to(hidden_states.dtype) * hidden_states).unbind()  # (B, D) each
+        if position_ids is None:
+            position_ids = input_ids.new_full((1, 1), seen)
+        cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
+        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
+        mask = None if attention_mask is None else attention_mask[:, None, None].bool()
+        linear, halfway, window_mask = decoding.linear, None, None
+        for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
+            attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
+            if config.residual_scalars:
+                hidden_states = torch.add(shares[i], hidden_states, alpha=scales[i])
+            normed = rms_norm(hidden_states, eps)
+            query = linear(normed, attention.q_proj).view(B, -1, d)  # (B, H, d)
+            key = linear(normed, attention.k_proj).view(B, -1, d)  # (B, K, d)
+            value = linear(normed, attention.v_proj).view(B, -1, d)  # (B, K, d)
+            if config.value_embeddings and "ve_gate" in attention._modules:
+                gate = linear(normed[:, :VALUE_GATE_CHANNELS], attention.ve_gate)
+                value = add_gated(value, gate, self.value_embeds[str(i)](input_ids))
+            H, K = query.size(1), key.size(1)
+            heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
+            heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
+            heads = rms_norm(heads, eps).to(value.dtype)
+            if config.query_key_scale != 1.0:
+                heads = heads * config.query_key_scale
+            key, value = decoding.update(past, heads[:, H:, None], value[:, :, None])  # (B, K, S, d)
+            window, attended = attention.sliding_window, mask
+            if window is not None and key.size(2) > window:  # in a cache without windows
+                key, value = key[:, :, -window:], value[:, :, -window:]
+            if mask is not None and key.size(2) <= seen:  # one that keeps a window
+                if window_mask is None or window_mask.size(-1) != key.size(2):
+                    window_mask = mask[..., -key.size(2) :]
+                attended = window_mask
+            # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
+            query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
+            hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
+            activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
+            hidden_states = hidden_states + linear(activated, mlp.fc2)
+            if i == self.backout_layer:
+                halfway = hidden_states
+        if halfway is not None:
+            hidden_states = hidden_states.sub(halfway, alpha=decoding.as_floats(self.backout_lambda)[0])
+        return rms_norm(hidden_states, eps)
 
 
 class NanochatGPTGenerationMixin(GenerationMixin):

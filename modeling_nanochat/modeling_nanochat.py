@@ -1,4 +1,4 @@
-"""NanochatGPT: the whole model, in the order the data flows; its loss is in loss_nanochat.py.
+"""NanochatGPT: decoder, language model and classifiers. Blocks are in layers_nanochat.py, the loss in loss_nanochat.py.
 
 A pre-norm decoder, as karpathy/nanochat's: RMSNorm without weights, also on the embeddings; rotary positions;
 RMSNorm on queries and keys; relu^2 MLP; untied embedding and head; soft-capped logits; no biases. The features of its
@@ -8,7 +8,6 @@ tokens, S attended tokens (cached and new), D hidden size, H query heads, K key/
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import nn
@@ -21,233 +20,30 @@ from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
     GenericForTokenClassification,
-    GradientCheckpointingLayer,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_nanochat import embeddings_layer, previous_embeddings
-from .configuration_nanochat import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, NanochatGPTConfig
-from .generation_nanochat import Decoding, NanochatGPTGenerationMixin, can_append, current_decoding, is_unmodified
+from .cache_nanochat import embeddings_layer, previous_embeddings, starts_of_texts
+from .configuration_nanochat import SMEAR_CHANNELS, NanochatGPTConfig
+from .generation_nanochat import FastDecodingMixin, NanochatGPTGenerationMixin, can_append, current_decoding
+from .layers_nanochat import (
+    Gate,
+    Head,
+    MLPInput,
+    NanochatGPTAttention,
+    NanochatGPTDecoderLayer,
+    ValueEmbedding,
+    ZeroInitLinear,
+    is_unmodified,
+    rms_norm,
+    rotary_angles,
+)
 from .loss_nanochat import IGNORE_INDEX, linear_cross_entropy, soft_cap
-
-
-def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm over the last dimension, without weights."""
-    return F.rms_norm(x, (x.size(-1),), eps=eps)
-
-
-def rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig, dtype: torch.dtype):
-    """Cosines and sines (B, T, d/2) of the rotary angles of `position_ids` (B, T).
-
-    Recomputed in fp32 at every forward pass: a buffer would have to survive meta devices and `.to(bfloat16)`.
-    """
-    d = config.head_dim
-    exponents = torch.arange(0, d, 2, device=position_ids.device, dtype=torch.float32) / d  # (d/2,)
-    frequencies = 1.0 / config.rope_theta**exponents  # not base**-exponents, which rounds differently from nanochat
-    angles = position_ids[..., None].float() * frequencies  # (B, T, d/2)
-    rounded = dtype if config.rotary_dtype is None else getattr(torch, config.rotary_dtype)
-    return angles.cos().to(rounded).to(dtype), angles.sin().to(rounded).to(dtype)
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate the halves of each head by -theta, as nanochat does. x: (B, T, heads, d); cos, sin: (B, T, d/2)."""
-    x1, x2 = x.chunk(2, dim=-1)  # (B, T, heads, d/2): dimension i is paired with i + d/2
-    cos, sin = cos[:, :, None], sin[:, :, None]  # (B, T, 1, d/2): the same for all heads
-    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, for `output_attentions`. query (B, H, T, d); key, value (B, K, S, d)."""
-    groups = query.size(1) // key.size(1)  # query heads that share one key head
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)  # (B, H, S, d)
-    scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
-    if attention_mask is not None:
-        scores = scores + attention_mask  # 0 where attended, the most negative number elsewhere
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2), weights  # (B, T, H, d)
-
-
-def starts_of_texts(
-    T: int,
-    seen: int | torch.Tensor,
-    attention_mask: torch.Tensor | dict | None,
-    position_ids: torch.Tensor | None,
-) -> torch.Tensor | None:
-    """Which of `T` new tokens after `seen` ones have no token of their own text before them: (B or 1, T), or None.
-
-    A text starts at position 0, and where the mask hides the token before.
-    """
-    starts = None if position_ids is None else position_ids == 0
-    if isinstance(attention_mask, dict):
-        attention_mask = attention_mask.get("full_attention")
-    if not isinstance(attention_mask, torch.Tensor):  # none, or flex attention's
-        return starts
-    if T == 1 and attention_mask.ndim == 2 and isinstance(seen, int) and seen:  # the next step of `generate`
-        hidden = attention_mask[:, seen - 1 : seen] == 0
-        return hidden if starts is None else starts | hidden
-    before = (torch.arange(T, device=attention_mask.device) + seen - 1).clamp_min(0)  # place of the token before
-    if attention_mask.ndim == 2:  # (B, S)
-        hidden = attention_mask[:, before] == 0
-    else:  # (B, 1, T, S): True or 0 where attended
-        seen_by = attention_mask[:, 0].gather(-1, before[None, :, None].expand(len(attention_mask), -1, -1))[..., 0]
-        hidden = ~seen_by if seen_by.dtype == torch.bool else seen_by < 0
-    return hidden if starts is None else starts.to(hidden.device) | hidden
-
-
-# Classes, because `_init_weights` tells modules apart by type.
-class ZeroInitLinear(nn.Linear):
-    """A linear layer that starts at zero."""
-
-
-class MLPInput(nn.Linear):
-    """The first matrix of an MLP; starts smaller in 2026."""
-
-
-class Head(nn.Linear):
-    """Hidden states to logits; starts at zero in 2025, and just above it in 2026."""
-
-
-class Gate(nn.Linear):
-    """A few channels of a token's state to the logits of a sigmoid; starts slightly open."""
-
-
-class ValueEmbedding(nn.Embedding):
-    """A table (V, K x d) of what each token adds to the values of one layer."""
-
-
-def add_gated(value: torch.Tensor, gate: torch.Tensor, value_embedding: torch.Tensor) -> torch.Tensor:
-    """value (..., K, d) + 3 sigmoid(gate) x value_embedding (..., K x d), one gate a head (arXiv 2410.17897)."""
-    gate = torch.sigmoid(gate)[..., None].to(value.dtype)  # (..., K, 1)
-    return torch.addcmul(value, gate, value_embedding.view(value.shape).to(value.dtype), value=3)
-
-
-class NanochatGPTAttention(nn.Module):
-    """Causal self-attention with rotary positions and normalized queries and keys."""
-
-    def __init__(self, config: NanochatGPTConfig, layer_idx: int) -> None:
-        super().__init__()
-        self.config = config
-        self.layer_idx = layer_idx
-        self.head_dim = config.head_dim
-        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
-        self.scaling = self.head_dim**-0.5
-        self.is_causal = True
-        kv_size = config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.o_proj = ZeroInitLinear(config.hidden_size, config.hidden_size, bias=False)
-        self.sliding_window = config.sliding_window if config.is_sliding(layer_idx) else None
-        if layer_idx in config.value_layers:
-            self.ve_gate = Gate(VALUE_GATE_CHANNELS, config.num_key_value_heads, bias=False)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        value_embedding: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Mix hidden_states (B, T, D); value_embedding (B, T, K x d) only in layers that have one."""
-        B, T, _ = hidden_states.shape
-        query = self.q_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, H, d)
-        key = self.k_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
-        value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim)  # (B, T, K, d)
-        if value_embedding is not None:
-            value = add_gated(value, self.ve_gate(hidden_states[..., :VALUE_GATE_CHANNELS]), value_embedding)
-        value = value.transpose(1, 2)  # (B, K, T, d)
-
-        # Rotation first, norm second: the order that nanochat's checkpoints were trained with. Normalized queries and
-        # keys bound the attention scores, which keeps training stable (QK norm).
-        eps = self.config.rms_norm_eps
-        query = rms_norm(rotate(query, *position_embeddings), eps).transpose(1, 2)  # (B, H, T, d)
-        key = rms_norm(rotate(key, *position_embeddings), eps).transpose(1, 2)  # (B, K, T, d)
-        if self.config.query_key_scale != 1.0:  # sharper attention, split between the two
-            query, key = query * self.config.query_key_scale, key * self.config.query_key_scale
-        # Under autocast the angles are fp32, and so are their products; caches and flex attention need one dtype.
-        query, key = query.to(value.dtype), key.to(value.dtype)
-
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, K, S, d)
-
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        dropout = self.config.attention_dropout if self.training else 0.0
-        if self.sliding_window is not None:
-            kwargs["sliding_window"] = self.sliding_window  # for kernels that need no mask for it, as flash attention
-        mixed, weights = attend(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
-        )  # (B, T, H, d)
-        return self.o_proj(mixed.reshape(B, T, -1)), weights
-
-
-class NanochatGPTMLP(nn.Module):
-    """MLP with squared ReLU: W2 relu(W1 x)^2 (Primer, arXiv 2109.08668)."""
-
-    def __init__(self, config: NanochatGPTConfig) -> None:
-        super().__init__()
-        self.fc1 = MLPInput(config.hidden_size, config.intermediate_size, bias=False)
-        self.fc2 = ZeroInitLinear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.relu(self.fc1(hidden_states)).square())
-
-
-class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
-    """Block: attention and MLP, each applied to the normalized stream and added to it (pre-norm)."""
-
-    def __init__(self, config: NanochatGPTConfig, layer_idx: int) -> None:
-        super().__init__()
-        self.eps = config.rms_norm_eps
-        self.self_attn = NanochatGPTAttention(config, layer_idx)
-        self.mlp = NanochatGPTMLP(config)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        x0: torch.Tensor | None = None,
-        resid_lambdas: torch.Tensor | None = None,
-        x0_lambdas: torch.Tensor | None = None,
-        value_embedding: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> torch.Tensor:
-        """Update the stream, hidden_states (B, T, D), after the scalars (one a layer), if any, have mixed x0 into it.
-
-        What needs a gradient must be positional, for reentrant gradient checkpointing.
-        """
-        if resid_lambdas is not None:
-            i, dtype = self.self_attn.layer_idx, hidden_states.dtype
-            hidden_states = resid_lambdas[i].to(dtype) * hidden_states + x0_lambdas[i].to(dtype) * x0
-        mixed, _ = self.self_attn(rms_norm(hidden_states, self.eps), value_embedding=value_embedding, **kwargs)
-        hidden_states = hidden_states + mixed
-        return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))
-
-    def is_unmodified(self) -> bool:
-        """Whether the block, its attention and its MLP are unhooked and unpatched; their matrices may be anything."""
-        parts = self._modules  # private, but faster than nn.Module's attribute lookup
-        return (
-            is_unmodified(self, NanochatGPTDecoderLayer)
-            and is_unmodified(parts["self_attn"], NanochatGPTAttention)
-            and is_unmodified(parts["mlp"], NanochatGPTMLP)
-        )
 
 
 class NanochatGPTPreTrainedModel(PreTrainedModel):
@@ -335,7 +131,7 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
         super().save_pretrained(*args, **kwargs)
 
 
-class NanochatGPTModel(NanochatGPTPreTrainedModel):
+class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
     """Decoder without a head: token ids to normalized hidden states."""
 
     def __init__(self, config: NanochatGPTConfig) -> None:
@@ -502,73 +298,6 @@ class NanochatGPTModel(NanochatGPTPreTrainedModel):
         if per_layer_inputs is None:
             return *residual, self.value_embeds[str(i)](input_ids)
         return *residual, per_layer_inputs[:, :, list(self.value_embeds).index(str(i))]
-
-    def decode(
-        self,
-        decoding: Decoding,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.LongTensor | None,
-        past_key_values: DynamicCache,
-    ) -> torch.Tensor:
-        """Fast `forward` of one new token per row, input_ids (B, 1); only valid where `can_decode` is True.
-
-        Computes the same matrix products with less Python and fewer small operations around them. Linear layers that
-        are adapted, quantized or hooked are called as usual. Returns hidden states (B, D).
-        """
-        B, config = len(input_ids), self.config
-        eps, seen = config.rms_norm_eps, self.tokens_seen(past_key_values)
-        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
-        if config.smear:
-            starts = starts_of_texts(1, seen, attention_mask, position_ids)
-            past = past_key_values.layers[config.num_hidden_layers]
-            hidden_states = self.smear(hidden_states, starts, partial(decoding.update, past))
-        hidden_states = hidden_states[:, 0]  # (B, D)
-        if config.residual_scalars:
-            scales = decoding.as_floats(self.resid_lambdas)
-            shares = (self.x0_lambdas[:, None, None].to(hidden_states.dtype) * hidden_states).unbind()  # (B, D) each
-        if position_ids is None:
-            position_ids = input_ids.new_full((1, 1), seen)
-        cos, sin = rotary_angles(position_ids, self.config, hidden_states.dtype)  # (B, 1, d/2)
-        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, -sin), dim=-1)
-        mask = None if attention_mask is None else attention_mask[:, None, None].bool()
-        linear, halfway, window_mask = decoding.linear, None, None
-        for i, (layer, past) in enumerate(zip(self.layers, past_key_values.layers, strict=False)):
-            attention, mlp, d = layer.self_attn, layer.mlp, layer.self_attn.head_dim
-            if config.residual_scalars:
-                hidden_states = torch.add(shares[i], hidden_states, alpha=scales[i])
-            normed = rms_norm(hidden_states, eps)
-            query = linear(normed, attention.q_proj).view(B, -1, d)  # (B, H, d)
-            key = linear(normed, attention.k_proj).view(B, -1, d)  # (B, K, d)
-            value = linear(normed, attention.v_proj).view(B, -1, d)  # (B, K, d)
-            if config.value_embeddings and "ve_gate" in attention._modules:
-                gate = linear(normed[:, :VALUE_GATE_CHANNELS], attention.ve_gate)
-                value = add_gated(value, gate, self.value_embeds[str(i)](input_ids))
-            H, K = query.size(1), key.size(1)
-            heads = torch.cat((query, key), dim=1)  # (B, H + K, d)
-            heads = torch.addcmul(heads * cos, heads.roll(d // 2, dims=-1), sin)  # `rotate` in fewer operations
-            heads = rms_norm(heads, eps).to(value.dtype)
-            if config.query_key_scale != 1.0:
-                heads = heads * config.query_key_scale
-            key, value = decoding.update(past, heads[:, H:, None], value[:, :, None])  # (B, K, S, d)
-            window, attended = attention.sliding_window, mask
-            if window is not None and key.size(2) > window:  # in a cache without windows
-                key, value = key[:, :, -window:], value[:, :, -window:]
-            if mask is not None and key.size(2) <= seen:  # one that keeps a window
-                if window_mask is None or window_mask.size(-1) != key.size(2):
-                    window_mask = mask[..., -key.size(2) :]
-                attended = window_mask
-            # Grouped-query attention without repeated keys: query heads that share a key head take the token axis.
-            query = heads[:, :H].view(B, K, -1, d)  # (B, K, H / K, d)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=attention.scaling)
-            hidden_states = hidden_states + linear(mixed.reshape(B, -1), attention.o_proj)
-            activated = linear(rms_norm(hidden_states, eps), mlp.fc1).relu().square()
-            hidden_states = hidden_states + linear(activated, mlp.fc2)
-            if i == self.backout_layer:
-                halfway = hidden_states
-        if halfway is not None:
-            hidden_states = hidden_states.sub(halfway, alpha=decoding.as_floats(self.backout_lambda)[0])
-        return rms_norm(hidden_states, eps)
 
 
 class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMixin):

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.nanochat.modeling_nanochat import NanoChatRotaryEmbedding
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from modeling_nanochat.modeling_nanochat import rotary_angles
+from modeling_nanochat.layers_nanochat import rotary_angles
 from tests.modeling_nanochat.tiny import (
     VOCAB_SIZE,
     assert_close,

@@ -10,8 +10,8 @@ from recipes.utils.errors import InputError
 
 MODEL = {
     "README.md", "cache_nanochat.py", "chat_template.jinja", "config.json", "configuration_nanochat.py",
-    "generation_config.json", "generation_nanochat.py", "launches.json", "loss_nanochat.py", "metrics.jsonl",
-    "model.safetensors", "modeling_nanochat.py", "tokenizer.json", "tokenizer_config.json",
+    "generation_config.json", "generation_nanochat.py", "launches.json", "layers_nanochat.py", "loss_nanochat.py",
+    "metrics.jsonl", "model.safetensors", "modeling_nanochat.py", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 TOKEN = "hf_" + "abcdefghijklmnopqrstuvwxyz01234567"  # of the shape of a real one
 SCRIPT = "publish/__main__"
