@@ -1,4 +1,4 @@
-"""NanochatGPT: decoder, language model and classifiers. The blocks are in layers_nanochat.py, the loss in its own file.
+"""NanochatGPT: decoder, language model and classifiers; blocks in layers_nanochat.py, the loss in loss_nanochat.py.
 
 A pre-norm decoder, as karpathy/nanochat's: RMSNorm without weights, also on the embeddings; rotary positions;
 RMSNorm on queries and keys; relu^2 MLP; untied embedding and head; soft-capped logits; no biases. The features of its

@@ -1,4 +1,4 @@
-"""A real server on loopback: `recipes.serve` with our checkpoint, `transformers serve` with a converted one."""
+"""A real server on loopback: `recipes.serve` with our checkpoints, `transformers serve` with a converted one."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from recipes.convert.__main__ import ConvertArguments
 from recipes.convert.__main__ import main as convert
+from recipes.convert.original_format import CONSTANTS_2026
 from recipes.inference.endpoint import Endpoint
 from recipes.inference.generate import Call, Reply, Result, Sampling, Text
 from recipes.utils.errors import InputError
@@ -63,13 +64,16 @@ def healthy(url: str) -> bool:
         return False
 
 
+def talker(tokenizer_dir, directory, **changes):
+    conversations = [[user(SUM), *CALCULATION], [user(GREETING), assistant(SCRIPTS)]]
+    for each in learn_by_heart(tokenizer_dir, conversations, **changes):
+        each.save_pretrained(directory)
+    return directory
+
+
 @pytest.fixture(scope="module")
 def talker_dir(tokenizer_dir, tmp_path_factory):
-    model, tokenizer = learn_by_heart(tokenizer_dir, [[user(SUM), *CALCULATION], [user(GREETING), assistant(SCRIPTS)]])
-    directory = tmp_path_factory.mktemp("talker")
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
+    return talker(tokenizer_dir, tmp_path_factory.mktemp("talker"))
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +92,18 @@ def converted(talker_dir, tmp_path_factory):
         yield url
 
 
-@pytest.fixture(params=["ours", "converted"])
+@pytest.fixture(scope="module")
+def of_2026(tokenizer_dir, tmp_path_factory):
+    """URL of `recipes.serve` with a talker of 2026."""
+    windows = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 24}
+    directory = talker(tokenizer_dir, tmp_path_factory.mktemp("of_2026"), **CONSTANTS_2026, **windows)
+    with running([*OURS, str(directory)]) as url:
+        yield url
+
+
+@pytest.fixture(params=["ours", "converted", "of_2026"])
 def server(request):
-    """URL of either."""
+    """URL of each."""
     return request.getfixturevalue(request.param)
 
 
