@@ -79,8 +79,6 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         facts = facts_with_adapters(facts, config, lora)
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
     plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
-    if source is None:
-        config.initial_embedding_std = plan.embedding_std
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
     # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or

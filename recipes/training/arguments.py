@@ -85,7 +85,7 @@ class LoopArguments(Arguments):
     )
     final_lr_frac: float | None = flag(
         None,
-        "learning rate at the end, as a share of the full one (default: 0, in generation 2026 by rule)",
+        "learning rate at the end, as a share of the full one (default: 0, in generation 2026 0.05)",
         least=0,
         most=1,
     )

@@ -33,9 +33,9 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     momentum_start: float = 0.85  # Muon's, rising to `momentum` over its first 300 steps
     momentum: float = 0.95
-    value_share: float = 0.5  # of embedding_lr, for the value embeddings
-    scalar_lr: float = 0.5  # of x0_lambdas
-    resid_share: float = 0.01  # of scalar_lr, for resid_lambdas
+    value_lr: float = 0.1  # of the value embeddings
+    x0_lr: float = 0.5  # of x0_lambdas
+    resid_lr: float = 0.005  # of resid_lambdas
     smear_lr: float = 0.2  # of smear and backout
     muon: MuonSteps = MUON_2025  # which steps Muon takes
     adamw: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of AdamW groups by role
@@ -153,8 +153,8 @@ def build_adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Ad
 def _rates_of_features(settings: OptimizerSettings) -> dict[str, float]:
     """Learning rates of what only models of 2026 have, by role."""
     return {
-        "value_embeddings": settings.embedding_lr * settings.value_share,
-        "resid_lambdas": settings.scalar_lr * settings.resid_share,
-        "x0_lambdas": settings.scalar_lr,
+        "value_embeddings": settings.value_lr,
+        "resid_lambdas": settings.resid_lr,
+        "x0_lambdas": settings.x0_lr,
         "smear_and_backout": settings.smear_lr,
     }

@@ -7,7 +7,7 @@ from recipes.training.arguments import LoopArguments, MidtrainArguments
 from recipes.training.horizon import horizon_tokens, largest_divisor, plan_batch, plan_steps
 from recipes.training.optimizers import OptimizerSettings
 from recipes.training.rates import plan_optimizer
-from recipes.training.rules import RULES, THREE_RATES, Rules, RunLength, with_rules
+from recipes.training.rules import ALL_RATES, RULES, THREE_RATES, Rules, RunLength, with_rules
 from recipes.training.schedule import Schedule
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import ModelFacts
@@ -25,7 +25,6 @@ class Plan:
     world_size: int
     optimizer: OptimizerSettings
     schedule: Schedule
-    embedding_std: float  # spread that a fresh embedding of ours starts with
     reasons: dict[str, str]
 
     @property
@@ -51,9 +50,10 @@ class Plan:
         """The same run with all learning rates smaller or larger."""
         if fraction == 1:
             return self
-        rates = (*THREE_RATES, "scalar_lr", "smear_lr")
-        optimizer = replace(self.optimizer, **{name: getattr(self.optimizer, name) * fraction for name in rates})
-        reasons = {name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in (*THREE_RATES, "scalars")}
+        optimizer = replace(self.optimizer, **{name: getattr(self.optimizer, name) * fraction for name in ALL_RATES})
+        reasons = {
+            name: f"{self.reasons[name]} x init_lr_frac {fraction:g}" for name in (*THREE_RATES, "value_lr", "scalars")
+        }
         return replace(self, optimizer=optimizer, reasons=self.reasons | reasons)
 
     def lines(self) -> list[str]:
@@ -90,19 +90,17 @@ class Plan:
     def _of_2026(self) -> list[tuple[str, str]]:
         """What only models and rules of 2026 have."""
         optimizer = self.optimizer
-        x0, residual, smear = optimizer.scalar_lr, optimizer.scalar_lr * optimizer.resid_share, optimizer.smear_lr
-        value = optimizer.embedding_lr * optimizer.value_share
+        scalars = f"{optimizer.x0_lr:.6g} (x0), {optimizer.resid_lr:.6g} (residual), {optimizer.smear_lr:.6g} (smear)"
         groups = "; ".join(
             f"{role.replace('_', ' ')} {each['betas'][0]:.3g}, {each['betas'][1]:.3g}, {each['weight_decay']:.2g}"
             for role, each in optimizer.adamw.items()
         )
         falling = ", by a cosine to 0" if optimizer.weight_decay else ""
         return [
-            ("value lr", f"{value:.6g}: {optimizer.value_share:g} of the embedding's, for the value embeddings"),
-            ("scalar lr", f"{x0:.6g} (x0), {residual:.6g} (residual), {smear:.6g} (smear): {self.reasons['scalars']}"),
+            ("value lr", f"{optimizer.value_lr:.6g}: {self.reasons['value_lr']}"),
+            ("scalar lr", f"{scalars}: {self.reasons['scalars']}"),
             ("weight decay", f"{optimizer.weight_decay:.6g}{falling}: {self.reasons['weight_decay']}"),
             *self._with_reason("adamw", "adamw", f"betas and decay of {groups}"),
-            *self._with_reason("embedding", "embedding_std", f"starts with a spread of {self.embedding_std:.3g}"),
         ]
 
     def _with_reason(self, label: str, name: str, text: str) -> list[tuple[str, str]]:
@@ -152,7 +150,6 @@ def plan_training(
         world_size=world_size,
         optimizer=optimizer,
         schedule=_plan_schedule(args, rules, num_steps, length, reasons),
-        embedding_std=length.between(*rules.embedding_std),
         reasons=reasons,
     )
 

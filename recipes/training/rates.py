@@ -9,6 +9,7 @@ from recipes.training.horizon import reference_tokens
 from recipes.training.muon import MUON
 from recipes.training.optimizers import OptimizerSettings
 from recipes.training.rules import (
+    ALL_RATES,
     LONG_RUN_TOKENS,
     REFERENCE_BATCH,
     REFERENCE_WIDTH,
@@ -52,11 +53,11 @@ def scale_learning_rates(args: LearningRates, facts: ModelFacts, factors: Mappin
 def posttraining_settings(args: StageArguments, facts: ModelFacts) -> OptimizerSettings:
     """The optimizer of SFT, DPO and GRPO: pretraining's of a long run, at `init_lr_frac` of its learning rates."""
     rules, fraction = RULES[facts.generation], args.init_lr_frac
+    rates = scale_learning_rates(args, facts, dict.fromkeys(THREE_RATES, fraction))
     return OptimizerSettings(
-        **scale_learning_rates(args, facts, dict.fromkeys(THREE_RATES, fraction)),
+        **rates,
+        **rates_of_features(rules, RunLength(LONG_RUN_TOKENS), rates["embedding_lr"], fraction),
         weight_decay=args.weight_decay,
-        scalar_lr=rules.scalar_lr[1] * fraction,
-        smear_lr=rules.smear_lr[1] * fraction,
         muon=MUON[rules.generation],
         adamw=adamw_groups(rules, RunLength(LONG_RUN_TOKENS)),
     )
@@ -73,18 +74,13 @@ def plan_optimizer(
     by_length = {name: _by_length(getattr(rules, name), length) for name in THREE_RATES}
     if args.learning_rate is None:
         rates = scale_learning_rates(args, facts, {name: by_batch * each for name, each in by_length.items()})
-        rates |= {
-            "scalar_lr": length.between(*rules.scalar_lr) * by_batch,
-            "smear_lr": length.between(*rules.smear_lr),
-        }
-        shares = {}
+        rates |= rates_of_features(rules, length, rates["embedding_lr"], by_batch)
+        rates["smear_lr"] = length.between(*rules.smear_lr)  # for any batch
     else:
-        rates = dict.fromkeys((*THREE_RATES, "scalar_lr", "smear_lr"), args.learning_rate)
-        shares = {"value_share": 1.0, "resid_share": 1.0}
+        rates = dict.fromkeys(ALL_RATES, args.learning_rate)
     weight_decay, why = _weight_decay(args, facts, rules, length, total_batch_size, tokens)
     settings = OptimizerSettings(
         **rates,
-        **shares,
         weight_decay=weight_decay,
         momentum_start=length.between(*rules.momentum_start),
         momentum=length.between(*rules.momentum),
@@ -92,20 +88,28 @@ def plan_optimizer(
         adamw=adamw_groups(rules, length),
     )
     by_scale = {name: _scale_in_words(each, length, by_batch, total_batch_size) for name, each in by_length.items()}
-    of_scalars = _scale_in_words(1.0, length, by_batch, total_batch_size)
+    of_scalars = " and ".join(f"{length.between(*pair):.3g}" for pair in (rules.x0_lr, rules.resid_lr))
+    of_scalars += _scale_in_words(1.0, length, by_batch, total_batch_size)
     reasons = _explain_rates(args, facts, by_scale) | {
-        "scalars": f"{length.between(*rules.scalar_lr):.3g}{of_scalars}, the last for any batch",
+        "value_lr": f"{length.between(*rules.value_share):.3g} of the embedding's, for the value embeddings",
+        "scalars": f"{of_scalars}; smear's for any batch",
         "weight_decay": why,
     }
     if args.learning_rate is not None:
-        reasons["scalars"] = reasons["matrix_lr"]
+        reasons |= dict.fromkeys(("value_lr", "scalars"), reasons["matrix_lr"])
     if args.optimizer == "muon":
         reasons |= {"momentum": f"Muon's, {length}", "adamw": str(length)}
     elif args.optimizer == "adamw" and args.learning_rate is None:
         reasons["matrix_lr"] = "not used, adamw's matrices take the head's"
-    if getattr(args, "depth", None) is not None and not (args.model_config or args.model_name_or_path):
-        reasons["embedding_std"] = str(length)  # of a fresh model, by the dial
     return settings, reasons
+
+
+def rates_of_features(rules: Rules, length: RunLength, embedding_lr: float, factor: float) -> dict[str, float]:
+    """Learning rates of what only models of 2026 have; those of the scalars times `factor`."""
+    return {
+        "value_lr": embedding_lr * length.between(*rules.value_share),
+        **{name: length.between(*getattr(rules, name)) * factor for name in ("x0_lr", "resid_lr", "smear_lr")},
+    }
 
 
 def _by_length(pair: tuple[float, float], length: RunLength) -> float:

@@ -20,7 +20,8 @@ REFERENCE_BATCH = 2**19  # tokens a step at which all of them were tuned
 MIN_STEPS = 400  # below this a smaller batch learns more: measured in benchmarks/RESULTS.md, "Batch size"
 
 OF_THE_DIAL = ("generation", "window_pattern")  # flags that shape the model, as depth does
-THREE_RATES = ("matrix_lr", "embedding_lr", "unembedding_lr")  # which the flag learning_rate replaces
+THREE_RATES = ("matrix_lr", "embedding_lr", "unembedding_lr")  # those with a flag
+ALL_RATES = (*THREE_RATES, "value_lr", "x0_lr", "resid_lr", "smear_lr")  # which the flag learning_rate replaces
 
 Pair = tuple[float, float]  # for a short run, for a long one
 AdamW = tuple[float, float, float]  # beta1, beta2, weight decay
@@ -36,7 +37,8 @@ class Rules:
             the head in 2026.
         matrix_lr, embedding_lr, unembedding_lr: at width 768 and 2^19 tokens a step. A flag stands for a long run's,
             and a short run takes as many times of it as the pair says.
-        scalar_lr: of x0_lambdas, and a hundredth of it of resid_lambdas.
+        value_share: of the embedding's learning rate, for the value embeddings.
+        x0_lr, resid_lr: of x0_lambdas and resid_lambdas.
         smear_lr: of smear and backout, for any batch.
         shrinks_with_batch: learning rates grow with the square root of the batch above 2^19 tokens; whether those of
             a long run also fall with it below. A short run needs every step, and its own do not.
@@ -45,7 +47,6 @@ class Rules:
         momentum_start, momentum, momentum_end: Muon's, at first, after its warmup, and at the end of the warmdown; no
             end means that it stays.
         warmup_steps, warmdown_ratio, final_lr_frac: of the learning rates.
-        embedding_std: the spread that a fresh embedding starts with, for which embedding_lr was tuned.
         grad_clip: largest norm of the gradient; 0 for no limit.
         largest_batch: tokens a step that the rule for the batch does not go beyond.
     """
@@ -56,7 +57,9 @@ class Rules:
     matrix_lr: Pair
     embedding_lr: Pair
     unembedding_lr: Pair
-    scalar_lr: Pair = (0.0, 0.0)
+    value_share: Pair = (0.0, 0.0)
+    x0_lr: Pair = (0.0, 0.0)
+    resid_lr: Pair = (0.0, 0.0)
     smear_lr: Pair = (0.0, 0.0)
     shrinks_with_batch: bool
     weight_decay: Pair
@@ -69,7 +72,6 @@ class Rules:
     warmup_steps: Pair
     warmdown_ratio: Pair
     final_lr_frac: Pair
-    embedding_std: Pair
     grad_clip: float
     largest_batch: int | None = None
 
@@ -82,7 +84,7 @@ class Rules:
 
 CLASSIC: AdamW = (0.8, 0.95, 0.0)  # AdamW's betas and weight decay in 2025
 
-# What is worth changing in a run of 2026 that is short has not been measured yet: its short numbers are those of 2025.
+# The short numbers of 2026 are measured in benchmarks/RESULTS.md, "Setting T". Momentum hardly matters there.
 RULES = {
     2025: Rules(
         generation=2025,
@@ -98,7 +100,6 @@ RULES = {
         warmup_steps=(0, 0),
         warmdown_ratio=(0.75, 0.2),
         final_lr_frac=(0.0, 0.0),
-        embedding_std=(1.0, 1.0),
         grad_clip=1.0,
         largest_batch=2**19,  # nanochat's of 2025 at every depth: 21,400 steps of it at depth 20
     ),
@@ -106,11 +107,13 @@ RULES = {
         generation=2026,
         window_pattern="SSSL",
         target_param_data_ratio=12.0,  # compute-optimal by nanochat's scaling laws; 8 for its d24 that passes GPT-2
-        matrix_lr=(0.04, 0.02),
-        embedding_lr=(0.4, 0.3),
+        matrix_lr=(0.08, 0.02),
+        embedding_lr=(0.6, 0.3),
         unembedding_lr=(0.008, 0.008),
-        scalar_lr=(0.5, 0.5),
-        smear_lr=(0.2, 0.2),
+        value_share=(1.0, 0.5),
+        x0_lr=(0.05, 0.5),
+        resid_lr=(0.005, 0.005),
+        smear_lr=(0.05, 0.2),
         shrinks_with_batch=True,
         weight_decay=(0.0, 0.28),
         cosine_weight_decay=True,
@@ -128,8 +131,7 @@ RULES = {
         momentum_warmup=400,
         warmup_steps=(0, 40),
         warmdown_ratio=(0.75, 0.65),
-        final_lr_frac=(0.0, 0.05),
-        embedding_std=(1.0, 0.8),
+        final_lr_frac=(0.05, 0.05),
         grad_clip=0.0,
     ),
 }

@@ -34,7 +34,7 @@ def test_a_run_of_2026_records_its_generation_windows_and_numbers(base):
     assert recorded(base, "embedding_lr", "unembedding_lr", "weight_decay") == (0.3, 0.008, None)
     config = json.loads((base / "config.json").read_text())
     assert config["value_embeddings"] and config["layer_types"] == ["sliding_attention", "full_attention"]
-    assert config["initial_embedding_std"] == 1.0  # the short run's
+    assert config["initial_embedding_std"] == 0.8
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ def test_every_architecture_learns_with_every_optimizer(name, optimizer_name):
     model = make_model(name)
     steps = MUON_2026 if name == "nanochat_2026" else MUON_2025
     optimizer = build_optimizer(
-        optimizer_name, model, OptimizerSettings(0.02, 0.01, 0.004, scalar_lr=0.02, muon=steps)
+        optimizer_name,
+        model,
+        OptimizerSettings(0.02, 0.01, 0.004, value_lr=0.005, x0_lr=0.02, resid_lr=0.0002, muon=steps),
     )
     covered = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(covered) == sorted(id(p) for p in model.parameters())
@@ -140,9 +142,8 @@ def test_each_role_gets_its_own_learning_rate():
 
 def test_each_group_of_2026_has_its_own_rate_betas_and_decay():
     model = make_model("nanochat_2026")
-    chosen = OptimizerSettings(
-        0.1, 0.2, 0.3, weight_decay=0.4, scalar_lr=0.5, smear_lr=0.6, muon=MUON_2026, adamw=ADAMW_2026
-    )
+    features = {"value_lr": 0.7, "x0_lr": 0.5, "resid_lr": 0.8, "smear_lr": 0.6}
+    chosen = OptimizerSettings(0.1, 0.2, 0.3, weight_decay=0.4, **features, muon=MUON_2026, adamw=ADAMW_2026)
     optimizer = build_optimizer("muon", model, chosen)
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = {names[p]: group for group in optimizer.param_groups for p in group["params"]}
@@ -150,8 +151,8 @@ def test_each_group_of_2026_has_its_own_rate_betas_and_decay():
     assert of_adamw == {
         "lm_head.weight": (0.3, (0.8, 0.96), 0.01),
         "model.embed_tokens.weight": (0.2, (0.8, 0.995), 0.001),
-        "model.value_embeds.1.weight": (0.1, (0.8, 0.995), 0.01),
-        "model.resid_lambdas": (0.005, (0.8, 0.95), 0.05),
+        "model.value_embeds.1.weight": (0.7, (0.8, 0.995), 0.01),
+        "model.resid_lambdas": (0.8, (0.8, 0.95), 0.05),
         "model.x0_lambdas": (0.5, (0.96, 0.95), 0.0),
         "model.smear_gate.weight": (0.6, (0.8, 0.95), 0.0),
         "model.smear_lambda": (0.6, (0.8, 0.95), 0.0),

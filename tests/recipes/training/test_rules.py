@@ -58,11 +58,10 @@ def plan_of(generation=2026, world_size=8, **arguments):
 def test_every_number_of_a_compute_optimal_run_is_nanochats(depth):
     plan = plan_of(depth=depth)
     optimizer = plan.optimizer
-    rates = (optimizer.matrix_lr, optimizer.embedding_lr, optimizer.unembedding_lr, optimizer.scalar_lr)
+    rates = (optimizer.matrix_lr, optimizer.embedding_lr, optimizer.unembedding_lr, optimizer.x0_lr)
     found = (plan.num_steps, plan.total_batch_size, *rates, optimizer.weight_decay)
     assert found == pytest.approx(NANOCHAT[depth], rel=1e-12)
     assert (optimizer.smear_lr, optimizer.muon, optimizer.adamw) == (0.2, MUON_2026, ADAMW)
-    assert plan.embedding_std == 0.8
 
 
 @pytest.mark.parametrize("depth", NANOCHAT)
@@ -117,11 +116,13 @@ def test_a_short_run_of_2026_takes_the_short_numbers_of_its_table():
     assert optimizer.matrix_lr == pytest.approx(rules.matrix_lr[0])
     assert optimizer.embedding_lr == pytest.approx(rules.embedding_lr[0] * width)
     assert optimizer.unembedding_lr == pytest.approx(rules.unembedding_lr[0] * width)
-    assert (optimizer.scalar_lr, optimizer.smear_lr) == (rules.scalar_lr[0], rules.smear_lr[0])
+    assert optimizer.value_lr == pytest.approx(rules.value_share[0] * optimizer.embedding_lr)
+    scalars = (optimizer.x0_lr, optimizer.resid_lr, optimizer.smear_lr)
+    assert scalars == (rules.x0_lr[0], rules.resid_lr[0], rules.smear_lr[0])
     assert optimizer.weight_decay == rules.weight_decay[0]
     assert schedule.momentum == (rules.momentum_start[0], rules.momentum[0], rules.momentum_end[0])
     assert (schedule.warmup_steps, schedule.warmdown_ratio) == (rules.warmup_steps[0], rules.warmdown_ratio[0])
-    assert (schedule.final_fraction, plan.embedding_std) == (rules.final_lr_frac[0], rules.embedding_std[0])
+    assert schedule.final_fraction == rules.final_lr_frac[0]
     for role, group in optimizer.adamw.items():
         assert (*group["betas"], group["weight_decay"]) == rules.adamw[role][0]
 
@@ -140,9 +141,9 @@ def test_a_few_more_tokens_never_turn_the_settings_over(tokens, factor):
     ]
     ratios = [
         getattr(plans[0].optimizer, name) / getattr(plans[1].optimizer, name)
-        for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "scalar_lr")
+        for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "value_lr", "x0_lr")
     ]
-    assert ratios == pytest.approx([1] * 4, abs=0.1)
+    assert ratios == pytest.approx([1] * 5, abs=0.2)  # x0_lr grows tenfold from a short run to a long one
     assert plans[0].schedule.momentum == pytest.approx(plans[1].schedule.momentum, abs=0.01)
     assert plans[0].schedule.warmdown_ratio == pytest.approx(plans[1].schedule.warmdown_ratio, abs=0.02)
 
@@ -154,7 +155,7 @@ def test_what_is_given_goes_before_the_rule():
         schedule = plan.schedule
         assert plan.optimizer.weight_decay == 0.1
         assert (schedule.warmdown_ratio, schedule.warmup_ratio, schedule.final_fraction) == (0.3, 0.5, 0.2)
-        assert plan.optimizer.matrix_lr == pytest.approx(0.06 if "num_iterations" in run else 0.03)
+        assert plan.optimizer.matrix_lr == pytest.approx(0.12 if "num_iterations" in run else 0.03)
 
 
 def test_the_rule_of_weight_decay_is_for_muon_at_its_own_learning_rates():
@@ -223,7 +224,7 @@ def test_the_flags_that_were_not_given_become_their_generations_numbers():
     assert (classic.target_param_data_ratio, classic.generation, classic.window_pattern) == (20.0, 2025, "L")
     new = filled[2026]
     assert (new.matrix_lr, new.embedding_lr, new.unembedding_lr) == (0.02, 0.3, 0.008)
-    assert (new.weight_decay, new.grad_clip, new.final_lr_frac) == (None, 0.0, None)  # two of them by rule
+    assert (new.weight_decay, new.grad_clip, new.final_lr_frac) == (None, 0.0, 0.05)  # None: by rule
     assert (new.target_param_data_ratio, new.generation, new.window_pattern) == (12.0, 2026, "SSSL")
     other = with_rules(PretrainArguments(model_config="config.json"), RULES[2025])
     assert (other.generation, other.window_pattern, other.embedding_lr) == (None, None, 0.2)
@@ -250,7 +251,8 @@ def test_later_stages_take_the_rates_of_the_models_generation(generation):
     assert settings.muon == {2025: MUON_2025, 2026: MUON_2026}[generation]
     assert settings.adamw == {2025: {}, 2026: ADAMW}[generation]
     if generation == 2026:
-        assert (settings.scalar_lr, settings.smear_lr) == (0.25, 0.1)
+        assert settings.value_lr == settings.embedding_lr / 2
+        assert (settings.x0_lr, settings.resid_lr, settings.smear_lr) == (0.25, 0.0025, 0.1)
 
 
 # Memory
@@ -283,12 +285,10 @@ def test_what_2026_has_beside_2025_is_printed_with_its_reason(capsys):
     assert lines["weight decay"].startswith("0.0597384, by a cosine to 0: 0.28 for a long run")
     assert "(a d12's 1.3B tokens / 8.76B) (arXiv 2405.13698)" in lines["weight decay"]
     assert lines["momentum"].startswith("0.85 to 0.97 in 400 steps, to 0.9 in the warmdown: Muon's")
-    assert lines["scalar lr"].startswith("0.707107 (x0), 0.00707107 (residual), 0.2 (smear): 0.5 x (batch / 2^19)^0.5")
+    assert lines["scalar lr"].startswith("0.707107 (x0), 0.00707107 (residual), 0.2 (smear): 0.5 and 0.005 x (batch")
     assert lines["schedule"].startswith("40 steps of warmup, constant, the last 65% linear to 5%: for a long run")
     assert "value embeddings 603,979,776, gates 1,728, scalars 74" in lines["parameters"]
-    assert "x0 lambdas 0.96, 0.95, 0;" in lines["adamw"] and lines["embedding"].startswith(
-        "starts with a spread of 0.8"
-    )
+    assert "x0 lambdas 0.96, 0.95, 0;" in lines["adamw"]
 
 
 # Bad input
