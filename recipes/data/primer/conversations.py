@@ -28,7 +28,7 @@ from tokenizer.chat import Message
 
 Writer = Callable[[Random], list[Message]]
 
-CONVERSATIONS = {"mid": 16_000, "sft": 6_500}  # number for each stage, both splits together
+CONVERSATIONS = {"mid": 32_000, "sft": 6_500}  # number for each stage, both splits together
 VALIDATION_SHARE = 1 / 40
 SYSTEM_SHARE = 0.04
 # Small, so that GRPO finds problems that the model solves sometimes but not always.
@@ -38,7 +38,7 @@ TWO_STEP_SHARE, THREE_STEP_SHARE = 5.0, 2.5
 def primer_conversations(split: str = "train", seed: int = 0, stage: str = "mid") -> list[list[Message]]:
     """The conversations of the primer for a stage, in random order; equal seeds give equal conversations.
 
-    mid: 16,000 for midtraining; sft: 6,500 others of the same kinds. A training conversation of one stage or seed is
+    mid: 32,000 for midtraining; sft: 6,500 others of the same kinds. A training conversation of one stage or seed is
     never a validation conversation of another. Raises `InputError` for an unknown split or stage.
     """
     if split not in ("train", "validation"):

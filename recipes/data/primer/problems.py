@@ -27,6 +27,7 @@ from tokenizer.chat import Message
 
 LARGEST_RESULT = 999
 LARGEST_DIVIDEND = 144
+STYLES = 4  # phrasings of a story of which one is held out and one is left to GRPO
 THINGS = (
     *("apple", "book", "marble", "coin", "pencil", "shell", "cookie", "stamp"),
     *("card", "flower", "button", "lemon", "orange", "spoon", "cup", "hat"),
@@ -75,14 +76,15 @@ class Story:
 def read_stories(text: str) -> tuple[Story, ...]:
     """Parse stories: blocks separated by an empty line, with the steps in the first line and one phrasing per line.
 
-    Each story's phrasings are rotated by one more than the story's before, so that a different style of phrasing comes
-    last, and so is held out, from story to story.
+    Each story's first four phrasings, its styles, are rotated by one more than the story's before and put last, so
+    that a different style is held out from story to story.
     """
     stories = []
     for number, block in enumerate(text.strip().split("\n\n")):
         steps, *phrasings = block.splitlines()
-        turn = number % len(phrasings)
-        stories.append(Story(tuple(steps.split()), (*phrasings[turn:], *phrasings[:turn])))
+        styles, further = phrasings[:STYLES], phrasings[STYLES:]
+        turn = number % STYLES
+        stories.append(Story(tuple(steps.split()), (*further, *styles[turn:], *styles[:turn])))
     return tuple(stories)
 
 

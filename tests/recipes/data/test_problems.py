@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from recipes.data.messages import check_messages
+from recipes.data.primer.longer_stories import THREE_STEP_STORIES, TWO_STEP_STORIES
 from recipes.data.primer.problems import (
     SPLITS,
     STORIES,
@@ -53,6 +54,16 @@ def test_there_are_many_stories_each_told_in_several_ways(steps):
     assert all(len(story.phrasings) >= 4 for group in groups for story in group)
 
 
+@pytest.mark.parametrize("steps, text", [(2, TWO_STEP_STORIES), (3, THREE_STEP_STORIES)])
+def test_each_story_holds_out_the_next_of_its_four_styles_and_shows_what_follows_them(steps, text):
+    (group,) = STORIES[steps]
+    for number, (block, story) in enumerate(zip(text.strip().split("\n\n"), group, strict=True)):
+        _, *told = block.splitlines()
+        assert story.draw_phrasing(Random(0), "validation") == told[:4][number % 4 - 1]
+        shown = {story.draw_phrasing(Random(seed), "shown") for seed in range(60)}
+        assert set(told[4:]) < shown and len(shown) == len(told) - 2
+
+
 def test_every_phrasing_names_each_number_once_and_asks():
     for steps, story in EVERY_STORY:
         assert len(story.steps) == steps
@@ -78,7 +89,7 @@ def test_held_out_problems_have_numbers_and_of_several_steps_words_that_the_othe
     if steps > 1:
         shown = drawn(steps, "shown", 1000)
         assert told_in_last(held_out, 1) == 1 and told_in_last(train, 1) == 0 and told_in_last(shown, 2) == 0
-        assert 0.2 < told_in_last(train, 2) < 0.5
+        assert 0.1 < told_in_last(train, 2) < 0.35  # one of the five that training may use
 
 
 def told_in_last(problems: list[Problem], ways: int) -> float:
