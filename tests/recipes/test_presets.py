@@ -183,6 +183,11 @@ def test_every_preset_is_one_of_those_tested_here():
         assert {path.name for path in (CONFIGS / stage).iterdir()} == {"cpu.yaml", "gpu.yaml"} | beside
 
 
+@pytest.mark.parametrize("preset", [CPU, GPU])
+def test_the_presets_of_the_speedrun_train_the_model_of_2026(preset, capsys):
+    assert "value embeddings" in dry_run_lines(capsys, "--config", preset)["parameters"]
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_plan_for_gpus_is_plausible(depth, capsys):
     lines = dry_run_lines(capsys, "--config", GPU, "--depth", str(depth))
