@@ -27,7 +27,7 @@ There are {a} {things} on the table. {name} takes {b}, and {other} takes {c}. Ho
 How many {things} are left if {name} had {a}, gave away {b} and lost {c}?
 Of {a} {things}, {name} gives away {b}. Then {he} loses {c} of them. How many {things} are left?
 {name} had {a} {things}. After losing {b}, {he} gave away {c}. How many {things} are left?
-There were {a} {things} in a bag. {name} took out {b}, and {other} took out {c}. How many are in it now?
+{name} put {a} {things} into a bag. {b} fell out, and then {c} were lost. How many are in the bag now?
 
 a+b x+c
 {name} finds {a} {things} on {day}, {b} in the morning of {next_day} and {c} in the evening. How many is that in all?
@@ -123,7 +123,7 @@ Of {a} {things}, {name} takes {b}. {c} children share the others equally. How ma
 How many {things} does each of {c} children get if they share {a} {things} equally after {name} takes {b} away?
 {name} has {a} {things} and gives away {b}. {he} puts the others equally into {c} bags. How many are in each bag?
 {name} had {a} {things}. After losing {b}, {he} put the others equally into {c} boxes. How many are in each box?
-There were {a} {things} in a bag. {name} took out {b}. {c} children share the others equally. How many does each get?
+{name} took {b} out of {a} {things} and filled {c} boxes equally with the others. How many are in each box?
 
 a/b x*c
 {b} {things} cost {a} cents. How many cents do {c} {things} cost?
@@ -192,7 +192,7 @@ There are {a} bags with {b} {things} each. {name} takes {c} away, and {other} br
 How many {things} does {name} have if {he} has {a} boxes of {b} {things}, loses {c} and finds {d}?
 {name} fills {a} boxes with {b} {things} each. {he} loses {c} and then gets {d} more. How many is that in all?
 {name} had {a} boxes of {b} {things}. After that, {he} lost {c} and got {d} more. How many are there now?
-{a} bags hold {b} {things} each. {other} takes {c} away and brings {d}. How many {things} are there now?
+{a} bags hold {b} {things} each. After {c} are lost, {other} finds {d}. How many {things} is that in all?
 
 a+b x*c y-d
 Each of {c} boxes holds {a} red and {b} blue {things}. {name} takes {d} {things} away. How many are left?
@@ -220,8 +220,8 @@ How many {things} has each of {c} children left if they share {a} equally after 
 {name} gives away {b} of {a} {things}. {c} friends share the others equally. Each loses {d}. How many has each left?
 {name} had {a} {things}. After losing {b}, {he} put the others equally into {c} boxes and took {d} out of each. \
 How many are in each box?
-There were {a} {things} in a bag. {name} took out {b}. {c} children share the others equally and lose {d} each. \
-How many has each?
+{name} took {b} out of {a} {things} and filled {c} boxes equally with the others. Then {d} fell out of each box. \
+How many are in each box?
 
 a*b x/c y+d
 {c} children share {a} boxes of {b} {things} equally. Then each child gets {d} more. How many does each child have?
@@ -234,10 +234,10 @@ How many {things} has each of {c} children if they share {a} boxes of {b} equall
 a/b x*c y+d
 {a} {things} are put equally into {b} boxes. {name} takes {c} of the boxes and finds {d} more {things}. \
 How many {things} does {name} have?
-{b} {things} cost {a} cents. {name} buys {c} {things} and a card for {d} cents. How many cents does {he} pay?
+The price of {b} {things} is {a} cents. {name} buys {c} and a card for {d} cents. How many cents does {he} pay?
 How many cents do {c} {things} and a card for {d} cents cost if {b} {things} cost {a} cents?
 {name} pays {a} cents for {b} {things}. {other} buys {c} {things} and a book for {d} cents. \
 How many cents does {other} pay?
-{name} buys {b} {things} for {a} cents. How many cents do {c} {things} and a card for {d} cents cost?
+{name} buys {b} {things} for {a} cents. How many cents does {he} need for {c} {things} and a pen for {d}?
 For {a} cents {name} gets {b} {things}. How many cents does {he} need for {c} {things} and a hat for {d}?
 """

@@ -100,6 +100,21 @@ def told_in_last(problems: list[Problem], ways: int) -> float:
     return sum(any(pattern.fullmatch(problem.question) for pattern in patterns) for problem in told) / len(told)
 
 
+def test_no_sentence_with_a_later_number_is_shared_with_the_held_out_phrasing():
+    for steps, story in EVERY_STORY:
+        *others, held_out = story.phrasings
+        for other in others if steps > 1 else ():
+            for part, whole in [(sentence, other) for sentence in told_later(held_out)] + [
+                (sentence, held_out) for sentence in told_later(other)
+            ]:
+                assert part not in whole, f"{held_out!r} is held out, but {other!r} also says {part!r}"
+
+
+def told_later(phrasing: str) -> list[str]:
+    """The sentences of a phrasing that give a number after the first."""
+    return [sentence for sentence in re.split(r"[.?] ?", phrasing) if re.search(r"\{[bcd]\}", sentence)]
+
+
 def test_reserved_numbers_are_reserved_in_either_order():
     pairs = [(a, b) for a in range(2, 60) for b in range(2, 60)]
     reserved = [(a, b) for a, b in pairs if has_reserved_numbers(f"{a}+{b}")]
