@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from recipes.data import download as downloads
 from recipes.data.corpora import open_corpus
 from recipes.data.fetch import FetchArguments, main
+from recipes.training.arguments import PretrainArguments
+from recipes.utils.arguments import parse_arguments
 from recipes.utils.errors import InputError
 from recipes.utils.provenance import ROOT
 from tests.hub.client import hub_environment, use_hub
@@ -110,6 +113,15 @@ def test_the_first_shards_and_what_is_held_out_come_and_nothing_else(web, capsys
     assert "fetched       out: shards of ada/web, 3 to train on, 1 held out; " in printed
     assert printed.splitlines()[-1].endswith("--dataset out")
     assert not [path for path in os.listdir() if path.startswith(".out")]
+
+
+def test_the_command_to_train_by_is_one_that_pretrain_takes(web, capsys, monkeypatch):
+    fetch(1)
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[3:5] == ["python", "recipes/pretrain.py"]
+    monkeypatch.chdir(ROOT)  # presets are named from there
+    args = parse_arguments(PretrainArguments, argv=words[5:])
+    assert args.dataset == "out" and args.generation == 2026
 
 
 def test_a_terminal_shows_one_bar_of_shards_and_bytes(web, capsys, monkeypatch):
