@@ -1,6 +1,7 @@
 """Corpora by name (`--dataset`): a stream of training documents and a stream of validation documents."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -242,15 +243,47 @@ def _open_hub(dataset: str, column: str, separator: str) -> Corpus:
     check_hub_reachable(
         f"{dataset} is not a local file and has to be streamed. Connect, or pass a local path or `primer`."
     )
+    with _opening(dataset, ", neither as a file here nor on the Hub"):
+        return split_builder(datasets.load_dataset_builder(dataset), dataset, column, separator)
+
+
+def find_hub_files(dataset: str) -> tuple[SplitFiles, str]:
+    """The files of a dataset on the Hub that streaming trains on and holds out, by their paths there, and its commit.
+
+    A single file is both, split by hash. Raises `InputError` if the dataset cannot be opened.
+    """
+    with _opening(dataset, " on the Hub"):
+        splits = datasets.load_dataset_builder(dataset).config.data_files
+    files = _split_urls(splits, dataset)
+    repository, revision = _origin(splits["train"])
+    root = f"hf://datasets/{repository}@{revision}/"
+    if not all(url.startswith(root) for url in files.used):
+        raise InputError(f"{dataset} has its data elsewhere than in its repository, as {files.used[0]}.")
+    train, validation = ([url.removeprefix(root) for url in part] for part in (files.train, files.validation))
+    return SplitFiles(train, validation), revision
+
+
+@contextmanager
+def _opening(dataset: str, where: str) -> Iterator[None]:
+    """Turn what `datasets` raises for a dataset that cannot be opened into an `InputError`."""
     try:
-        builder = datasets.load_dataset_builder(dataset)
-        return split_builder(builder, dataset, column, separator)
+        yield
     except InputError:
         raise
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise InputError(
-            f"{dataset} cannot be opened, neither as a file here nor on the Hub: {in_one_line(error, 300)}"
-        ) from error
+        raise InputError(f"{dataset} cannot be opened{where}: {in_one_line(error, 300)}") from error
+
+
+def _split_urls(splits: DataFilesDict, name: str) -> SplitFiles:
+    if "train" not in splits:
+        raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")
+    held_out = next((splits[split] for split in ("validation", "test") if split in splits), [])
+    return hold_out(SplitFiles(list(splits["train"]), list(held_out)))
+
+
+def _origin(files: DataFilesList) -> tuple[str | None, str | None]:
+    """Repository and commit of files of the Hub; of others only a time is known."""
+    return next((origin for origin in files.origin_metadata if len(origin) == 2), (None, None))
 
 
 def split_builder(
@@ -261,28 +294,20 @@ def split_builder(
     Of a single text that is read whole, the last 10% are validation.
     """
     splits = builder.config.data_files
-    if "train" not in splits:
-        raise InputError(f"{name} has no split `train`; its splits are {', '.join(splits)}.")
-    files = splits["train"]
-    held_out = next((split for split in ("validation", "test") if split in splits), None)
-    if held_out is None and len(files) > 1:
-        held_out = "validation"
-        first, last = (
-            DataFilesList(files[:-1], files.origin_metadata),
-            DataFilesList(files[-1:], files.origin_metadata),
-        )
-        builder.config.data_files = DataFilesDict({"train": first, held_out: last})
+    files, origins = _split_urls(splits, name), splits["train"].origin_metadata
+    if not files.by_hash:
+        urls = {"train": files.train, "validation": files.validation}
+        builder.config.data_files = DataFilesDict({use: DataFilesList(each, origins) for use, each in urls.items()})
     if hasattr(builder.config, "sample_by"):  # plain text, by default a document a line
         builder.config.sample_by = SAMPLE_BY.get(document_separator, builder.config.sample_by)
     else:
         document_separator = "auto"
     num_bytes = (builder.info.splits or {}).get("train", datasets.SplitInfo()).num_bytes or None
-    origins = [origin for origin in files.origin_metadata if len(origin) == 2]  # repository and commit; else a time
-    revision = origins[0][1] if origins else None
+    _, revision = _origin(splits["train"])
     streams = builder.as_streaming_dataset()
     train = _text_only(streams["train"], name, column)
-    if held_out is not None:
-        parts = train, _text_only(streams[held_out], name, column)
+    if not files.by_hash:
+        parts = train, _text_only(streams["validation"], name, column)
     elif document_separator == "whole":
         _check_cut((row["text"] for row in train), name)
         parts = tuple(train.map(_cut, input_columns="text", fn_kwargs={"part": part}) for part in (0, 1))

@@ -19,7 +19,7 @@ def find_files(dataset: str) -> list[str]:
     """
     path = Path(os.path.expanduser(dataset))
     if os.path.isdir(path):
-        return _data_files(f"in the directory {dataset}", _below(path))
+        return _data_files(f"in the directory {dataset}", files_below(path))
     if os.path.lexists(path):
         if (kind := describe_irregular_file(path)) is not None:
             raise InputError(f"{dataset} is {kind}.")
@@ -29,7 +29,7 @@ def find_files(dataset: str) -> list[str]:
     if glob.has_magic(dataset):
         matches = set(map(Path, glob.glob(str(path), recursive=True)))
         # Spark writes a directory named like a data file, with the data in it.
-        below = (_below(match) for match in matches if is_data(match) and os.path.isdir(match))
+        below = (files_below(match) for match in matches if is_data(match) and os.path.isdir(match))
         return _data_files(f"matching {dataset}", matches.union(*below))
     if _looks_like_path(dataset):
         raise InputError(f"no such file or directory: {dataset}.")
@@ -53,7 +53,7 @@ def _data_files(where: str, found: set[Path]) -> list[str]:
     return [str(file) for file in files]
 
 
-def _below(root: Path) -> set[Path]:
+def files_below(root: Path) -> set[Path]:
     """Every file below `root`, following links, and every directory that is named like a data file.
 
     Hidden files are skipped: a download from the Hub has a directory .cache.

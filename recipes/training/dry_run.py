@@ -1,6 +1,7 @@
 """`recipes/pretrain.py --dry_run`: a plan with the memory, hours and money it would take, without data and weights."""
 
 from modeling_nanochat.configuration_nanochat import NanochatGPTConfig
+from recipes.data.hub_shards import shards_line
 from recipes.training.arguments import PretrainArguments
 from recipes.training.memory import estimate_memory, fits
 from recipes.training.plan import Plan, plan_training
@@ -20,7 +21,9 @@ def dry_run(args: PretrainArguments) -> None:
     peak, gigabytes = figures
     memory = None if args.gpu_name == "cpu" else gigabytes * 1e9
     plan = plan_training(args, facts_of(args), args.gpus, memory)
-    print("\n".join([*plan.lines(), *cost_lines(args, plan, peak, gigabytes)]))
+    shards = shards_line(args.dataset, plan.num_tokens, args.packing)
+    data = [f"{'data':<13}{shards}"] if shards else []
+    print("\n".join([*plan.lines(), *data, *cost_lines(args, plan, peak, gigabytes)]))
 
 
 def facts_of(args: PretrainArguments) -> ModelFacts:

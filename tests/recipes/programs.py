@@ -14,6 +14,7 @@ PROGRAMS = {
     "recipes.dpo": (f"{POSTTRAINING}.DPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.grpo": (f"{POSTTRAINING}.GRPOArguments", f"{POSTTRAINING}.ModelArguments"),
     "recipes.speedrun": ("recipes.speedrun.SpeedrunArguments",),
+    "recipes.data.fetch": ("recipes.data.fetch.FetchArguments",),
     "recipes.data.prepare": ("recipes.data.prepare.PrepareArguments",),
     "recipes.chat": ("recipes.chat.ChatArguments",),
     "recipes.serve": ("recipes.serve.ServeArguments",),
@@ -63,4 +64,6 @@ def flags_of(program: str) -> dict[str, Flag]:
 def needed(program: str) -> list[str]:
     """What it has to be given, as a command line."""
     missing = [each for each in flags_of(program).values() if each.default is REQUIRED]
-    return [f"--{each.name}={each.limits.choices[0] if each.limits.choices else 'x'}" for each in missing]
+    words = {each.name: each.limits.choices[0] if each.limits.choices else "x" for each in missing}
+    words |= {each.name: "1" for each in missing if each.kind is int}
+    return [f"--{name}={word}" for name, word in words.items()]

@@ -27,6 +27,7 @@ NOWHERE = "./nowhere"  # what a program would complain of if it looked at its in
     [
         ("tokenizer.train", ["--dataset", NOWHERE, "--output_dir"]),
         ("tokenizer.evaluate", ["--tokenizer", "TOKENIZER", "--dataset", NOWHERE, "--output_dir"]),
+        ("recipes.data.fetch", ["--dataset", "user/name", "--shards", "1", "--output_dir"]),
         ("recipes.data.prepare", ["--dataset", NOWHERE, "--tokenizer", NOWHERE, "--output_dir"]),
         ("recipes.pretrain", ["--tokenizer", NOWHERE, "--output_dir"]),
         ("recipes.midtrain", ["--source", NOWHERE, "--conversations", NOWHERE, "--output_dir"]),

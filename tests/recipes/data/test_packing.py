@@ -352,6 +352,21 @@ def test_ranks_read_disjoint_documents_and_together_all(tokenizer, files):
     assert halves[0][BOS] == halves[1][BOS] == 15 * files
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("files", [1, 3])  # fewer than the readers, and not a divisor of them
+def test_fewer_files_than_readers_are_split_by_document(tokenizer, files, workers):
+    def tokens_of(world_size, num_workers):  # rows of one token: none is cropped or dropped
+        options = {"world_size": world_size, "num_workers": num_workers, "packing": "concatenated", "epochs": 1}
+        loaders = [
+            build_rows_loader(make_stream(files), tokenizer, 1, 64, rank=rank, **options) for rank in range(world_size)
+        ]
+        return [Counter(int(token) for batch in loader for token in batch["tokens"]) for loader in loaders]
+
+    shares = tokens_of(4, workers)
+    assert sum(shares, Counter()) == tokens_of(1, 0)[0]
+    assert all(abs(share[BOS] - 30 * files / 4) <= workers for share in shares)
+
+
 def test_interleaved_ranks_in_one_process_do_not_disturb_each_other(tokenizer):
     stream = make_stream(1)
     pair = [make_rows(stream, tokenizer, rank=rank, world_size=2, epochs=1) for rank in (0, 1)]

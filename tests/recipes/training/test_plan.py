@@ -259,6 +259,27 @@ def test_twice_the_gpus_take_half_the_hours(capsys):
     assert hours[0] == pytest.approx(2 * hours[1], abs=0.02)
 
 
+def shards_of_dry_run(capsys, **arguments):
+    lines = [line for line in dry_run_output(capsys, **arguments).splitlines() if line.startswith("data ")]
+    return lines[0] if lines else None
+
+
+def test_a_dry_run_estimates_how_many_shards_of_a_known_dataset_to_fetch(capsys):
+    """nanochat's speedrun of July 2026 fetches 150 shards, and 20 more for safety."""
+    climbmix, fineweb = "karpathy/climbmix-400b-shuffle", "karpathy/fineweb-edu-100b-shuffle"
+    speedrun = {"generation": 2026, "depth": 24, "target_param_data_ratio": 8.0}
+    line = shards_of_dry_run(capsys, dataset=climbmix, **speedrun)
+    count = int(re.search(r"about ([\d,]+) shards", line)[1])
+    assert 150 <= count <= 180 and "estimated 52M tokens each, of which best fit keeps 65%" in line
+    assert line.endswith(f"python -m recipes.data.fetch --dataset {climbmix} --shards {count}")
+    all_of_them = shards_of_dry_run(capsys, dataset=climbmix, packing="concatenated", **speedrun)
+    assert int(re.search(r"about (\d+) shards", all_of_them)[1]) == pytest.approx(0.65 * count, abs=1)
+    assert "keeps" not in all_of_them
+    assert "all 1,822 shards, more than once" in shards_of_dry_run(capsys, dataset=fineweb, target_flops=1e22)
+    for unknown in ("primer", "ada/web"):
+        assert shards_of_dry_run(capsys, dataset=unknown, **speedrun) is None
+
+
 def test_an_unknown_gpu_is_one_clear_line():
     with pytest.raises(InputError, match=r"^unknown gpu_name 'Abacus'"):
         dry_run(PretrainArguments(depth=2, gpu_name="Abacus"))
