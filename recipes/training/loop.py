@@ -122,7 +122,7 @@ class TrainingLoop:
         self.weight_decays = [group.get("weight_decay") for group in self.optimizer.param_groups]  # the same
         self.metrics = MetricsLog(self.output_dir / METRICS)
         self.checkpointer = Checkpointer(
-            self.accelerator, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
+            self.accelerator, self.optimizer, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
         )
 
     def run(self, checkpoint: Path | None) -> bool:
