@@ -76,7 +76,8 @@ class Shares:
 
 def all_gather(everyones: torch.Tensor, mine: torch.Tensor) -> dist.Work:
     """Start to gather `mine` of every rank into `everyones`, as bytes: gloo does not know every dtype."""
-    return dist.all_gather_into_tensor(everyones.view(torch.uint8), mine.view(torch.uint8), async_op=True)
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+    return gather(everyones.view(torch.uint8), mine.view(torch.uint8), async_op=True)
 
 
 def merge_shards(shards: Sequence[dict[str, Any]], parameters: Sequence[torch.Tensor]) -> dict[str, Any]:
