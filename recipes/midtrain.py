@@ -35,7 +35,7 @@ from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.loop import TrainingLoop
 from recipes.training.memory import device_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
-from recipes.training.optimizers import build_optimizer, find_builder
+from recipes.training.optimizers import build_optimizer, find_builder, shard_over_ranks
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_midtraining
@@ -107,6 +107,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         )
         set_special_tokens(model, tokenizer)
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
+        shard_over_ranks(optimizer, accelerator)
         model, optimizer = accelerator.prepare(model, optimizer)
         loader = build_rows_loader(
             token_stream(train_tokens, world_size),

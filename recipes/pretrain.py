@@ -46,7 +46,7 @@ from recipes.training.models import (
     model_facts,
     set_special_tokens,
 )
-from recipes.training.optimizers import build_optimizer, find_builder
+from recipes.training.optimizers import build_optimizer, find_builder, shard_over_ranks
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_training
@@ -128,6 +128,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
+        shard_over_ranks(optimizer, accelerator)
         model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
         # --- Rows of max_seq_len + 1 tokens: targets are the inputs shifted by one. Documents are packed into them
         # without padding (data/pools.py), and each process reads its own.

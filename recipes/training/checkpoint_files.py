@@ -25,6 +25,21 @@ WEIGHTS = re.compile(r"(adapter_)?model(-\d+-of-\d+)?\.safetensors")
 READ_BY_RESUMING = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".json", ".jinja"}
 
 
+def optimizer_file(checkpoint: Path, rank: int) -> Path:
+    """Where one of several ranks saves its share of the optimizer's state. The first file has accelerate's name."""
+    return checkpoint / (f"optimizer_{rank:05d}.bin" if rank else "optimizer.bin")
+
+
+def optimizer_files(checkpoint: Path) -> list[Path]:
+    """Where the ranks have saved their shares of the optimizer's state, in their order."""
+    return [optimizer_file(checkpoint, 0), *sorted(checkpoint.glob("optimizer_?????.bin"))]
+
+
+def read_optimizer_shards(checkpoint: Path) -> list[dict]:
+    """The state dicts of all ranks that saved one, in their order; read from the disk only where they are used."""
+    return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in optimizer_files(checkpoint)]
+
+
 def step_of(checkpoint: Path) -> int:
     """Finished optimizer steps of a checkpoint, by its name."""
     return int(NAME.fullmatch(checkpoint.name)[2])

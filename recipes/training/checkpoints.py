@@ -1,8 +1,8 @@
 """Save and restore the training loop's checkpoints, which appear whole or not at all.
 
 A checkpoint holds all that a bit-exact continuation needs: weights, optimizer, random states and gradient scaler by
-accelerate, each process's place in the data, and the run's counters. Its directory is also one that
-`from_pretrained` loads, or peft's where adapters are trained.
+accelerate, each process's share of the optimizer's state and place in the data, and the run's counters. Its directory
+is also one that `from_pretrained` loads, or peft's where adapters are trained.
 """
 
 import json
@@ -23,11 +23,14 @@ from recipes.training.checkpoint_files import (
     OURS,
     STATE_FILES,
     describe_newest,
+    optimizer_file,
+    read_optimizer_shards,
     set_aside_after,
     whole_checkpoints,
     write_manifest,
 )
 from recipes.training.documents_read import record_documents
+from recipes.training.sharding import is_sharded, merge_shards
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, in_one_line, writing
 from recipes.utils.loading import load_config
@@ -54,12 +57,14 @@ class Checkpointer:
     def __init__(
         self,
         accelerator: Accelerator,
+        optimizer: torch.optim.Optimizer,
         output_dir: Path,
         loader: RowsLoader,
         tokenizer: PreTrainedTokenizerBase,
         keep: int,
     ) -> None:
         self.accelerator = accelerator
+        self.optimizer = optimizer
         self.output_dir = output_dir
         self.directory = output_dir / CHECKPOINTS
         self.loader = loader
@@ -110,6 +115,9 @@ class Checkpointer:
         self.loader.load_state_dict(torch.load(data_file, weights_only=True))
         try:
             self.accelerator.load_state(str(path))
+            if len(shards := read_optimizer_shards(path)) > 1:  # accelerate has loaded the first of them
+                parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+                self.optimizer.load_state_dict(merge_shards(shards, parameters))
         except InputError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -126,8 +134,12 @@ class Checkpointer:
             hook.remove()
 
     def _write(self, directory: Path, state: TrainingState) -> None:
+        rank = self.accelerator.process_index
+        if rank and is_sharded(self.optimizer):  # at the same time as the main process writes its own, and the weights
+            directory.mkdir(exist_ok=True)
+            torch.save(self.optimizer.state_dict(), optimizer_file(directory, rank))
         self.accelerator.save_state(str(directory))
-        torch.save(self.loader.state_dict(), directory / f"data_{self.accelerator.process_index:05d}.pt")
+        torch.save(self.loader.state_dict(), directory / f"data_{rank:05d}.pt")
         record_documents(directory, self.loader, self.accelerator)
         if self.accelerator.is_main_process:
             self.tokenizer.save_pretrained(directory)

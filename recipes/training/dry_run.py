@@ -75,9 +75,10 @@ def estimate_hours(plan: Plan, gpus: int, peak: float) -> float:
 def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: float) -> list[str]:
     """Memory, hours and, where a price is given, cost; `peak` in FLOP/s a device. All of them estimates."""
     rows, capacity = plan.device_batch_size, gigabytes * 1e9
-    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, args.optimizer)
+    recompute, ranks = args.gradient_checkpointing, plan.world_size
+    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks)
     listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
-    enough = fits(plan.facts, rows, plan.max_seq_len, args.gradient_checkpointing, capacity, args.optimizer)
+    enough = fits(plan.facts, rows, plan.max_seq_len, recompute, capacity, args.optimizer, ranks)
     remedy = (
         "lower device_batch_size or use" if rows > 1 else "even for a single row: lower depth or max_seq_len, or use"
     )

@@ -61,7 +61,9 @@ def plan_batch(
     reasons["device_batch"] = "device_batch_size"
     if args.device_batch_size is None:
         check_batch(total, 1, args.max_seq_len, world_size)
-        fitting = choose_device_batch(facts, args.max_seq_len, args.gradient_checkpointing, memory, args.optimizer)
+        fitting = choose_device_batch(
+            facts, args.max_seq_len, args.gradient_checkpointing, memory, args.optimizer, world_size
+        )
         rows = largest_divisor(total // row_tokens, fitting)
         reasons["device_batch"] = "as fit by estimate" if memory else "as many as suit a CPU"
         if 2 * rows < min(fitting, total // row_tokens):

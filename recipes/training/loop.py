@@ -17,6 +17,7 @@ from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidat
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
+from recipes.training.out_of_memory import rehearse
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.errors import InputError, writing
@@ -122,7 +123,7 @@ class TrainingLoop:
         self.weight_decays = [group.get("weight_decay") for group in self.optimizer.param_groups]  # the same
         self.metrics = MetricsLog(self.output_dir / METRICS)
         self.checkpointer = Checkpointer(
-            self.accelerator, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
+            self.accelerator, self.optimizer, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
         )
 
     def run(self, checkpoint: Path | None) -> bool:
@@ -176,6 +177,7 @@ class TrainingLoop:
 
     def _start(self, checkpoint: Path | None) -> TrainingState:
         """The state of a new run, or that of `checkpoint`, with which metrics.jsonl is brought into line."""
+        rehearse(self.accelerator, self.model, self._rehearsal_loss)  # before random states are restored
         if checkpoint is None:
             check_room(self.output_dir, unwrap(self.model))
             state = TrainingState()
@@ -188,6 +190,12 @@ class TrainingLoop:
             if self.keep_best or recorded_best(self.output_dir):
                 record_best(self.output_dir, self.metrics.records)
         return state
+
+    def _rehearsal_loss(self) -> torch.Tensor:
+        """That of a micro-batch of the size of all others, which needs as much memory as they do."""
+        size = self.plan.device_batch_size, self.plan.max_seq_len + 1
+        self.model.train()
+        return rows_loss(self.model, torch.zeros(size, dtype=torch.long, device=self.accelerator.device), 1)
 
     def _restore(self, checkpoint: Path) -> TrainingState:
         """Load a checkpoint; learning rates and weight decay stay those of this run if it is another's."""

@@ -10,11 +10,16 @@ USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left t
 
 
 def estimate_memory(
-    facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool, optimizer: str = "muon"
+    facts: ModelFacts,
+    rows: int,
+    max_seq_len: int,
+    gradient_checkpointing: bool,
+    optimizer: str = "muon",
+    ranks: int = 1,
 ) -> dict[str, float]:
     """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
 
-    Optimizers other than "muon" are taken to keep two moments of every weight, as AdamW does.
+    Muon's state is shared by `ranks`. Other optimizers are taken to keep two moments of every weight, as AdamW does.
     """
     tokens = rows * max_seq_len
     in_blocks = sum(
@@ -46,7 +51,7 @@ def estimate_memory(
         "weights": 6.0 * all_weights - 2.0 * tables,  # fp32, and their bf16 copies
         "gradients": 4.0 * trained,
         # Muon keeps one momentum, AdamW two moments.
-        "optimizer": 4.0 * in_blocks + 8.0 * rest if optimizer == "muon" else 8.0 * trained,
+        "optimizer": (4.0 * in_blocks + 8.0 * rest) / ranks if optimizer == "muon" else 8.0 * trained,
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
         "loss": logits + head_gradient,
     }
@@ -59,9 +64,10 @@ def fits(
     gradient_checkpointing: bool,
     capacity: float,
     optimizer: str = "muon",
+    ranks: int = 1,
 ) -> bool:
     """Whether the estimate is within a device of `capacity` bytes."""
-    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer)
+    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks)
     return sum(parts.values()) < USABLE * capacity
 
 
@@ -71,12 +77,13 @@ def choose_device_batch(
     gradient_checkpointing: bool,
     capacity: float | None,
     optimizer: str = "muon",
+    ranks: int = 1,
 ) -> int:
     """The largest power of two of rows whose estimate fits into `capacity` bytes; on a CPU (None) 32."""
     if capacity is None:
         return CPU_DEVICE_BATCH
     rows = LARGEST_DEVICE_BATCH
-    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer):
+    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer, ranks):
         rows //= 2
     return rows
 

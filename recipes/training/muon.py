@@ -6,16 +6,19 @@ steps around that one: each is a function here and a setting of a group (`MuonSt
 change their first argument in place, as in torch: fresh memory costs more than the arithmetic.
 
 Why not `torch.optim.Muon`: it takes matrices only and one by one, and orthogonalizes each of them on every rank. Here
-the embedding, head and vectors belong to the same optimizer, equal shapes go as one batch, and ranks share the work.
+the embedding, head and vectors belong to the same optimizer, equal shapes go as one batch, and ranks share work and
+state.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.optim.adamw import adamw
+
+from recipes.training.sharding import Shares
 
 
 class Polynomials(NamedTuple):
@@ -145,17 +148,19 @@ def averaged_dim(shape: torch.Size, inputs_dim: int) -> int:
     return inputs_dim if rows == columns else -1 if rows > columns else -2
 
 
-def add_cautious_decay_(updates: torch.Tensor, weights: list[torch.Tensor], weight_decay: float) -> torch.Tensor:
+def add_cautious_decay_(
+    updates: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], weight_decay: float
+) -> list[torch.Tensor]:
     """Add decay of those weights that the update makes smaller anyway (cautious weight decay, arXiv 2510.12402).
 
-    `updates` (K, R, C) are to be subtracted from the K `weights` (R, C), at the update's rate. What the update makes
+    The `updates` (R, C) are to be subtracted from the `weights` (R, C), at the update's rate. What an update makes
     larger does not decay, so decay never acts against the loss.
     """
-    updates = updates.contiguous()  # those of tall matrices lie transposed, which is slow beside the weights
-    agrees = torch._foreach_mul(updates.unbind(), weights)
+    updates = [update.contiguous() for update in updates]  # those of tall matrices lie transposed: slow beside weights
+    agrees = torch._foreach_mul(updates, weights)
     for product in agrees:
         product.ge_(0)  # 1 or 0, as numbers: products with booleans are ten times slower on a CPU
-    torch._foreach_addcmul_(updates.unbind(), weights, agrees, value=weight_decay)
+    torch._foreach_addcmul_(updates, weights, agrees, value=weight_decay)
     return updates
 
 
@@ -167,9 +172,8 @@ class Muon(torch.optim.Optimizer):
     `transposed=True` says that a group's weights are stored (inputs, outputs), as in GPT-2's `Conv1D`.
     Groups of kind "adamw": AdamW (arXiv 1711.05101) by torch's own fused kernels.
 
-    When a process group of several ranks is up and gradients are equal on all of them (as after DDP), each rank
-    orthogonalizes its share of the matrices and the results are gathered. Every rank holds the whole state, so a
-    checkpoint of one rank resumes on any number of them.
+    Where gradients are equal on several ranks (as after DDP), `shard_state` divides state and work among them. Without
+    it every rank keeps and computes everything.
 
     Args:
         params: parameter groups, each with "kind"; a group's own settings go before the defaults below.
@@ -207,6 +211,7 @@ class Muon(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
         self.orthogonalize_dtype = orthogonalize_dtype
+        self.shares: Shares | None = None
         for group in self.param_groups:
             if group.get("kind") not in ("muon", "adamw"):
                 raise ValueError(f"a parameter group's kind must be 'muon' or 'adamw', not {group.get('kind')!r}")
@@ -218,6 +223,16 @@ class Muon(torch.optim.Optimizer):
             # Makes `load_state_dict` keep the step count on the parameter's device, where the fused kernel reads it.
             group["fused"] = group["kind"] == "adamw"
 
+    def shard_state(self, rank: int, ranks: int) -> None:
+        """From the first step on, keep the state of this rank's share of the weights only (see training/sharding.py).
+
+        `state_dict` is then that of the share, and every rank has to save its own.
+        """
+        if ranks > 1:
+            self.shares = Shares(
+                [p for group in self.param_groups if group["kind"] == "muon" for p in group["params"]], rank, ranks
+            )
+
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
         """One update of every parameter that has a gradient."""
@@ -225,17 +240,34 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if group["kind"] == "adamw":
-                self._adamw_step(group, params)
-            else:
-                for shape in dict.fromkeys(p.shape for p in params):
-                    self._muon_step(group, [p for p in params if p.shape == shape])
+        updates: dict[torch.Tensor, torch.Tensor] = {}
+        for group, params in self._muon_batches():
+            own = [p for p in params if self.shares is None or self.shares.owns(p)]
+            if own:
+                updates.update(zip(own, self._muon_updates(group, own), strict=True))
+        # AdamW goes on while the updates travel.
+        arrived = None if self.shares is None else self.shares.send_updates(updates, self.orthogonalize_dtype)
+        sent = [work for group in self.param_groups if group["kind"] == "adamw" for work in self._adamw_step(group)]
+        if arrived is not None:
+            updates = arrived()
+        for group, params in self._muon_batches():
+            self._apply(group, params, [updates[p].to(p.dtype) for p in params])
+        for work in sent:
+            work.wait()
         return loss
 
+    def _muon_batches(self) -> Iterator[tuple[dict[str, Any], list[torch.Tensor]]]:
+        """Muon's groups and those of their matrices that have a gradient, one shape at a time."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None and group["kind"] == "muon"]
+            for shape in dict.fromkeys(p.shape for p in params):
+                yield group, [p for p in params if p.shape == shape]
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As every optimizer's, settings of the groups included. Raises `ValueError` for a state of other steps."""
+        """As every optimizer's, settings of the groups included; of a whole state, a rank keeps its share.
+
+        What ranks saved is made whole by `merge_shards`. Raises `ValueError` for a state of other steps.
+        """
         saved = state_dict["param_groups"]
         theirs, mine = (
             {MuonSteps.of(g) for g in each if g.get("kind") == "muon"} for each in (saved, self.param_groups)
@@ -246,10 +278,29 @@ class Muon(torch.optim.Optimizer):
                 f"the optimizer's state is that of {of}, but this one is {now}: go on with the settings that it was "
                 "saved with, or start without the state"
             )
-        super().load_state_dict({**state_dict, "param_groups": [asdict(MUON_2025) | group for group in saved]})
+        groups, own = [asdict(MUON_2025) | group for group in saved], self._own_share(state_dict["state"])
+        super().load_state_dict({**state_dict, "state": own, "param_groups": groups})
+        for group in self.param_groups:  # accelerate loads to the GPU, where reading the count would wait for it
+            for p in group["params"]:
+                if group["kind"] == "muon" and p in self.state:
+                    self.state[p]["step"] = self.state[p]["step"].cpu()
 
-    def _muon_step(self, group: dict[str, Any], params: list[torch.Tensor]) -> None:
-        """Update `params`, all of one shape (R, C), as one batch."""
+    def _own_share(self, states: dict[int, dict[str, torch.Tensor]]) -> dict[int, dict[str, torch.Tensor]]:
+        """What this rank keeps of the `states` by parameter's index, which may be its own already."""
+        if self.shares is None:
+            return states
+        parameters, own = [p for group in self.param_groups for p in group["params"]], {}
+        for index, state in states.items():
+            p = parameters[index]
+            if p not in self.shares.places:  # cloned, or the piece would keep the memory of the whole
+                pieces = {name: self.shares.piece(p, v).clone() for name, v in state.items() if v.shape == p.shape}
+                own[index] = state | pieces
+            elif self.shares.owns(p):
+                own[index] = state
+        return own
+
+    def _muon_updates(self, group: dict[str, Any], params: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Updates of `params`, all of one shape (R, C), computed as one batch (K, R, C), and their new states."""
         states = [self.state[p] for p in params]
         inputs_dim = -2 if group["transposed"] else -1
         for p, state in zip(params, states, strict=True):
@@ -265,39 +316,44 @@ class Muon(torch.optim.Optimizer):
 
         buffers, gradients = [state["momentum_buffer"] for state in states], [p.grad for p in params]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        lookahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov, (K, R, C)
-
-        def direction(matrices: torch.Tensor) -> torch.Tensor:
-            if group["equilibrate_rows"]:
-                matrices = equilibrate_rows_(matrices, inputs_dim)
-            matrices = orthogonalize(matrices, group["orthogonalization"], self.orthogonalize_dtype)
-            return renormalize_(matrices) if group["renormalize"] else matrices
-
-        updates = share_among_ranks(direction, lookahead)
+        updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov, (K, R, C)
+        if group["equilibrate_rows"]:
+            updates = equilibrate_rows_(updates, inputs_dim)
+        updates = orthogonalize(updates, group["orthogonalization"], self.orthogonalize_dtype)
+        if group["renormalize"]:
+            updates = renormalize_(updates)
         if group["second_moment"] is not None:
             second_moments = [state["second_moment_buffer"] for state in states]
             updates = normalize_neurons_(updates, second_moments, group["second_moment"], inputs_dim)
+        return updates.unbind()
 
+    def _apply(self, group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:
+        """Weight decay, and the updates, of `params`, all of one shape (R, C)."""
         rows, columns = params[0].shape
         outputs, inputs = (columns, rows) if group["transposed"] else (rows, columns)
         if group["weight_decay"] and group["cautious"]:
             updates = add_cautious_decay_(updates, params, group["weight_decay"])
         elif group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, updates.unbind(), alpha=-group["lr"] * max(1.0, outputs / inputs) ** 0.5)
+        torch._foreach_add_(params, updates, alpha=-group["lr"] * max(1.0, outputs / inputs) ** 0.5)
 
-    def _adamw_step(self, group: dict[str, Any], params: list[torch.Tensor]) -> None:
+    def _adamw_step(self, group: dict[str, Any]) -> list[dist.Work]:
+        """AdamW's update; returns what is on its way to other ranks."""
+        params = [p for p in group["params"] if p.grad is not None]
         if not params:
-            return
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
+            return []
+        states, own, gradients = [self.state[p] for p in params], params, [p.grad for p in params]
+        if self.shares is not None:
+            own = [self.shares.piece(p, p.detach()) for p in params]
+            gradients = [self.shares.piece(p, p.grad) for p in params]
+        for piece, state in zip(own, states, strict=True):
             if not state:
-                state["step"] = torch.tensor(0.0, device=p.device)
-                state["exp_avg"] = torch.zeros_like(p)
-                state["exp_avg_sq"] = torch.zeros_like(p)
+                state["step"] = torch.tensor(0.0, device=piece.device)
+                state["exp_avg"] = torch.zeros_like(piece)
+                state["exp_avg_sq"] = torch.zeros_like(piece)
         adamw(
-            params,
-            [p.grad for p in params],
+            own,
+            gradients,
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -311,18 +367,4 @@ class Muon(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-
-
-def share_among_ranks(function: Callable[[torch.Tensor], torch.Tensor], matrices: torch.Tensor) -> torch.Tensor:
-    """`function` of (K, R, C), each matrix by itself: a rank computes ceil(K / ranks) of them, and all gather all."""
-    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    if ranks == 1:
-        return function(matrices)
-    share = -(-len(matrices) // ranks)
-    gathered = matrices.new_zeros(share * ranks, *matrices.shape[1:])
-    mine = gathered[dist.get_rank() * share :][:share].clone()
-    own = matrices[dist.get_rank() * share :][:share]
-    if len(own):
-        mine[: len(own)] = function(own)
-    dist.all_gather(list(gathered.chunk(ranks)), mine)
-    return gathered[: len(matrices)]
+        return [] if self.shares is None else self.shares.send_pieces(params)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from recipes.training.muon import MUON_2025, Muon, MuonSteps
@@ -65,6 +66,15 @@ def build_optimizer(name: str, model: nn.Module, settings: OptimizerSettings) ->
         builder, kind = name.partition(":")[2] or "its builder", type(optimizer).__name__
         raise InputError(f"optimizer {name}: {builder} returned a {kind}, not a torch.optim.Optimizer.")
     return optimizer
+
+
+def shard_over_ranks(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
+    """Let each process keep and update its share of Muon's state (training/sharding.py); other optimizers keep all.
+
+    Only for loops whose checkpoints are written by all processes: transformers' Trainer saves the first one's alone.
+    """
+    if isinstance(optimizer, Muon):
+        optimizer.shard_state(accelerator.process_index, accelerator.num_processes)
 
 
 def find_builder(name: str) -> OptimizerBuilder:

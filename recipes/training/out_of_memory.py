@@ -4,14 +4,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import find_executable_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from recipes.training.checkpoint_files import find_checkpoint
+from recipes.training.checkpoint_files import describe_newest, find_checkpoint
 from recipes.training.plan import Plan, next_smaller
 from recipes.utils.errors import InputError
+from recipes.utils.processes import has_lost_another
 
 T = TypeVar("T")
+
+
+class OutOfMemoryOnAll(RuntimeError):
+    """Memory ran out on one process, and all of them know."""
+
+
+def rehearse(accelerator: Accelerator, model: torch.nn.Module, compute_loss: Callable[[], torch.Tensor]) -> None:
+    """Try one forward and backward pass, so that all processes learn together whether their memory is enough.
+
+    A process that runs out of memory later leaves the others waiting for it in an exchange of gradients. Here nothing
+    is exchanged but the news. Raises `OutOfMemoryOnAll` on every process if memory runs out on any of them.
+
+    Where memory is enough, gradients are exchanged once, too: DDP orders its buckets after the first exchange, and so
+    the sums of three and more processes. With that behind it, a resumed run is an undisturbed one bit for bit.
+    """
+    if accelerator.num_processes == 1:
+        return
+    failed = False
+    try:
+        with accelerator.no_sync(model):
+            accelerator.backward(compute_loss())
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        failed = True
+    model.zero_grad(set_to_none=True)
+    clear_device_cache(garbage_collection=True)
+    everyone = accelerator.gather(torch.tensor([failed], device=accelerator.device)).tolist()
+    if any(everyone):
+        ranks = ", ".join(str(rank) for rank, failed in enumerate(everyone) if failed)
+        raise OutOfMemoryOnAll(f"rank {ranks} is out of memory.")  # accelerate knows it by the last words
+    accelerator.backward(compute_loss())
+    model.zero_grad(set_to_none=False)  # they are views of the buckets now, and stay so
 
 
 def halve_batch_when_out_of_memory(
@@ -20,7 +56,8 @@ def halve_batch_when_out_of_memory(
     """Decorator of `train(plan, checkpoint)`: when memory runs out, train again with half the rows at a time.
 
     The batch of an optimizer step stays the same, with more accumulation; training resumes from the newest checkpoint.
-    Raises `InputError` when not even a single row fits.
+    Raises `InputError` when not even a single row fits, and when memory runs out on one of several processes after
+    they have begun to train: those that wait for it cannot go on, and the launcher ends them.
     """
 
     def decorate(train: Callable[[Plan, Path | None], T]) -> Callable[[Plan, Path | None], T]:
@@ -41,7 +78,24 @@ def halve_batch_when_out_of_memory(
             @find_executable_batch_size(starting_batch_size=rows, reduce_batch_size_fn=halve)
             def attempt(rows: int) -> T:
                 accelerator.free_memory()
-                return train(plan.with_device_batch_size(rows), checkpoint)
+                try:
+                    return train(plan.with_device_batch_size(rows), checkpoint)
+                except RuntimeError as error:
+                    if has_lost_another(error):
+                        raise InputError(
+                            f"rank {accelerator.process_index} has lost another process, whose own message says why; "
+                            f"{describe_newest(output_dir)}. The same command resumes."
+                        ) from None
+                    alone = accelerator.num_processes > 1 and not isinstance(error, OutOfMemoryOnAll)
+                    if alone and should_reduce_batch_size(error):
+                        smaller = next_smaller(plan, rows)
+                        remedy = f"--device_batch_size {smaller}" if smaller else "--gradient_checkpointing"
+                        rank, device = accelerator.process_index, accelerator.device
+                        raise InputError(
+                            f"out of memory on rank {rank} ({device}) in the midst of a step, for which the other "
+                            f"processes cannot be told: train with {remedy}; {describe_newest(output_dir)}."
+                        ) from None
+                    raise
 
             return attempt()
 

@@ -9,17 +9,23 @@ import torch
 from accelerate import PartialState
 
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
-from recipes.training.checkpoint_files import find_damage, whole_checkpoints
+from recipes.training.checkpoint_files import (
+    find_damage,
+    optimizer_file,
+    optimizer_files,
+    read_optimizer_shards,
+    whole_checkpoints,
+)
 from recipes.training.horizon import check_batch
 from recipes.training.muon import MuonSteps
 from recipes.training.output_dir import read_arguments
 from recipes.training.rules import RULES, THREE_RATES, with_rules
+from recipes.training.sharding import merge_shards
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.loading import load_config
 from recipes.utils.model_facts import generation_of
 from recipes.utils.run_directory import ARGUMENTS, is_finished
 
-OPTIMIZER_FILE = "optimizer.bin"  # accelerate's
 # In a parameter group: what the run sets, and the settings that states did not have before 2026.
 MAY_BE_MISSING = {"initial_lr", "params", *MuonSteps.__annotations__}
 
@@ -78,19 +84,21 @@ def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
     Learning rates and other settings stay this run's. Returns a line that says where the state comes from, or why the
     optimizer starts without one: no checkpoint, another optimizer, other shapes.
     """
-    checkpoints = [path for path in whole_checkpoints(Path(source)) if (path / OPTIMIZER_FILE).exists()]
+    checkpoints = [path for path in whole_checkpoints(Path(source)) if optimizer_file(path, 0).exists()]
     if not checkpoints:
         return f"{name}, starting without state: {source} holds no checkpoint with its state"
     theirs = read_arguments(source).get("optimizer", name)
     if theirs != name:
         return f"{name}, starting without state: {source} was trained by {theirs}"
-    file = checkpoints[-1] / OPTIMIZER_FILE
-    if damage := find_damage(checkpoints[-1], only=OPTIMIZER_FILE):
-        return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
+    file = optimizer_file(checkpoints[-1], 0)
+    for shard in optimizer_files(checkpoints[-1]):
+        if damage := find_damage(checkpoints[-1], only=shard.name):
+            return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        saved = merge_shards(read_optimizer_shards(checkpoints[-1]), parameters)
         misfit = _misfit(saved, optimizer)
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, LookupError, EOFError) as error:
         misfit = in_one_line(error)
     if misfit:
         return f"{name}, starting without state: {file} does not fit ({misfit})"

@@ -1,8 +1,10 @@
 """Join the processes that the launcher started."""
 
+import os
 from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
@@ -18,4 +20,27 @@ def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> Part
     processes, and each would train alone into the same directory.
     """
     cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        _join_again(cpu, timeout)
     return PartialState(cpu=cpu, timeout=timeout)
+
+
+def has_lost_another(error: BaseException) -> bool:
+    """Whether `error` says that an exchange between processes broke off, as when one of them has ended."""
+    broken = ("Connection closed by peer", "Connection reset by peer", "Socket closed")  # gloo's are RuntimeErrors
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in broken)
+    )
+
+
+def _join_again(cpu: bool, timeout: timedelta) -> None:
+    """Connect after the launcher has restarted all processes (`--max_restarts`).
+
+    The launcher's store still holds the addresses of the processes that ended. The new ones would connect to those and
+    wait for ever (torch 2.13, with accelerate's default `--rdzv_backend static`): each attempt gets keys of its own.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    own = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    device = torch.device("cpu") if cpu else torch.accelerator.current_accelerator()
+    backend = dist.get_default_backend_for_device(device)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=timeout)

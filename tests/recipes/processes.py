@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -107,6 +108,17 @@ def run(argv: list[str], processes: int = 1, before: Callable[[], object] = int,
 def flags(arguments: dict) -> list[str]:
     """`{"depth": 1}` as `--depth 1`."""
     return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+
+
+def limit(kind: int, size: int) -> None:
+    """In the training process: at most `size` bytes, of addresses beyond those in use now or of a file."""
+    size += addresses() if kind == resource.RLIMIT_AS else 0
+    resource.setrlimit(kind, (size, size))
+
+
+def addresses() -> int:
+    """Bytes of this process's address space in use."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def free_port() -> int:

@@ -201,7 +201,8 @@ def assert_whole(checkpoint: Path, processes: int) -> None:
     state = json.loads((checkpoint / "training_state.json").read_text())
     assert state["step"] == int(checkpoint.name[5:])
     assert load_file(checkpoint / "model.safetensors").keys() >= {"lm_head.weight", "model.embed_tokens.weight"}
-    for name in ["optimizer.bin", *(f"data_{rank:05d}.pt" for rank in ranks)]:
+    optimizers = ["optimizer.bin", *(f"optimizer_{rank:05d}.bin" for rank in ranks[1:])]
+    for name in [*optimizers, *(f"data_{rank:05d}.pt" for rank in ranks)]:
         assert torch.load(checkpoint / name, weights_only=True), name
     for rank in ranks:
         assert load_safely(checkpoint / f"random_states_{rank}.pkl", weights_only=True)

@@ -21,7 +21,7 @@ from modeling_nanochat import NanochatGPTForCausalLM
 from recipes.training.checkpoints import whole_checkpoints
 from recipes.training.optimizers import OptimizerSettings, build_adamw, register_optimizer
 from recipes.utils.run_directory import read_metrics
-from tests.recipes.processes import Finished, Running, flags, run
+from tests.recipes.processes import Finished, Running, flags, limit, run
 from tokenizer.bpe import save_tokenizer, train_tokenizer
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
@@ -357,14 +357,6 @@ def test_a_whole_text_trains_by_characters_and_belongs_to_its_run(tiny, tmp_path
         "do not fill one row of 4097 tokens",
     )
     assert run(flags(play)).code == 0
-
-
-def limit(kind: int, size: int) -> None:
-    """In the training process: at most `size` bytes, of addresses beyond those in use now or of a file."""
-    if kind == resource.RLIMIT_AS:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        size += pages * resource.getpagesize()
-    resource.setrlimit(kind, (size, size))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")

@@ -1,9 +1,7 @@
-"""Muon follows its definition, on one process and on two; the parameters beside its matrices get torch's AdamW."""
+"""Muon follows its definition; the parameters beside its matrices get torch's AdamW."""
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,44 +216,3 @@ def test_a_closure_is_called_with_gradients_on_and_its_loss_returned():
 def test_impossible_groups_are_refused(group, named):
     with pytest.raises(ValueError, match=named):
         Muon([group])
-
-
-# Several processes
-
-RANKS = 2
-COUNTS = [1, 2, 3, 4]  # matrices of one shape: fewer than ranks, as many, odd, even
-
-
-def train_some(count, steps, dtype=torch.float32):
-    """Weights and states after four steps of `count` matrices beside two of another shape and a vector."""
-    params = [parameter(6, 10, seed=seed) for seed in range(count)] + [parameter(10, 6), parameter(5)]
-    groups = [{"kind": "muon", "params": params[:-1]}, {"kind": "adamw", "params": params[-1:]}]
-    optimizer = Muon(groups, weight_decay=0.1, orthogonalize_dtype=dtype, steps=steps)
-    take_steps(optimizer, params, 4)
-    return [p.detach() for p in params] + [value for p in params for value in optimizer.state[p].values()]
-
-
-def train_as_one_of_several(rank, directory):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=RANKS)
-    trained = {(count, str(steps)): train_some(count, steps) for count in COUNTS for steps in (MUON_2025, MUON_2026)}
-    torch.save(trained, f"{directory}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def trained_by_ranks(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(train_as_one_of_several, (str(directory),), nprocs=RANKS)
-    return [torch.load(directory / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [MUON_2025, MUON_2026], ids=str)
-@pytest.mark.parametrize("count", COUNTS)
-def test_two_processes_end_with_the_weights_and_states_of_one(trained_by_ranks, count, steps):
-    alone = train_some(count, steps)
-    of_ranks = [trained[count, str(steps)] for trained in trained_by_ranks]
-    for first, second, expected in zip(*of_ranks, alone, strict=True):
-        assert torch.equal(first, second)
-        torch.testing.assert_close(first, expected, atol=1e-5, rtol=1e-5)

@@ -187,9 +187,9 @@ def test_neurons_are_normalized_by_their_running_second_moment_and_the_norm_stay
 
 def test_weights_decay_only_where_the_update_makes_them_smaller():
     weights = [torch.tensor([[2.0, -2.0, 2.0, -2.0, 2.0, 0.0]])]
-    updates = torch.tensor([[[0.5, 0.5, -0.5, -0.5, 0.0, 0.5]]])
-    result = add_cautious_decay_(updates.clone(), weights, 0.1) - updates
-    torch.testing.assert_close(result, torch.tensor([[[0.2, 0.0, 0.0, -0.2, 0.2, 0.0]]]))
+    update = torch.tensor([[0.5, 0.5, -0.5, -0.5, 0.0, 0.5]])
+    (result,) = add_cautious_decay_([update.clone()], weights, 0.1)
+    torch.testing.assert_close(result - update, torch.tensor([[0.2, 0.0, 0.0, -0.2, 0.2, 0.0]]))
 
 
 # Together

@@ -60,6 +60,20 @@ def test_the_state_is_theirs_and_the_settings_stay_mine(source):
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_the_shares_that_several_ranks_saved_go_over_as_one_state(source):
+    whole, parameters = trained().state_dict(), [p for group in trained().param_groups for p in group["params"]]
+    for rank, name in enumerate(["optimizer.bin", "optimizer_00001.bin"]):
+        optimizer = trained()
+        optimizer.shard_state(rank, 2)
+        optimizer.load_state_dict(whole)
+        assert len(optimizer.state_dict()["state"]) < len(parameters)
+        torch.save(optimizer.state_dict(), source / "checkpoints" / "step_000002" / name)
+    optimizer = trained()
+    optimizer.state.clear()
+    assert "warm-started from" in warm_start(optimizer, "muon", str(source))
+    torch.testing.assert_close(optimizer.state_dict()["state"], whole["state"], rtol=0, atol=0)
+
+
 def test_a_second_moment_of_2026_goes_over_too(source):
     saved = trained(muon=MUON_2026).state_dict()
     save_state(saved, source)

@@ -1,0 +1,100 @@
+"""What several processes do when one of them fails: go on together, or end soon with one line that says why."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from recipes.training import loop
+from recipes.utils.run_directory import METRICS
+from tests.recipes.processes import REPOSITORY, Running, addresses, flags, free_port, limit, run
+from tests.recipes.test_exactness import assert_same_run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory"),
+]
+LARGE = {"num_iterations": 2, "save_every": 0, "mixed_precision": "no", "total_batch_size": 2 * 512 * 32}
+
+
+def too_little_for_a_rehearsal(rank: int, size: int) -> None:
+    """In a training process: while memory is tried out, one rank gets at most `size` bytes more than it has."""
+    rehearse = loop.rehearse
+
+    def limited(*args):
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        if os.environ["RANK"] == str(rank):
+            resource.setrlimit(resource.RLIMIT_AS, (addresses() + size, before[1]))
+        try:
+            return rehearse(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    loop.rehearse = limited
+
+
+def no_more_memory_after_a_step(rank: int) -> None:
+    """In a training process: when its first step is over, one rank gets almost no more memory."""
+    update = loop.TrainingLoop._update
+
+    def updating(self, *args):
+        result = update(self, *args)
+        if os.environ["RANK"] == str(rank):
+            limit(resource.RLIMIT_AS, 4 * 2**20)
+        return result
+
+    loop.TrainingLoop._update = updating
+
+
+def test_when_one_process_has_too_little_memory_all_go_on_with_fewer_rows(tiny, tmp_path):
+    large = tiny | LARGE | {"device_batch_size": 512}
+    before = partial(too_little_for_a_rehearsal, 1, 60 * 2**20)
+    ends = Running(flags(large | {"output_dir": tmp_path / "halved"}), 2, before=before).wait()
+    assert [end.code for end in ends] == [0, 0], ends[1].stderr + ends[0].stderr
+    said = [
+        int(rows) for rows in re.findall(r"out of memory: continuing with device_batch_size (\d+)", ends[0].stdout)
+    ]
+    assert said and said == [256, 128, 64, 32, 16][: len(said)]
+
+    small = large | {"output_dir": tmp_path / "small", "device_batch_size": said[-1]}
+    assert run(flags(small), 2).code == 0
+    assert_same_run(tmp_path / "halved", tmp_path / "small")
+
+
+def test_memory_that_runs_out_later_on_one_process_ends_it_with_its_rank_and_the_remedy(tiny, tmp_path):
+    large = tiny | LARGE | {"device_batch_size": 512, "output_dir": tmp_path}
+    ends = Running(flags(large), 2, before=partial(no_more_memory_after_a_step, 1)).wait()
+    assert ends[1].code == 2, ends[1].stderr
+    (line,) = ends[1].stderr.splitlines()
+    assert line.startswith("pretrain: out of memory on rank 1 (cpu") and "--device_batch_size 256" in line
+    assert ends[0].code == 2
+    (line,) = ends[0].stderr.splitlines()
+    assert line.startswith("pretrain: rank 0 has lost another process")
+
+
+def test_a_killed_process_is_restarted_and_the_run_resumes_as_if_undisturbed(tiny, tmp_path):
+    """Four processes under the launcher that users have; one is killed between two checkpoints."""
+    arguments = tiny | {"num_iterations": 8, "save_every": 2, "keep_checkpoints": 0, "total_batch_size": 4 * 32 * 4}
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml"]
+    launch += ["--num_processes", "4", "--max_restarts", "1", "--main_process_port", str(free_port())]
+    command = [*launch, "recipes/pretrain.py", *flags(arguments | {"output_dir": tmp_path / "killed"})]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with open(tmp_path / "said", "w") as said:
+        running = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=said, stderr=said)
+        metrics, deadline = tmp_path / "killed" / METRICS, time.monotonic() + 200
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+            assert running.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
+            time.sleep(0.01)
+        workers = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(workers[2]), 9)
+        assert running.wait(300) == 0, (tmp_path / "said").read_text()
+    assert "resuming from" in (tmp_path / "said").read_text()
+
+    whole = arguments | {"output_dir": tmp_path / "whole"}
+    assert run(flags(whole), 4).code == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
