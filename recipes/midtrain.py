@@ -33,7 +33,7 @@ from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluati
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
 from recipes.training.loop import TrainingLoop
-from recipes.training.memory import device_memory
+from recipes.training.machines import smallest_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
 from recipes.training.optimizers import build_optimizer, find_builder, shard_over_ranks
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
@@ -84,7 +84,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     packing = "best_fit" if args.packing == "auto" else args.packing
     rows = rows_of_one_pass(train_tokens, args.max_seq_len + 1, packing, world_size)
     one_pass = rows // (args.total_batch_size // (args.max_seq_len * world_size))
-    lengths, memory = train_tokens["length"], device_memory(state.device)
+    lengths, memory = train_tokens["length"], smallest_memory(state)
     plan = plan_midtraining(args, facts, world_size, lengths, one_pass, source_tokens(args.source), memory)
     tokens = sum(lengths)
     coverage = Coverage(tokens, exact=True, kept=rows * (args.max_seq_len + 1) * world_size / tokens)

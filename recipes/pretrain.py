@@ -37,7 +37,7 @@ from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluati
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_inputs
 from recipes.training.loop import TrainingLoop
-from recipes.training.memory import device_memory
+from recipes.training.machines import smallest_memory
 from recipes.training.models import (
     build_config,
     build_model,
@@ -78,7 +78,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
         facts = facts_with_adapters(facts, config, lora)
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
-    plan = plan_training(args, facts, state.num_processes, device_memory(state.device))
+    plan = plan_training(args, facts, state.num_processes, smallest_memory(state))
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
 
     # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or

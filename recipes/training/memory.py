@@ -1,7 +1,5 @@
 """An estimate of the memory that training needs, and the device batch that fits into a GPU by it."""
 
-import torch
-
 from recipes.utils.model_facts import ModelFacts
 
 LARGEST_DEVICE_BATCH = 64  # rows: beyond it, speed no longer grows
@@ -86,8 +84,3 @@ def choose_device_batch(
     while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer, ranks):
         rows //= 2
     return rows
-
-
-def device_memory(device: torch.device) -> float | None:
-    """Memory of a GPU in bytes; None on a CPU."""
-    return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from recipes.training.checkpoint_files import OURS, check_whole, discard_partial, find_checkpoint, whole_checkpoints
 from recipes.training.fingerprint import Fingerprint, differences
+from recipes.training.machines import check_shared
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, writing
 from recipes.utils.outputs import hold
@@ -42,16 +43,22 @@ def agree(decide: Callable[[], T], state: PartialState) -> T:
 
 @contextmanager
 def hold_output_dir(output_dir: str | Path, state: PartialState) -> Iterator[None]:
-    """Make `output_dir` writable and keep other runs out until the block ends; a finished run's is left alone."""
+    """Make `output_dir` writable and keep other runs out until the block ends; a finished run's is left alone.
+
+    Raises `InputError` if other machines of the run do not see it.
+    """
     output_dir = Path(output_dir)
     with ExitStack() as stack:
 
-        def take() -> None:
-            if not is_finished(output_dir):
+        def take() -> bool:
+            finished = is_finished(output_dir)
+            if not finished:
                 stack.enter_context(hold(output_dir))
                 discard_partial(output_dir)
+            return finished
 
-        agree(take, state)
+        if not agree(take, state) and state.num_processes > 1:
+            check_shared(output_dir, state)
         yield
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +99,20 @@ def test_a_killed_process_is_restarted_and_the_run_resumes_as_if_undisturbed(tin
     whole = arguments | {"output_dir": tmp_path / "whole"}
     assert run(flags(whole), 4).code == 0
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def go_to_a_directory_of_its_own(root: Path) -> None:
+    """In a training process: as on a machine of its own, a relative path means another directory."""
+    directory = root / f"machine_{os.environ['RANK']}"
+    directory.mkdir()
+    os.chdir(directory)
+
+
+def test_machines_without_shared_storage_are_told_before_anything_is_trained(tiny, tmp_path):
+    separate = {"output_dir": "run", "dataset": tiny["dataset"], "tokenizer": tiny["tokenizer"]}
+    ends = Running(flags(tiny | separate), 2, before=partial(go_to_a_directory_of_its_own, tmp_path)).wait()
+    assert [end.code for end in ends] == [2, 2]
+    (line,) = ends[0].stderr.splitlines()
+    assert line.startswith("pretrain: run is not one directory for all processes: rank 1") and "share" in line
+    assert not ends[1].stderr
+    assert not list(tmp_path.glob("*/run/*.jsonl"))
