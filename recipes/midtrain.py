@@ -27,6 +27,7 @@ from recipes.data.packing import build_rows_loader
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
+from recipes.training.attention import choose_attention, describe_attention
 from recipes.training.checkpoints import unwrap
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
@@ -95,7 +96,9 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
     record_launch(output_dir, data=args.conversations, source=args.source, precision=accelerator.mixed_precision)
     data = "; ".join(files_lines(args.conversations)) or args.conversations
-    print_run(accelerator, plan, data, f"{packing}: {coverage.line(plan.num_tokens, packing)}", peak)
+    attention = choose_attention(args.attn_implementation, accelerator.device, args.max_seq_len)
+    kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
+    print_run(accelerator, plan, data, f"{packing}: {coverage.line(plan.num_tokens, packing)}", kernel, peak)
 
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
@@ -103,7 +106,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         # --- Model, optimizer and rows, as in pretraining. Every token is trained, a user's as well: the model is to
         # know what questions look like. SFT then narrows the loss to what the assistant writes.
         model = build_model(
-            config, args.max_seq_len, accelerator.device, args.source, True, args.gradient_checkpointing
+            config, args.max_seq_len, accelerator.device, args.source, True, args.gradient_checkpointing, attention
         )
         set_special_tokens(model, tokenizer)
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)

@@ -30,6 +30,7 @@ from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.adapters import add_lora, facts_with_adapters, lora_config, save_and_merge
+from recipes.training.attention import choose_attention, describe_attention
 from recipes.training.checkpoints import unwrap
 from recipes.training.documents_read import begin_corpus, keep_record
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
@@ -112,14 +113,16 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     files = corpus.files and corpus.files.names()
     record_launch(output_dir, data=args.dataset, files=files, precision=accelerator.mixed_precision)
     seen = describe_coverage(coverage, plan.num_tokens, packing)
-    print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", peak)
+    attention = choose_attention(args.attn_implementation, accelerator.device, args.max_seq_len)
+    kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
+    print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", kernel, peak)
 
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:
         # --- Model. Every process draws the same initial weights, so nothing has to be sent.
         set_seed(args.seed)
         pretrained, recompute = args.model_name_or_path is not None, args.gradient_checkpointing
-        model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute)
+        model = build_model(config, args.max_seq_len, accelerator.device, source, pretrained, recompute, attention)
         freeze_parameters(model, args.freeze)
         if args.tokenizer is not None:  # a model's own is known to it already, with all tokens that may end a text
             set_special_tokens(model, tokenizer)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from recipes.data.splits import DOCUMENT_SEPARATORS
 from recipes.training.rules import OF_THE_DIAL, RULES, THREE_RATES
 from recipes.utils.arguments import REQUIRED, Arguments, flag
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, suggest
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
 
 LARGEST_RATE = 1000  # of learning or decay, that was not mistyped
+ATTENTIONS = ("auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 PACKINGS = ("auto", "best_fit", "best_fit_split", "concatenated")
 
 
@@ -32,6 +33,12 @@ class LoopArguments(Arguments):
     max_seq_len: int = flag(2048, "tokens a row (context length)", least=1, most=2**24)
     gradient_checkpointing: bool = flag(
         False, "recompute activations in the backward pass: less memory, slower", resumable=True
+    )
+    attn_implementation: str = flag(
+        "auto",
+        "kernel of the attention: auto (the fastest that is there for the card), eager, sdpa, flex_attention, "
+        "flash_attention_2, flash_attention_3, or one of the Hub's, as kernels-community/flash-attn3",
+        resumable=True,
     )
     # Horizon and batch
     num_iterations: int | None = flag(None, "optimizer steps", least=1)
@@ -148,6 +155,11 @@ class LoopArguments(Arguments):
             raise InputError(f"{both} make more than all steps.")
         if self.keep_best and self.eval_every < 0:
             raise InputError("keep_best needs evaluations: set eval_every, best to the same number as save_every.")
+        if self.attn_implementation not in ATTENTIONS and "/" not in self.attn_implementation:
+            raise InputError(
+                f"attn_implementation: unknown kernel {self.attn_implementation!r}; "
+                f"{suggest(self.attn_implementation, ATTENTIONS)}"
+            )
         for name in THREE_RATES if self.learning_rate is not None else ():
             if getattr(self, name) not in (None, *(rules.flags()[name] for rules in RULES.values())):
                 raise InputError(f"give learning_rate, which is for all weights, or {name}, not both.")

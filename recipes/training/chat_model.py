@@ -9,7 +9,8 @@ from trl import ModelConfig, get_quantization_config
 
 from recipes.inference.generate import context_length
 from recipes.training.adapters import add_adapters
-from recipes.training.models import LONGEST_EAGER_ROW, check_causal, set_special_tokens
+from recipes.training.attention import LONGEST_EAGER_ROW
+from recipes.training.models import check_causal, set_special_tokens
 from recipes.utils.errors import InputError
 from recipes.utils.loading import check_decoder, load_config, load_tokenizer, load_weights
 from recipes.utils.run_directory import STAGES

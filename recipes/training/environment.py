@@ -58,14 +58,16 @@ def start_accelerator(
     return accelerator
 
 
-def print_run(accelerator: Accelerator, plan: Plan, data: str, packing: str, peak: float | None) -> None:
+def print_run(
+    accelerator: Accelerator, plan: Plan, data: str, packing: str, attention: str, peak: float | None
+) -> None:
     """Print what is about to be trained, on what, with which settings; `peak` in FLOP/s of one device."""
     compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
     speed = f"{peak / 1e12:.2f} TFLOP/s peak" if peak else "peak unknown"
     devices = f"{accelerator.num_processes} x {accelerator.device.type}"
     precision = precision_name(accelerator.mixed_precision)
     machine = f"{devices}, {precision} precision, {'compiled' if compiled else 'not compiled'}, {speed}"
-    lines = {"data": data, "packing": packing, "machine": machine}
+    lines = {"data": data, "packing": packing, "machine": machine, "attention": attention}
     accelerator.print("\n".join([*plan.lines(), *(f"{label:<13}{text}" for label, text in lines.items())]))
 
 

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
+from recipes.training.attention import fast_sdpa
 from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidate, record_best, recorded_best
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
@@ -135,7 +136,7 @@ class TrainingLoop:
         try:
             state = self._start(checkpoint)
             console = Console(self.accelerator, self.plan.num_steps, state.step)
-            with closing(console), StopSignal() as stop:
+            with closing(console), StopSignal() as stop, fast_sdpa(self.accelerator.device):
                 if self.keep_best:
                     self._announce_best(console)
                 if checkpoint is not None:

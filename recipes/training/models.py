@@ -7,16 +7,13 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
+from recipes.training.attention import choose_attention, set_attention
 from recipes.utils import loading
 from recipes.utils.causality import check_causal
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import ModelFacts, describe_config, describe_model
 from tokenizer.chat import stop_token_ids
 from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END
-
-# On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
-# compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
-LONGEST_EAGER_ROW = 1024
 
 
 def load_tokenizer(name: str | None, max_seq_len: int, of_model: str | None = None) -> PreTrainedTokenizerFast:
@@ -97,16 +94,17 @@ def build_model(
     source: str | None = None,
     pretrained: bool = False,
     gradient_checkpointing: bool = False,
+    attention: str = "auto",
 ) -> PreTrainedModel:
     """The model in fp32 on `device`, freshly initialized, or with the weights in `source` if `pretrained`.
 
-    Raises `InputError` if another architecture than ours cannot be built or is not a causal LM.
+    Raises `InputError` if another architecture than ours cannot be built or is not a causal LM, or if the kernel that
+    `attention` names does not work here.
     """
     with torch.device(device):
         model = loading.load_weights(source, None, dtype=torch.float32) if pretrained else _from_config(config, source)
     model.loss_type = model.loss_type or "ForCausalLM"  # transformers finds none by the name of GPT-2's class
-    if torch.device(device).type == "cpu" and max_seq_len <= LONGEST_EAGER_ROW:
-        model.set_attn_implementation("eager")
+    set_attention(model, choose_attention(attention, torch.device(device), max_seq_len))
     if source is not None:
         check_causal(model, source)
     if gradient_checkpointing:

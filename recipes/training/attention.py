@@ -1,0 +1,79 @@
+"""Which kernel computes attention in training.
+
+The fastest differs by card. On Hopper (sm90) FlashAttention 3 leads, then cuDNN, then FlashAttention 2, by what others
+have published. SDPA, torch's own function, reaches the latter two, but reads a mask of T x T for layers with windows,
+which none of their kernels takes well. FlashAttention 3 and flex attention need no mask for windows.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PretrainedConfig, PreTrainedModel
+
+from recipes.utils.errors import InputError, in_one_line
+
+FLASH_3 = "kernels-community/flash-attn3"  # on the Hub, by `pip install kernels`; it has a backward pass
+HOPPER = (9, 0)
+# On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
+# compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
+LONGEST_EAGER_ROW = 1024
+
+
+def choose_attention(requested: str, device: torch.device, max_seq_len: int) -> str:
+    """What `--attn_implementation` stands for on this device, as transformers names it."""
+    if requested != "auto":
+        return requested
+    if device.type == "cpu":
+        return "eager" if max_seq_len <= LONGEST_EAGER_ROW else "sdpa"
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER and has_flash_attention_3():
+        return FLASH_3
+    return "sdpa"
+
+
+def has_flash_attention_3() -> bool:
+    """Whether `kernels` is installed and has, or can download, FlashAttention 3 for this torch."""
+    try:
+        from kernels import has_kernel
+
+        return has_kernel(FLASH_3)
+    except Exception:  # not installed, no network, or no build for this torch: there are other kernels
+        return False
+
+
+def set_attention(model: PreTrainedModel, name: str) -> None:
+    """Let `model` compute attention by the kernel called `name`. Raises `InputError` if it cannot be used here."""
+    if name == "sdpa" and not model._supports_sdpa:  # of another architecture, for which transformers has chosen eager
+        return
+    try:
+        model.set_attn_implementation(name)
+    except Exception as error:  # transformers and kernels raise anything for a kernel that is missing
+        raise InputError(
+            f"attn_implementation {name} does not work here: {in_one_line(error)}. auto chooses one that does."
+        ) from None
+
+
+def describe_attention(name: str, config: PretrainedConfig, device: torch.device, max_seq_len: int) -> str:
+    """The kernel's name, what stands behind it, and what would be faster."""
+    if name != "sdpa" or device.type != "cuda":
+        return name
+    line = "sdpa, by cuDNN where it can" if _prefers_cudnn(device) else "sdpa"
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()) and max_seq_len > config.sliding_window:
+        line += (
+            f"; layers with windows read a mask of {max_seq_len} x {max_seq_len}, which --attn_implementation "
+            "flex_attention, or flash attention by `pip install kernels`, does without"
+        )
+    return line
+
+
+def fast_sdpa(device: torch.device) -> AbstractContextManager:
+    """Inside it, SDPA takes cuDNN's kernel first on Hopper and newer; torch's own order has it behind the slower ones.
+
+    What is compiled inside keeps that order.
+    """
+    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(order, set_priority=True) if _prefers_cudnn(device) else nullcontext()
+
+
+def _prefers_cudnn(device: torch.device) -> bool:
+    return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= HOPPER
