@@ -51,9 +51,12 @@ def start_accelerator(
         mixed_precision=choose_precision(mixed_precision, state.device),
         log_with=parse_trackers(log_with) or None,
         project_dir=output_dir,
-        # Gradients are views of DDP's buckets: without this, there is a second copy of all of them.
         kwargs_handlers=[
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=bucket_size(plan.facts))
+            DistributedDataParallelKwargs(
+                bucket_cap_mb=bucket_size(plan.facts),
+                gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
+                broadcast_buffers=False,  # the table of rotary angles is the same everywhere
+            )
         ],
         # All rows have the same shape, so nothing has to be compiled for dynamic ones.
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
