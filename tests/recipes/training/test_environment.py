@@ -9,20 +9,18 @@ import torch
 from accelerate.utils import DynamoBackend, TorchDynamoPlugin
 from torch._dynamo.backends import distributed
 
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from benchmarks.graphs import count_graphs
+from modeling_nanochat import NanochatGPTConfig
 from recipes.training import environment
 from recipes.training.environment import (
     PIECES,
-    bucket_size,
     compiler_warning,
     compute_dtype,
     has_compiler,
     should_compile,
     start_accelerator,
 )
-from recipes.training.loop import rows_loss
 from recipes.utils.errors import InputError
-from recipes.utils.model_facts import describe_config
 from recipes.utils.run_directory import METRICS, read_metrics
 from tests.recipes.processes import flags, run
 from tests.recipes.training.test_plan import plan_of
@@ -115,21 +113,10 @@ def test_tensorboard_gets_the_arguments_and_the_metrics(tmp_path, fresh_accelera
 @pytest.mark.slow
 @pytest.mark.parametrize(("generation", "depth", "vocab_size"), [(2025, 20, 65_536), (2026, 26, 32_768)])
 def test_a_compiled_step_under_ddp_is_cut_into_few_pieces(generation, depth, vocab_size):
-    config = NanochatGPTConfig.from_depth(depth, vocab_size=vocab_size, generation=generation)
-    facts, pieces = describe_config(config, 2048), []
-    with torch.device("meta"):
-        model = NanochatGPTForCausalLM(config)
-    model.to_empty(device="cpu")  # memory that nothing touches, for nothing is computed
-
-    def cut(graph, inputs):
-        optimizer = distributed.DDPOptimizer(bucket_size(facts) * 2**20, lambda piece, inputs: piece.forward)
-        optimizer.compile_fn(graph, inputs)
-        pieces.append(len(optimizer.buckets))
-        return lambda *inputs: (torch.zeros(()),)
-
-    rows = torch.zeros(1, 65, dtype=torch.long)
-    rows_loss(torch.compile(model, backend=cut, fullgraph=True), rows, 64)
-    assert len(pieces) == 1 and 5 <= pieces[0] <= PIECES
+    config = NanochatGPTConfig.from_depth(depth, vocab_size, generation=generation, max_position_embeddings=64)
+    found = count_graphs(config)
+    assert found.graphs == 1 and 5 <= found.ddp_pieces <= PIECES
+    assert (found.attentions, found.masked) == (depth, 0)
 
 
 def cut_finely(directory: Path) -> None:
