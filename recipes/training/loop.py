@@ -17,9 +17,11 @@ from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidat
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
+from recipes.training.garbage import RestingCollector
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.errors import InputError, writing
+from recipes.utils.hardware import peak_memory
 from recipes.utils.run_directory import METRICS
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -134,7 +136,7 @@ class TrainingLoop:
         try:
             state = self._start(checkpoint)
             console = Console(self.accelerator, self.plan.num_steps, state.step)
-            with closing(console), StopSignal() as stop:
+            with closing(console), StopSignal() as stop, RestingCollector() as collector:
                 if self.keep_best:
                     self._announce_best(console)
                 if checkpoint is not None:
@@ -166,6 +168,7 @@ class TrainingLoop:
                             return False
                     paused = time.perf_counter()
                     self._evaluate_and_sample(state, console)
+                    collector.step()
                     started += time.perf_counter() - paused  # evaluation does not count as training time
                 if self.keep_best:
                     self._say_best(console)
@@ -293,6 +296,7 @@ class TrainingLoop:
             "train/mfu": speed * flops / (self.peak_flops * plan.world_size) if self.peak_flops else None,
             "train/grad_norm": grad_norm,
             "train/skipped": state.skipped,
+            "train/peak_memory": peak_memory(self.accelerator.device) / 1e9,  # GB, of one process
             "total_training_time": state.seconds,
             "total_training_flops": float(state.step * plan.total_batch_size * flops),
             "epoch": epoch,
