@@ -36,7 +36,7 @@ from torch._inductor.async_compile import AsyncCompile
 from torch._inductor.graph import GraphLowering
 from torch._inductor.utils import fresh_cache
 
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM, loss_nanochat
 from recipes.training.environment import bucket_size
 from recipes.training.loop import rows_loss
 from recipes.utils.model_facts import describe_config
@@ -99,9 +99,8 @@ def count_graphs(config: NanochatGPTConfig, rows: int = 1) -> Graphs:
         found.ddp_pieces += len(cuts.buckets)
         return lambda *inputs: (torch.zeros(()),)  # the loss alone: a break in the graph would be an error
 
-    torch._dynamo.reset()
     step = torch.compile(model, backend=count, fullgraph=True, dynamic=False)
-    rows_loss(step, torch.zeros(rows, config.max_position_embeddings + 1, dtype=torch.long), 1)
+    loss_as_on_a_gpu(step, rows)
     return found
 
 
@@ -122,16 +121,23 @@ def count_kernels(config: NanochatGPTConfig, rows: int = 1) -> Kernels:
         return launch
 
     model = NanochatGPTForCausalLM(config)
-    torch._dynamo.reset()
-    step = torch.compile(model, dynamic=False, fullgraph=True)
+    step = torch.compile(model, fullgraph=True, dynamic=False)
     with (
         fresh_cache(),
         mock.patch.object(GraphLowering, "codegen", counting_codegen),
         mock.patch.object(AsyncCompile, "cpp_pybinding", do_not_build),
     ):
-        rows_loss(step, torch.zeros(rows, config.max_position_embeddings + 1, dtype=torch.long), 1).backward()
+        loss_as_on_a_gpu(step, rows).backward()
     found.megabytes = round(found.megabytes)
     return found
+
+
+def loss_as_on_a_gpu(step: torch.nn.Module, rows: int) -> torch.Tensor:
+    """The loss of `rows` that are as long as the model allows, in chunks of the size that a GPU takes."""
+    torch._dynamo.reset()
+    tokens = torch.zeros(rows, step.config.max_position_embeddings + 1, dtype=torch.long)
+    with mock.patch.object(loss_nanochat, "LOSS_CHUNK_BYTES_CPU", loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR):
+        return rows_loss(step, tokens, num_tokens=tokens[:, 1:].numel())
 
 
 if __name__ == "__main__":
