@@ -8,9 +8,9 @@ EVERY = 1000  # steps
 class RestingCollector:
     """Keeps Python from searching for garbage in the middle of a step, which takes it some 500 ms on a large model.
 
-    After the first step, all that the run has built is set aside (`gc.freeze`), so that later searches are short; what
-    evaluations and checkpoints leave behind is found every `EVERY` steps. Whatever ends the run puts everything back:
-    after running out of memory, a model that is being replaced must be found.
+    After the first step, all that the run has built is set aside (`gc.freeze`), so that later searches, every `EVERY`
+    steps and after evaluations, are short. Whatever ends the run puts everything back: after running out of memory, a
+    model that is being replaced must be found.
     """
 
     def __enter__(self) -> "RestingCollector":

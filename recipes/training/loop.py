@@ -1,5 +1,6 @@
 """The training loop that pretraining and midtraining share: resumable, interruptible, evaluated as it goes."""
 
+import gc
 import math
 import signal
 import time
@@ -328,6 +329,7 @@ class TrainingLoop:
             console.say(f"step {step:06d} | " + " | ".join(shown))
             if self.keep_best and MEASURE in record and self.accelerator.is_main_process:
                 self._update_best(step, console)
+        gc.collect()  # a failure's traceback may hold a batch in memory, and no other search comes soon
 
     def _update_best(self, step: int, console: Console) -> None:
         """Keep the checkpoint of `step`, if it was just evaluated as the best, and no longer the one before it."""
