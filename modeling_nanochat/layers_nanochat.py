@@ -23,17 +23,81 @@ def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=eps)
 
 
-def rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig, dtype: torch.dtype):
-    """Cosines and sines (B, T, d/2) of the rotary angles of `position_ids` (B, T).
-
-    Recomputed in fp32 at every forward pass: a buffer would have to survive meta devices and `.to(bfloat16)`.
-    """
+def exact_rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines (..., d/2) in fp32 of the rotary angles of `position_ids` (...)."""
     d = config.head_dim
     exponents = torch.arange(0, d, 2, device=position_ids.device, dtype=torch.float32) / d  # (d/2,)
     frequencies = 1.0 / config.rope_theta**exponents  # not base**-exponents, which rounds differently from nanochat
-    angles = position_ids[..., None].float() * frequencies  # (B, T, d/2)
+    angles = position_ids[..., None].float() * frequencies  # (..., d/2)
+    return angles.cos(), angles.sin()
+
+
+def round_angles(
+    angles: tuple[torch.Tensor, torch.Tensor], config: NanochatGPTConfig, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines in `dtype`, rounded to the one of the config first, if it has any."""
+    cos, sin = angles
     rounded = dtype if config.rotary_dtype is None else getattr(torch, config.rotary_dtype)
-    return angles.cos().to(rounded).to(dtype), angles.sin().to(rounded).to(dtype)
+    return cos.to(rounded).to(dtype), sin.to(rounded).to(dtype)
+
+
+def rotary_angles(position_ids: torch.Tensor, config: NanochatGPTConfig, dtype: torch.dtype):
+    """Cosines and sines (B, T, d/2) of the rotary angles of `position_ids` (B, T), computed in fp32."""
+    return round_angles(exact_rotary_angles(position_ids, config), config, dtype)
+
+
+class RotaryTable(nn.Module):
+    """Rotary angles of tokens, looked up where their positions are the first ones, as in training; else computed.
+
+    Computed in a compiled step, they would be computed anew in each kernel that rotates: for all rows, heads and
+    layers, forward and backward. The table is never saved. It is filled anew, in fp32, wherever it is moved or cast
+    to, so `to_empty` leaves no garbage in it, and `.to(bfloat16)` does not round it.
+    """
+
+    def __init__(self, config: NanochatGPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = config.max_position_embeddings, config.head_dim // 2
+        self.register_buffer("cos", torch.empty(shape, dtype=torch.float32), persistent=False)
+        self.register_buffer("sin", torch.empty(shape, dtype=torch.float32), persistent=False)
+        self.fill()
+
+    def fill(self) -> None:
+        """Compute the table on the device where it is."""
+        with torch.no_grad():
+            self.cos, self.sin = exact_rotary_angles(torch.arange(len(self.cos), device=self.cos.device), self.config)
+        self.base = self.config.rope_theta
+
+    def _apply(self, *args, **kwargs) -> "RotaryTable":
+        """Behind `.to()`, `.half()`, `.cuda()`, `to_empty` and the like; private, but torch's RNNs override it too."""
+        super()._apply(*args, **kwargs)
+        self.fill()
+        return self
+
+    def forward(
+        self, hidden_states: torch.Tensor, position_ids: torch.Tensor | None, seen: int | torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines (B or 1, T, d/2) for hidden_states (B, T, D).
+
+        Positions are `position_ids` (B, T), or if None those that follow `seen` tokens.
+        """
+        T, dtype, device = hidden_states.size(1), hidden_states.dtype, hidden_states.device
+        if position_ids is None and self.holds(T, seen, device):
+            return round_angles((self.cos[None, :T], self.sin[None, :T]), self.config, dtype)
+        if position_ids is None:
+            position_ids = (torch.arange(T, device=device) + seen).unsqueeze(0)
+        return rotary_angles(position_ids, self.config, dtype)
+
+    def holds(self, T: int, seen: int | torch.Tensor, device: torch.device) -> bool:
+        """Whether the table has the angles of `T` tokens after `seen` ones, on their device and by today's config."""
+        return (
+            not torch.compiler.is_exporting()  # an exported program shall take rows of any length
+            and isinstance(seen, int)
+            and seen == 0
+            and len(self.cos) >= T
+            and self.cos.device == device
+            and self.base == self.config.rope_theta
+        )
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

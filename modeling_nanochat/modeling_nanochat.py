@@ -37,11 +37,11 @@ from .layers_nanochat import (
     MLPInput,
     NanochatGPTAttention,
     NanochatGPTDecoderLayer,
+    RotaryTable,
     ValueEmbedding,
     ZeroInitLinear,
     is_unmodified,
     rms_norm,
-    rotary_angles,
 )
 from .loss_nanochat import IGNORE_INDEX, linear_cross_entropy, soft_cap
 
@@ -95,6 +95,8 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, NanochatGPTModel):
             module.init_scalars()
+        elif isinstance(module, RotaryTable):
+            module.fill()
 
     def get_per_layer_inputs(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """The value embeddings of `input_ids` (B, T) in all layers that have one: (B, T, tables, K x d).
@@ -138,6 +140,7 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.padded_vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(NanochatGPTDecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.rotary_table = RotaryTable(config)
         self.gradient_checkpointing = False
         if config.value_embeddings:
             size = config.padded_vocab_size, config.num_key_value_heads * config.head_dim
@@ -197,9 +200,6 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
         masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
         seen = self.tokens_seen(past_key_values)
-        positions = position_ids
-        if positions is None:
-            positions = (torch.arange(inputs_embeds.size(1), device=inputs_embeds.device) + seen).unsqueeze(0)
         layers = self.layers[: self.config.num_hidden_layers]  # fewer of them for early exit in assisted decoding
         eps = self.config.rms_norm_eps
         hidden_states = rms_norm(inputs_embeds, eps)  # embeddings are N(0, 1) at first; the norm keeps that scale
@@ -208,7 +208,7 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
             past = None if past_key_values is None else embeddings_layer(past_key_values, len(layers))
             hidden_states = self.smear(hidden_states, starts, None if past is None else past.update)
         x0 = hidden_states
-        angles = rotary_angles(positions, self.config, hidden_states.dtype)  # (B or 1, T, d/2) each; shared by layers
+        angles = self.rotary_table(hidden_states, position_ids, seen)  # (B or 1, T, d/2) each; shared by layers
         halfway = None
         for i, layer in enumerate(layers):
             hidden_states = layer(

@@ -27,7 +27,7 @@ from recipes.data.packing import build_rows_loader
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
-from recipes.training.attention import choose_attention, describe_attention
+from recipes.training.attention import choose_attention, describe_attention, fast_sdpa
 from recipes.training.checkpoints import unwrap
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
@@ -147,7 +147,8 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             grad_clip=args.grad_clip,
             peak_flops=peak,
         )
-        return loop if loop.run(checkpoint) else None
+        with fast_sdpa(accelerator.device):
+            return loop if loop.run(checkpoint) else None
 
     try:
         loop = train(plan, checkpoint)

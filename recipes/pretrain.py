@@ -30,7 +30,7 @@ from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.adapters import add_lora, facts_with_adapters, lora_config, save_and_merge
-from recipes.training.attention import choose_attention, describe_attention
+from recipes.training.attention import choose_attention, describe_attention, fast_sdpa
 from recipes.training.checkpoints import unwrap
 from recipes.training.documents_read import begin_corpus, keep_record
 from recipes.training.environment import compute_dtype, print_run, start_accelerator
@@ -170,7 +170,8 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             grad_clip=args.grad_clip,
             peak_flops=peak,
         )
-        return loop if loop.run(checkpoint) else None
+        with fast_sdpa(accelerator.device):
+            return loop if loop.run(checkpoint) else None
 
     try:
         loop = train(plan, checkpoint)

@@ -30,6 +30,7 @@ ELSEWHERE = (
     "dev/",
     "report/",
     "val/",
+    "train/",
     "eval/",
     "chatcore/",
     "recipes/STAGE",

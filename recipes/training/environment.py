@@ -1,5 +1,6 @@
 """What a training run runs in: precision, compilation, trackers."""
 
+import math
 import os
 import shutil
 import sysconfig
@@ -15,10 +16,16 @@ from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import choose_precision, precision_name
+from recipes.utils.model_facts import ModelFacts
 
 # FLOPs a process after which torch.compile has repaid its own time: about three minutes of training on two CPU cores,
 # where compiling takes half a minute, and an estimated five minutes on an H100.
 COMPILE_PAYS_AFTER = {"cpu": 4e13, "cuda": 1e17}
+# Under DDP torch.compile cuts the step where a bucket of gradients is full, so that the bucket travels while the graph
+# before it is still computed. Nothing is fused or recomputed across a cut: with torch's buckets of 25 MiB a model of
+# depth 20 falls into 62 pieces. (Without cuts, `torch._dynamo.config.optimize_ddp = False`, nothing would overlap.)
+PIECES = 8
+TORCHS_BUCKET = 25  # MiB: what is smaller does not repay its own message
 NO_COMPILER = "no C++ compiler (g++, or what CXX names) with Python's headers (python3-dev) was found"
 
 
@@ -44,8 +51,13 @@ def start_accelerator(
         mixed_precision=choose_precision(mixed_precision, state.device),
         log_with=parse_trackers(log_with) or None,
         project_dir=output_dir,
-        # Gradients are views of DDP's buckets: without this, there is a second copy of all of them.
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                bucket_cap_mb=bucket_size(plan.facts),
+                gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
+                broadcast_buffers=False,  # the table of rotary angles is the same everywhere
+            )
+        ],
         # All rows have the same shape, so nothing has to be compiled for dynamic ones.
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
     )
@@ -56,6 +68,14 @@ def start_accelerator(
     if warning := compiler_warning(compile_model, plan, state.device):
         accelerator.print(warning)
     return accelerator
+
+
+def bucket_size(facts: ModelFacts) -> int:
+    """MiB of gradients that DDP exchanges at once, for at most `PIECES` pieces of a compiled step.
+
+    All pieces but the first and the last fill a bucket, and the last, with the head, is more than nothing.
+    """
+    return max(TORCHS_BUCKET, math.ceil(4 * facts.num_parameters / (PIECES - 1) / 2**20))
 
 
 def print_run(

@@ -7,7 +7,8 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DynamoBackend, broadcast_object_list
+from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.bits_per_byte import bits_per_byte, sum_nats_and_bytes
@@ -19,7 +20,7 @@ from recipes.training.best_checkpoint import EVALUATION
 from recipes.training.loop import Evaluation
 from recipes.training.plan import Plan
 from recipes.utils.errors import InputError
-from tokenizer.encode import token_byte_lengths
+from tokenizer.encode import document_start_id, token_byte_lengths
 
 
 def bits_per_byte_evaluation(
@@ -44,10 +45,16 @@ def bits_per_byte_evaluation(
     )  # (N, T + 1)
     num_predicted = int((byte_lengths[rows[:, 1:].long()] > 0).sum())
     mine = rows[accelerator.process_index :: accelerator.num_processes].long()
+    compiled = is_compiled(accelerator)
+    if compiled:  # a last batch of fewer rows would be compiled anew: fill it with tokens that have no bytes
+        missing = -len(mine) % plan.device_batch_size
+        mine = F.pad(mine, (0, 0, 0, missing), value=document_start_id(tokenizer))
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         failure = None
         try:
+            if compiled:  # a graph of its own, in one piece: DDP would cut it
+                model = torch.compile(model, **accelerator.state.dynamo_plugin.to_kwargs())
             totals = sum_nats_and_bytes(model, mine.split(plan.device_batch_size), byte_lengths)
         except Exception as error:
             totals, failure = torch.full((2,), float("nan")), error
@@ -60,6 +67,14 @@ def bits_per_byte_evaluation(
         return {"val/bpb": bits_per_byte(nats, num_bytes), "val/loss": nats / num_predicted}
 
     return Evaluation(EVALUATION, every, measure)
+
+
+def is_compiled(accelerator: Accelerator) -> bool:
+    """Whether to compile the forward pass of evaluations, if that of training is compiled.
+
+    On a CPU that would take longer than it saves in all evaluations of a run, which have few tokens there.
+    """
+    return accelerator.state.dynamo_plugin.backend != DynamoBackend.NO and accelerator.device.type != "cpu"
 
 
 def _read_on_main(accelerator: Accelerator, read: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The training loop that pretraining and midtraining share: resumable, interruptible, evaluated as it goes."""
 
+import gc
 import math
 import signal
 import time
@@ -13,15 +14,16 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
-from recipes.training.attention import fast_sdpa
 from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidate, record_best, recorded_best
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
+from recipes.training.garbage import RestingCollector
 from recipes.training.out_of_memory import rehearse
 from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.errors import InputError, writing
+from recipes.utils.hardware import peak_memory
 from recipes.utils.run_directory import METRICS
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -136,7 +138,7 @@ class TrainingLoop:
         try:
             state = self._start(checkpoint)
             console = Console(self.accelerator, self.plan.num_steps, state.step)
-            with closing(console), StopSignal() as stop, fast_sdpa(self.accelerator.device):
+            with closing(console), StopSignal() as stop, RestingCollector() as collector:
                 if self.keep_best:
                     self._announce_best(console)
                 if checkpoint is not None:
@@ -168,6 +170,7 @@ class TrainingLoop:
                             return False
                     paused = time.perf_counter()
                     self._evaluate_and_sample(state, console)
+                    collector.step()
                     started += time.perf_counter() - paused  # evaluation does not count as training time
                 if self.keep_best:
                     self._say_best(console)
@@ -302,6 +305,7 @@ class TrainingLoop:
             "train/mfu": speed * flops / (self.peak_flops * plan.world_size) if self.peak_flops else None,
             "train/grad_norm": grad_norm,
             "train/skipped": state.skipped,
+            "train/peak_memory": peak_memory(self.accelerator.device) / 1e9,  # GB, of one process
             "total_training_time": state.seconds,
             "total_training_flops": float(state.step * plan.total_batch_size * flops),
             "epoch": epoch,
@@ -333,6 +337,7 @@ class TrainingLoop:
             console.say(f"step {step:06d} | " + " | ".join(shown))
             if self.keep_best and MEASURE in record and self.accelerator.is_main_process:
                 self._update_best(step, console)
+        gc.collect()  # a failure's traceback may hold a batch in memory, and no other search comes soon
 
     def _update_best(self, step: int, console: Console) -> None:
         """Keep the checkpoint of `step`, if it was just evaluated as the best, and no longer the one before it."""

@@ -17,7 +17,7 @@ from transformers import (
 
 from recipes.training.adapters import base_model
 from recipes.training.tracking import Console, MetricsLog
-from recipes.utils.hardware import peak_flops
+from recipes.utils.hardware import peak_flops, peak_memory
 from recipes.utils.model_facts import describe_model
 from recipes.utils.run_directory import METRICS
 
@@ -118,6 +118,7 @@ class MetricsCallback(TrainerCallback):
             "train/tok_per_sec": speed,
             "train/mfu": speed * self.flops_per_token / self.peak if self.peak else None,
             "train/grad_norm": logs.get("grad_norm"),
+            "train/peak_memory": peak_memory(self.trainer.args.device) / 1e9,  # GB, of one process
             "total_training_time": self.total_seconds,
             "total_training_flops": float(seen * self.flops_per_token),
             "epoch": logs.get("epoch"),

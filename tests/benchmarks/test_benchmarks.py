@@ -49,6 +49,17 @@ def test_gpu_measures_training_and_generation_wherever_it_runs():
     )
 
 
+@pytest.mark.slow
+def test_the_compiled_step_is_one_graph_without_masks_and_computes_no_angles():
+    setting = "--depths 2 --max_seq_len 32 --vocab_size 128"
+    output = run("benchmarks.graphs", *setting.split())
+    found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert [each["generation"] for each in found] == [2025, 2026]
+    for each in found:
+        assert (each["graphs"], each["attentions"], each["masked"], each["angle_kernels"]) == (1, 2, 0, 0)
+        assert each["kernels"] > 10 and each["megabytes"] > 0
+
+
 @pytest.mark.parametrize(("module", "argv"), [(stages, []), (reinforcement, ["--source", "runs/cpu/sft"])])
 def test_a_benchmark_of_whole_recipes_takes_its_flags(module, argv):
     args = parse_arguments(module.BenchmarkArguments, argv=argv)

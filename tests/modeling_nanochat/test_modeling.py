@@ -3,7 +3,9 @@
 import copy
 import re
 import shutil
+import tempfile
 
+import accelerate
 import pytest
 import torch
 from transformers import (
@@ -73,6 +75,84 @@ def test_rotary_angles_may_be_rounded():
     for each, other in zip(rounded, exact, strict=True):
         assert each.dtype == torch.float32 and not torch.equal(each, other)
         assert torch.equal(each, other.bfloat16().float())
+
+
+def moved_to_memory(config) -> NanochatGPTForCausalLM:
+    with torch.device("meta"):
+        model = NanochatGPTForCausalLM(config)
+    return model.to_empty(device="cpu")
+
+
+def without_weights(config) -> NanochatGPTForCausalLM:
+    with accelerate.init_empty_weights():
+        model = NanochatGPTForCausalLM(config)
+    return model.to_empty(device="cpu")
+
+
+def loaded(config, **options) -> NanochatGPTForCausalLM:
+    with tempfile.TemporaryDirectory() as directory:
+        NanochatGPTForCausalLM(config).save_pretrained(directory)
+        return NanochatGPTForCausalLM.from_pretrained(directory, **options)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        NanochatGPTForCausalLM,
+        moved_to_memory,
+        without_weights,
+        loaded,
+        lambda config: loaded(config, dtype=torch.bfloat16),
+        lambda config: NanochatGPTForCausalLM(config).to(torch.bfloat16).float(),
+        lambda config: NanochatGPTForCausalLM(config).half(),
+        lambda config: copy.deepcopy(NanochatGPTForCausalLM(config)),
+    ],
+)
+@pytest.mark.parametrize("rounded", [None, "bfloat16"])
+def test_angles_are_looked_up_as_they_would_be_computed(build, rounded):
+    """Bit for bit, whatever the model has gone through."""
+    config = tiny_config(rotary_dtype=rounded)
+    table = build(config).model.rotary_table
+    for dtype in (torch.float32, torch.bfloat16):
+        hidden_states, positions = torch.empty(1, 100, 8, dtype=dtype), torch.arange(100)[None]
+        assert table.holds(100, 0, hidden_states.device)
+        for angles in zip(table(hidden_states, None, 0), rotary_angles(positions, config, dtype), strict=True):
+            assert torch.equal(*angles)
+
+
+@torch.no_grad()
+def test_angles_that_the_table_lacks_are_computed(model):
+    ids, length = random_ids(1, 200), model.config.max_position_embeddings
+    assert length < 200
+    longer = random_model(generation=2026 if model.config.smear else 2025, max_position_embeddings=256)
+    assert torch.equal(model(ids, use_cache=False).logits, longer(ids, use_cache=False).logits)
+    ids = ids[:, :20]
+    before = model(ids, use_cache=False).logits
+    model.config.rope_theta /= 2
+    changed = random_model(generation=2026 if model.config.smear else 2025, rope_theta=model.config.rope_theta)
+    assert torch.equal(model(ids, use_cache=False).logits, changed(ids, use_cache=False).logits)
+    assert not torch.equal(before, model(ids, use_cache=False).logits)
+
+
+def test_the_table_of_angles_is_not_saved(model):
+    assert not any("rotary" in name for name in model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [False, True])
+def test_a_compiled_training_step_computes_no_angles(model, given):
+    """Unless positions are given, for which they are needed."""
+    torch._dynamo.reset()
+    ids, computed = random_ids(2, 16), []
+
+    def backend(graph, example_inputs):
+        computed.extend(node for node in graph.graph.nodes if str(node.target) in ("cos", "sin"))
+        return graph.forward
+
+    positions = {"position_ids": torch.arange(16)[None]} if given else {}
+    step = torch.compile(model.train(), fullgraph=True, backend=backend)
+    step(ids, labels=ids, skip_logits=True, use_cache=False, **positions)
+    assert len(computed) == (2 if given else 0)
 
 
 @torch.no_grad()

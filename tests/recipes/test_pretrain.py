@@ -29,7 +29,7 @@ pytestmark = pytest.mark.launch
 
 TRAINING_KEYS = {
     "step", "train/loss", "train/lrm", "train/dt", "train/tok_per_sec", "train/mfu", "train/grad_norm",
-    "train/skipped", "total_training_time", "total_training_flops", "epoch",
+    "train/skipped", "train/peak_memory", "total_training_time", "total_training_flops", "epoch",
 }  # fmt: skip
 
 

@@ -1,9 +1,19 @@
 """A run joins its trackers and its precision, and is compiled where that pays."""
 
+import json
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
+from accelerate.utils import DynamoBackend, TorchDynamoPlugin
+from torch._dynamo.backends import distributed
 
+from benchmarks.graphs import count_graphs
+from modeling_nanochat import NanochatGPTConfig
+from recipes.training import environment
 from recipes.training.environment import (
+    PIECES,
     compiler_warning,
     compute_dtype,
     has_compiler,
@@ -11,6 +21,8 @@ from recipes.training.environment import (
     start_accelerator,
 )
 from recipes.utils.errors import InputError
+from recipes.utils.run_directory import METRICS, read_metrics
+from tests.recipes.processes import flags, run
 from tests.recipes.training.test_plan import plan_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -93,3 +105,50 @@ def test_tensorboard_gets_the_arguments_and_the_metrics(tmp_path, fresh_accelera
         if "train/loss" in events.Tags()["scalars"]:
             found += [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert found == [(3, 2.5)]
+
+
+# Compiled, by several processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("generation", "depth", "vocab_size"), [(2025, 20, 65_536), (2026, 26, 32_768)])
+def test_a_compiled_step_under_ddp_is_cut_into_few_pieces(generation, depth, vocab_size):
+    config = NanochatGPTConfig.from_depth(depth, vocab_size, generation=generation, max_position_embeddings=64)
+    found = count_graphs(config)
+    assert found.graphs == 1 and 5 <= found.ddp_pieces <= PIECES
+    assert (found.attentions, found.masked) == (depth, 0)
+
+
+def cut_finely(directory: Path) -> None:
+    """In a training process: compile without a compiler, in pieces of a few matrices, and write down how many."""
+
+    class FineCuts(distributed.DDPOptimizer):
+        def __init__(self, bucket_bytes_cap, backend_compile_fn):
+            super().__init__(2**16, backend_compile_fn, first_bucket_cap=2**16)
+
+        def compile_fn(self, *args, **kwargs):
+            compiled = super().compile_fn(*args, **kwargs)
+            (directory / "pieces.json").write_text(json.dumps(len(self.buckets)))
+            return compiled
+
+    def plugin(backend, **options):
+        return TorchDynamoPlugin(backend=DynamoBackend.AOT_EAGER, **options)
+
+    distributed.DDPOptimizer, environment.TorchDynamoPlugin = FineCuts, plugin
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_two_processes_learn_compiled_what_they_learn_eagerly(tiny, tmp_path):
+    """Two micro-batches a step, of which DDP exchanges the gradients of the last."""
+    few = tiny | {"depth": 2, "generation": 2026, "device_batch_size": 1, "mixed_precision": "no"}
+    records = {}
+    for compiled in ("false", "true"):
+        options = few | {"compile": compiled, "output_dir": tmp_path / compiled}
+        end = run(flags(options), 2, partial(cut_finely, tmp_path))
+        assert end.code == 0, end.stderr
+        records[compiled] = read_metrics(tmp_path / compiled / METRICS)
+    assert json.loads((tmp_path / "pieces.json").read_text()) > 2
+    for eager, compiled in zip(records["false"], records["true"], strict=True):
+        for name in eager.keys() & {"train/loss", "train/grad_norm", "val/bpb"}:
+            assert compiled[name] == pytest.approx(eager[name], rel=1e-4), (eager["step"], name)
