@@ -61,10 +61,7 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {  # noqa: RUF012  (read from the class by transformers)
-        "hidden_states": NanochatGPTDecoderLayer,
-        "attentions": NanochatGPTAttention,
-    }
+    _can_record_outputs = {"hidden_states": NanochatGPTDecoderLayer, "attentions": NanochatGPTAttention}  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -305,6 +302,8 @@ class NanochatGPTForCausalLM(NanochatGPTPreTrainedModel, NanochatGPTGenerationMi
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012  (used only if tied by config)
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
+    # The same in all processes: DDP need not send it around before every forward pass.
+    _ddp_params_and_buffers_to_ignore = ("model.rotary_table.cos", "model.rotary_table.sin")
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__(config)

@@ -55,7 +55,6 @@ def start_accelerator(
             DistributedDataParallelKwargs(
                 bucket_cap_mb=bucket_size(plan.facts),
                 gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
-                broadcast_buffers=False,  # the table of rotary angles is the same everywhere
             )
         ],
         # All rows have the same shape, so nothing has to be compiled for dynamic ones.

@@ -42,7 +42,6 @@ def build_trainer_config(config_class: type[Config], args: PosttrainingArguments
         "use_cpu": processes.device.type == "cpu",
         # bf16 needs no loss scaling, but without the hardware's own units it is emulated, and slower than fp32.
         "bf16": has_bf16(processes.device) if args.bf16 is None and not args.fp16 else args.bf16,
-        "ddp_broadcast_buffers": bool(args.ddp_broadcast_buffers),  # the table of rotary angles is the same everywhere
         "push_to_hub": False,  # or Trainer would push every checkpoint: the scripts publish the finished model
         "hub_model_id": None,
     }

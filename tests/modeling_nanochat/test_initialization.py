@@ -167,3 +167,8 @@ def test_weights_start_as_designed_under_fsdp(process_group, config):
     model.init_weights()
     for name, parameter in model.named_parameters():
         assert_initialized(name, parameter.full_tensor(), config)
+
+
+def test_ddp_has_no_buffers_to_send(process_group, config):
+    assert dict(NanochatGPTForCausalLM(config).named_buffers())
+    assert not torch.nn.parallel.DistributedDataParallel(NanochatGPTForCausalLM(config)).modules_buffers

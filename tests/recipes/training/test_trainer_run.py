@@ -22,7 +22,6 @@ def test_a_configuration_is_trls_with_all_flags(recipe, arguments, config_class,
     processes = join_processes(use_cpu=True)
     config = build_trainer_config(recipe.TrainerConfig, args, processes)
     decided = {"output_dir": "runs/checkpoints", "use_cpu": True, "bf16": has_bf16(processes.device)}
-    decided["ddp_broadcast_buffers"] = False
     assert isinstance(config, config_class) and args.output_dir != config.output_dir
     theirs = config_class(**{each.name: getattr(args, each.name) for each in fields(config_class)} | decided).to_dict()
     mine = config.to_dict()
