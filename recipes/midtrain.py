@@ -96,7 +96,9 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
     record_launch(output_dir, data=args.conversations, source=args.source, precision=accelerator.mixed_precision)
     data = "; ".join(files_lines(args.conversations)) or args.conversations
-    attention = choose_attention(args.attn_implementation, accelerator.device, args.max_seq_len)
+    attention = choose_attention(
+        args.attn_implementation, accelerator.device, args.max_seq_len, config, accelerator.mixed_precision
+    )
     kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
     print_run(accelerator, plan, data, f"{packing}: {coverage.line(plan.num_tokens, packing)}", kernel, peak)
 

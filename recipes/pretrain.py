@@ -113,7 +113,9 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     files = corpus.files and corpus.files.names()
     record_launch(output_dir, data=args.dataset, files=files, precision=accelerator.mixed_precision)
     seen = describe_coverage(coverage, plan.num_tokens, packing)
-    attention = choose_attention(args.attn_implementation, accelerator.device, args.max_seq_len)
+    attention = choose_attention(
+        args.attn_implementation, accelerator.device, args.max_seq_len, config, accelerator.mixed_precision
+    )
     kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
     print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", kernel, peak)
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PretrainedConfig, PreTrainedModel
 
+from modeling_nanochat import NanochatGPTConfig
 from recipes.utils.errors import InputError, in_one_line
 
 FLASH_3 = "kernels-community/flash-attn3"  # on the Hub, by `pip install kernels`; it has a backward pass
@@ -20,13 +21,27 @@ HOPPER = (9, 0)
 LONGEST_EAGER_ROW = 1024
 
 
-def choose_attention(requested: str, device: torch.device, max_seq_len: int) -> str:
-    """What `--attn_implementation` stands for on this device, as transformers names it."""
+def choose_attention(
+    requested: str,
+    device: torch.device,
+    max_seq_len: int,
+    config: PretrainedConfig | None = None,
+    precision: str = "no",
+) -> str:
+    """What `--attn_implementation` stands for on this device, as transformers names it.
+
+    Args:
+        config: of the model; auto gives flash attention to ours only.
+        precision: accelerate's; flash attention takes 16 bits only.
+    """
+    if requested == "flex_attention" and device.type == "cpu":
+        raise InputError("attn_implementation flex_attention does not train on a CPU: take sdpa, or eager.")
     if requested != "auto":
         return requested
     if device.type == "cpu":
         return "eager" if max_seq_len <= LONGEST_EAGER_ROW else "sdpa"
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER and has_flash_attention_3():
+    on_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER
+    if on_hopper and isinstance(config, NanochatGPTConfig) and precision != "no" and has_flash_attention_3():
         return FLASH_3
     return "sdpa"
 
@@ -49,7 +64,7 @@ def set_attention(model: PreTrainedModel, name: str) -> None:
         model.set_attn_implementation(name)
     except Exception as error:  # transformers and kernels raise anything for a kernel that is missing
         raise InputError(
-            f"attn_implementation {name} does not work here: {in_one_line(error)}. auto chooses one that does."
+            f"attn_implementation {name} does not work here: {in_one_line(error)}. sdpa works everywhere."
         ) from None
 
 

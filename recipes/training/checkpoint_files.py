@@ -36,8 +36,12 @@ def optimizer_files(checkpoint: Path) -> list[Path]:
 
 
 def read_optimizer_shards(checkpoint: Path) -> list[dict]:
-    """The state dicts of all ranks that saved one, in their order; read from the disk only where they are used."""
-    return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in optimizer_files(checkpoint)]
+    """The state dicts of all ranks that saved one, in their order.
+
+    Of several only what is used is read: they are mapped into memory, so copy what is to outlive the checkpoint.
+    """
+    files = optimizer_files(checkpoint)
+    return [torch.load(file, map_location="cpu", weights_only=True, mmap=len(files) > 1) for file in files]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -154,12 +158,15 @@ def check_whole(checkpoint: Path) -> None:
 
 
 def find_damage(checkpoint: Path, only: str = "") -> str | None:
-    """Which file (or `only` that one) is missing or differs from what was written, and how; None if all is whole."""
+    """Which file is missing or differs from what was written, and how; None if all is whole.
+
+    With `only`, files whose names start with it.
+    """
     try:
         if not (checkpoint / MANIFEST).exists():
             return None if only else _find_damage_without_manifest(checkpoint)
         files = dict(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")))
-        names = [name for name in files if not only or name == only]
+        names = [name for name in files if name.startswith(only)]
         return next((damage for name in names if (damage := _damage(checkpoint / name, **files[name]))), None)
     except (ValueError, TypeError):
         return f"{MANIFEST} is not what was written"

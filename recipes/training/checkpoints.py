@@ -7,12 +7,14 @@ is also one that `from_pretrained` loads, or peft's where adapters are trained.
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import extract_model_from_parallel
+from accelerate.utils import extract_model_from_parallel, gather_object
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,6 +26,7 @@ from recipes.training.checkpoint_files import (
     STATE_FILES,
     describe_newest,
     optimizer_file,
+    optimizer_files,
     read_optimizer_shards,
     set_aside_after,
     whole_checkpoints,
@@ -32,7 +35,7 @@ from recipes.training.checkpoint_files import (
 from recipes.training.documents_read import record_documents
 from recipes.training.sharding import is_sharded, merge_shards
 from recipes.utils import atomic
-from recipes.utils.errors import InputError, in_one_line, writing
+from recipes.utils.errors import InputError, SaidByMain, in_one_line, writing
 from recipes.utils.loading import load_config
 from recipes.utils.misfit import compare_tables, describe_misfit
 from recipes.utils.model_facts import kind_and_sizes
@@ -85,23 +88,39 @@ class Checkpointer:
         if final.exists():
             return final
         partial = self.directory / f".{final.name}.partial"
+        with self._together(partial, final):
+            self._write(partial, state)
+        with self._together(partial, final):
+            record_documents(partial, self.loader, self.accelerator)
+            if self.accelerator.is_main_process:
+                write_manifest(partial)
+                partial.rename(final)
+                atomic.sync(self.directory)
+                self.drop_old()
+        return final
+
+    @contextmanager
+    def _together(self, partial: Path, final: Path) -> Iterator[None]:
+        """Do on all processes, and wait for all; what fails on one ends all of them, with one line from the main one.
+
+        Nothing half-written stays, and none removes what others still write.
+        """
+        failure = None
         try:
             with writing(f"the checkpoint {final}", lambda: describe_newest(self.output_dir)):
-                if self.accelerator.is_main_process:
-                    self.directory.mkdir(parents=True, exist_ok=True)
-                self.accelerator.wait_for_everyone()
-                self._write(partial, state)
-                self.accelerator.wait_for_everyone()
-                if self.accelerator.is_main_process:
-                    write_manifest(partial)
-                    partial.rename(final)
-                    atomic.sync(self.directory)
-                    self.drop_old()
-        except Exception:
+                yield
+        except Exception as error:
+            failure = error
+        failures = gather_object([None if failure is None else str(failure)])
+        said = next((each for each in failures if each is not None), None)
+        if said is None:
+            return
+        main = self.accelerator.is_main_process
+        if main:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
-        self.accelerator.wait_for_everyone()
-        return final
+        if failure is not None and (main or not isinstance(failure, InputError)):
+            raise failure
+        raise InputError(said) if main else SaidByMain(said)
 
     def restore(self, path: Path) -> TrainingState:
         """Load everything that `save` wrote to `path`. Raises `InputError` if the data readers differ in number."""
@@ -115,9 +134,9 @@ class Checkpointer:
         self.loader.load_state_dict(torch.load(data_file, weights_only=True))
         try:
             self.accelerator.load_state(str(path))
-            if len(shards := read_optimizer_shards(path)) > 1:  # accelerate has loaded the first of them
+            if len(optimizer_files(path)) > 1:  # accelerate has loaded the first of them
                 parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-                self.optimizer.load_state_dict(merge_shards(shards, parameters))
+                self.optimizer.load_state_dict(merge_shards(read_optimizer_shards(path), parameters))
         except InputError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -134,13 +153,13 @@ class Checkpointer:
             hook.remove()
 
     def _write(self, directory: Path, state: TrainingState) -> None:
+        """What is this process's part. No process waits for another here, since any of them may fail."""
+        directory.mkdir(parents=True, exist_ok=True)
         rank = self.accelerator.process_index
         if rank and is_sharded(self.optimizer):  # at the same time as the main process writes its own, and the weights
-            directory.mkdir(exist_ok=True)
             torch.save(self.optimizer.state_dict(), optimizer_file(directory, rank))
         self.accelerator.save_state(str(directory))
         torch.save(self.loader.state_dict(), directory / f"data_{rank:05d}.pt")
-        record_documents(directory, self.loader, self.accelerator)
         if self.accelerator.is_main_process:
             self.tokenizer.save_pretrained(directory)
             (directory / STATE_FILE).write_text(json.dumps(asdict(state)))

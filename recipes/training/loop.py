@@ -199,7 +199,8 @@ class TrainingLoop:
         """That of a micro-batch of the size of all others, which needs as much memory as they do."""
         size = self.plan.device_batch_size, self.plan.max_seq_len + 1
         self.model.train()
-        return rows_loss(self.model, torch.zeros(size, dtype=torch.long, device=self.accelerator.device), 1)
+        rows = torch.zeros(size, dtype=torch.long, device=self.accelerator.device)
+        return rows_loss(self.model, rows, self.plan.total_batch_size // self.plan.world_size)  # as in every step
 
     def _restore(self, checkpoint: Path) -> TrainingState:
         """Load a checkpoint; learning rates and weight decay stay those of this run if it is another's."""

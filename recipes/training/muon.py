@@ -240,16 +240,20 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        adamw_groups = [group for group in self.param_groups if group["kind"] == "adamw"]
+        if self.shares is None:
+            for group, params in self._muon_batches():
+                self._apply(group, params, self._muon_updates(group, params))
+            for group in adamw_groups:
+                self._adamw_step(group)
+            return loss
         updates: dict[torch.Tensor, torch.Tensor] = {}
         for group, params in self._muon_batches():
-            own = [p for p in params if self.shares is None or self.shares.owns(p)]
-            if own:
+            if own := [p for p in params if self.shares.owns(p)]:
                 updates.update(zip(own, self._muon_updates(group, own), strict=True))
-        # AdamW goes on while the updates travel.
-        arrived = None if self.shares is None else self.shares.send_updates(updates, self.orthogonalize_dtype)
-        sent = [work for group in self.param_groups if group["kind"] == "adamw" for work in self._adamw_step(group)]
-        if arrived is not None:
-            updates = arrived()
+        arrived = self.shares.send_updates(updates, self.orthogonalize_dtype)
+        sent = [work for group in adamw_groups for work in self._adamw_step(group)]  # while the updates travel
+        updates = arrived()
         for group, params in self._muon_batches():
             self._apply(group, params, [updates[p].to(p.dtype) for p in params])
         for work in sent:
@@ -286,17 +290,20 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["step"] = self.state[p]["step"].cpu()
 
     def _own_share(self, states: dict[int, dict[str, torch.Tensor]]) -> dict[int, dict[str, torch.Tensor]]:
-        """What this rank keeps of the `states` by parameter's index, which may be its own already."""
-        if self.shares is None:
-            return states
+        """A copy of what this rank keeps of the `states` by parameter's index, which may be its own already.
+
+        Without copying, a piece would keep the memory of the whole, or a checkpoint's file in use.
+        """
         parameters, own = [p for group in self.param_groups for p in group["params"]], {}
         for index, state in states.items():
-            p = parameters[index]
-            if p not in self.shares.places:  # cloned, or the piece would keep the memory of the whole
-                pieces = {name: self.shares.piece(p, v).clone() for name, v in state.items() if v.shape == p.shape}
-                own[index] = state | pieces
-            elif self.shares.owns(p):
-                own[index] = state
+            p, shares = parameters[index], self.shares
+            if shares is not None and p in shares.places and not shares.owns(p):
+                continue
+            is_cut = shares is not None and p not in shares.places
+            own[index] = {
+                name: (shares.piece(p, value) if is_cut and value.shape == p.shape else value).clone()
+                for name, value in state.items()
+            }
         return own
 
     def _muon_updates(self, group: dict[str, Any], params: list[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -327,7 +334,7 @@ class Muon(torch.optim.Optimizer):
             updates = normalize_neurons_(updates, second_moments, group["second_moment"], inputs_dim)
         return updates.unbind()
 
-    def _apply(self, group: dict[str, Any], params: list[torch.Tensor], updates: list[torch.Tensor]) -> None:
+    def _apply(self, group: dict[str, Any], params: list[torch.Tensor], updates: Sequence[torch.Tensor]) -> None:
         """Weight decay, and the updates, of `params`, all of one shape (R, C)."""
         rows, columns = params[0].shape
         outputs, inputs = (columns, rows) if group["transposed"] else (rows, columns)

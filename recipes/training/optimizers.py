@@ -73,7 +73,7 @@ def shard_over_ranks(optimizer: torch.optim.Optimizer, accelerator: Accelerator)
 
     Only for loops whose checkpoints are written by all processes: transformers' Trainer saves the first one's alone.
     """
-    if isinstance(optimizer, Muon):
+    if type(optimizer) is Muon:  # a subclass may keep states of its own
         optimizer.shard_state(accelerator.process_index, accelerator.num_processes)
 
 

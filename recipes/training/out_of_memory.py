@@ -11,7 +11,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from recipes.training.checkpoint_files import describe_newest, find_checkpoint
 from recipes.training.plan import Plan, next_smaller
-from recipes.utils.errors import InputError
+from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.processes import has_lost_another
 
 T = TypeVar("T")
@@ -85,8 +85,8 @@ def halve_batch_when_out_of_memory(
                 except RuntimeError as error:
                     if has_lost_another(error):
                         raise InputError(
-                            f"rank {accelerator.process_index} has lost another process, whose own message says why; "
-                            f"{describe_newest(output_dir)}. The same command resumes."
+                            f"rank {accelerator.process_index} has lost another process, whose own message says why "
+                            f"({in_one_line(error)}); {describe_newest(output_dir)}. The same command resumes."
                         ) from None
                     alone = accelerator.num_processes > 1 and not isinstance(error, OutOfMemoryOnAll)
                     if alone and should_reduce_batch_size(error):

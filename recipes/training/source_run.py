@@ -12,7 +12,6 @@ from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.checkpoint_files import (
     find_damage,
     optimizer_file,
-    optimizer_files,
     read_optimizer_shards,
     whole_checkpoints,
 )
@@ -91,9 +90,8 @@ def warm_start(optimizer: torch.optim.Optimizer, name: str, source: str) -> str:
     if theirs != name:
         return f"{name}, starting without state: {source} was trained by {theirs}"
     file = optimizer_file(checkpoints[-1], 0)
-    for shard in optimizer_files(checkpoints[-1]):
-        if damage := find_damage(checkpoints[-1], only=shard.name):
-            return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
+    if damage := find_damage(checkpoints[-1], only=file.stem):
+        return f"{name}, starting without state: {checkpoints[-1]} is damaged ({damage})"
     try:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         saved = merge_shards(read_optimizer_shards(checkpoints[-1]), parameters)

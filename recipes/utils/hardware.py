@@ -4,6 +4,7 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -140,6 +141,33 @@ def _left_in_cgroups(root: Path = Path("/sys/fs/cgroup"), me: Path = Path("/proc
             if group == top:
                 break
     return left
+
+
+def check_card(index: int) -> None:
+    """Raise `InputError` if this torch has no kernels for the GPU `index`: before it is used, which would fail."""
+    properties = torch.cuda.get_device_properties(index)
+    architectures = [] if torch.version.hip else torch.cuda.get_arch_list()
+    if misfit := find_misfit((properties.major, properties.minor), architectures):
+        raise InputError(
+            f"torch {torch.__version__} cannot use this GPU, {index} ({properties.name}): {misfit}. Install a build "
+            "for it: https://pytorch.org/get-started/locally."
+        )
+
+
+def find_misfit(capability: tuple[int, int], architectures: Sequence[str]) -> str | None:
+    """Why a torch that was built for `architectures`, such as sm_90, does not run on a card of this `capability`.
+
+    Kernels run on cards of their own generation that are not older, and PTX (compute_90) on all newer ones.
+    """
+    major, minor = capability
+    for architecture in architectures:
+        kind, theirs, their_minor, exact = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture).groups()
+        built_for = int(theirs), int(their_minor)
+        if built_for == capability or (
+            exact != "a" and built_for < capability and (kind == "compute" or built_for[0] == major)
+        ):
+            return None
+    return f"it is sm_{major}{minor}, and that build is for {', '.join(architectures)}" if architectures else None
 
 
 def peak_memory(device: torch.device) -> int:

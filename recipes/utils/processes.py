@@ -8,6 +8,8 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from recipes.utils.hardware import check_card
+
 # How long processes wait for each other at a barrier, while one tokenizes data or writes a checkpoint. NCCL's default
 # is ten minutes.
 PATIENCE = timedelta(hours=2)
@@ -22,6 +24,8 @@ def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> Part
     """
     use_expandable_segments()
     cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    if not cpu and torch.cuda.is_available():
+        check_card(int(os.environ.get("LOCAL_RANK", "0")))
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
         _join_again(cpu, timeout)
     return PartialState(cpu=cpu, timeout=timeout)
@@ -40,6 +44,7 @@ def _join_again(cpu: bool, timeout: timedelta) -> None:
 
     The launcher's store still holds the addresses of the processes that ended. The new ones would connect to those and
     wait for ever (torch 2.13, with accelerate's default `--rdzv_backend static`): each attempt gets keys of its own.
+    Nodes count attempts by themselves, so they agree only if all of them have failed equally often.
     """
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     own = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)

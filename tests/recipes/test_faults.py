@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.training import loop
+from recipes.training import loop, machines
 from recipes.utils.run_directory import METRICS
 from tests.recipes.processes import REPOSITORY, Running, addresses, flags, free_port, limit, run
 from tests.recipes.test_exactness import assert_same_run
@@ -106,6 +107,7 @@ def go_to_a_directory_of_its_own(root: Path) -> None:
     directory = root / f"machine_{os.environ['RANK']}"
     directory.mkdir()
     os.chdir(directory)
+    machines.PATIENCE = 1
 
 
 def test_machines_without_shared_storage_are_told_before_anything_is_trained(tiny, tmp_path):
@@ -116,3 +118,33 @@ def test_machines_without_shared_storage_are_told_before_anything_is_trained(tin
     assert line.startswith("pretrain: run is not one directory for all processes: rank 1") and "share" in line
     assert not ends[1].stderr
     assert not list(tmp_path.glob("*/run/*.jsonl"))
+
+
+def small_disk_for_one(rank: int) -> None:
+    """In a training process: one rank may not write files of more than 64 KB."""
+    if os.environ["RANK"] == str(rank):
+        limit(resource.RLIMIT_FSIZE, 2**16)
+
+
+def test_a_disk_that_is_full_for_one_process_ends_all_with_one_line(tiny, tmp_path):
+    argv = flags(tiny | {"output_dir": tmp_path})
+    assert run(argv, 2, before=interrupted_after_a_checkpoint).code == 0
+    ends = Running(argv, 2, before=partial(small_disk_for_one, 1)).wait()
+    assert [end.code for end in ends] == [2, 2]
+    (line,) = ends[0].stderr.splitlines()
+    assert "could not write the checkpoint" in line and "step_000002 is intact" in line
+    assert not ends[1].stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000002"]
+    assert run(argv, 2).code == 0
+
+
+def interrupted_after_a_checkpoint() -> None:
+    """In a training process: as if SIGTERM came in the second step."""
+    update = loop.TrainingLoop._update
+
+    def updating(self, loss, state):
+        if state.step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, loss, state)
+
+    loop.TrainingLoop._update = updating

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import attention as torch_attention
+from transformers import GPT2Config
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.training import attention
@@ -30,8 +31,11 @@ def card(monkeypatch):
 )
 def test_auto_takes_flash_attention_3_on_hopper_where_it_is_there(card, capability, flash, chosen):
     card(capability, flash)
-    assert choose_attention("auto", GPU, 2048) == chosen
-    assert choose_attention("flex_attention", GPU, 2048) == "flex_attention"
+    ours = NanochatGPTConfig.from_depth(4)
+    assert choose_attention("auto", GPU, 2048, ours, "bf16") == chosen
+    assert choose_attention("auto", GPU, 2048, ours, "no") == "sdpa"  # it takes 16 bits only
+    assert choose_attention("auto", GPU, 2048, GPT2Config(), "bf16") == "sdpa"  # which may not know it
+    assert choose_attention("flex_attention", GPU, 2048, ours, "bf16") == "flex_attention"
 
 
 def test_on_a_cpu_short_rows_take_eager_attention():
@@ -75,6 +79,7 @@ def test_kernels_of_a_cpu_train_alike_and_the_run_says_which(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        ("flex_attention", "flex_attention does not train on a CPU: take sdpa, or eager."),
         ("sdqa", "unknown kernel 'sdqa'; did you mean sdpa?"),
         ("flash_attention_3", "attn_implementation flash_attention_3 does not work here"),
         ("kernels-community/flash-attn3", "attn_implementation kernels-community/flash-attn3 does not work here"),

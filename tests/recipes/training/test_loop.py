@@ -61,8 +61,8 @@ def test_under_ddp_gradients_stay_in_its_buckets_and_are_held_once(tiny, tmp_pat
     found = measured(tiny, tmp_path, processes=2)
     number_of_buckets = found["storages"][-1]
     assert number_of_buckets <= 2 < 8, "fewer storages than parameters: views of buckets"
-    # After two passes of the rehearsal the buckets find their order in the first step; then they stay. Two micro-batches
-    # a step: also in the first of them, whose gradients do not travel, nothing is allocated anew.
+    # After the rehearsal's two passes the buckets find their order in the first step, and keep it. Two micro-batches a
+    # step: also in the first of them, whose gradients do not travel, nothing is allocated anew.
     assert found["storages"][3:] == [number_of_buckets] * 7
     for step in found["steps"][2:]:
         assert step["kept"] and step["held"] == step["needed"]

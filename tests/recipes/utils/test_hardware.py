@@ -13,7 +13,9 @@ from recipes.utils.hardware import (
     GPUS,
     _left_in_cgroups,
     available_memory,
+    check_card,
     choose_precision,
+    find_misfit,
     gpu_figures,
     has_bf16,
     measure_matmul,
@@ -113,3 +115,43 @@ def test_memory_that_is_left_is_the_least_of_the_machine_and_every_limit_above(t
         me.write_text(line)
         assert sorted(_left_in_cgroups(tmp_path / str(version), me)) == [200, 520]
     assert _left_in_cgroups(tmp_path, tmp_path / "none") == []
+
+
+# Kernels for a card
+
+CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "runs"),
+    [
+        ((9, 0), CU126, True),
+        ((8, 9), CU126, True),  # by the kernels of sm_86, which is of its generation
+        ((10, 0), CU126, False),
+        ((12, 0), CU126, False),
+        ((3, 7), CU126, False),
+        ((12, 0), [*CU126, "compute_90"], True),  # compiled from PTX at the start
+        ((8, 0), ["sm_86"], False),  # older than what it was built for
+        ((9, 0), ["sm_90a"], True),
+        ((10, 3), ["sm_100a"], False),  # exactly that one
+        ((10, 3), ["sm_100f"], True),  # its family
+        ((9, 0), [], True),  # not told: AMD's
+    ],
+)
+def test_a_card_is_refused_if_torch_has_no_kernels_for_it(capability, built_for, runs):
+    misfit = find_misfit(capability, built_for)
+    assert (misfit is None) == runs
+    if misfit:
+        assert f"sm_{capability[0]}{capability[1]}" in misfit and built_for[0] in misfit
+
+
+def test_a_card_without_kernels_is_one_line_before_it_is_used(monkeypatch):
+    class Properties:
+        name, major, minor = "NVIDIA B200", 10, 0
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Properties)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: CU126)
+    with pytest.raises(
+        InputError, match=r"cannot use this GPU, 1 \(NVIDIA B200\): it is sm_100, and that build is for"
+    ):
+        check_card(1)
