@@ -42,6 +42,7 @@ from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_o
 from recipes.training.plan import Plan, plan_midtraining
 from recipes.training.source_run import inherit_settings, source_tokens, warm_start
 from recipes.utils.hardware import peak_flops
+from recipes.utils.heartbeat import heartbeat
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 from recipes.utils.run_directory import LOSS_CHART
@@ -73,7 +74,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     # --- Data: conversations, rendered and tokenized by one process of each machine. The others find its cache.
     wording = choice_wording(tokenizer, config)
     splits = ("train", "validation")
-    with state.local_main_process_first():
+    with state.local_main_process_first(), heartbeat("preparing the conversations", state.is_local_main_process):
         opened = {split: open_conversations(args.conversations, split, args.seed, wording) for split in splits}
         train_tokens, validation_tokens = (
             tokenize_conversations(opened[split], tokenizer, args.max_seq_len, args.num_workers) for split in splits
@@ -91,7 +92,14 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     coverage = Coverage(tokens, exact=True, kept=rows * (args.max_seq_len + 1) * world_size / tokens)
 
     accelerator = start_accelerator(
-        args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
+        args.output_dir,
+        args.mixed_precision,
+        args.compile,
+        plan,
+        args.log_with,
+        args.run,
+        config=asdict(args),
+        activation_memory_budget=args.activation_memory_budget,
     )
     peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
     record_launch(output_dir, data=args.conversations, source=args.source, precision=accelerator.mixed_precision)

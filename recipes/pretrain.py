@@ -107,7 +107,14 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
     # --- Machine: devices, precision, compilation and trackers.
     accelerator = start_accelerator(
-        args.output_dir, args.mixed_precision, args.compile, plan, args.log_with, args.run, config=asdict(args)
+        args.output_dir,
+        args.mixed_precision,
+        args.compile,
+        plan,
+        args.log_with,
+        args.run,
+        config=asdict(args),
+        activation_memory_budget=args.activation_memory_budget,
     )
     peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
     files = corpus.files and corpus.files.names()

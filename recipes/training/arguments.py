@@ -34,6 +34,14 @@ class LoopArguments(Arguments):
     gradient_checkpointing: bool = flag(
         False, "recompute activations in the backward pass: less memory, slower", resumable=True
     )
+    activation_memory_budget: float = flag(
+        1.0,
+        "compiled training keeps this share of the activations for the backward pass, and computes the cheapest of "
+        "the others again: less memory for less time than gradient_checkpointing",
+        above=0,
+        most=1,
+        resumable=True,
+    )
     attn_implementation: str = flag(
         "auto",
         "kernel of the attention: auto (the fastest that is there for the card), eager, sdpa, flex_attention, "

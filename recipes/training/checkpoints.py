@@ -36,6 +36,7 @@ from recipes.training.documents_read import record_documents
 from recipes.training.sharding import is_sharded, merge_shards
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, in_one_line, writing
+from recipes.utils.heartbeat import heartbeat
 from recipes.utils.loading import load_config
 from recipes.utils.misfit import compare_tables, describe_misfit
 from recipes.utils.model_facts import kind_and_sizes
@@ -107,7 +108,10 @@ class Checkpointer:
         """
         failure = None
         try:
-            with writing(f"the checkpoint {final}", lambda: describe_newest(self.output_dir)):
+            with (
+                writing(f"the checkpoint {final}", lambda: describe_newest(self.output_dir)),
+                heartbeat(f"saving {final}", self.accelerator.is_main_process),
+            ):
                 yield
         except Exception as error:
             failure = error

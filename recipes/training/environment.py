@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch_config
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin
+from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
 from transformers.utils.logging import disable_progress_bar
 
 from recipes.training.plan import Plan
@@ -37,15 +38,19 @@ def start_accelerator(
     log_with: str | None = None,
     run_name: str | None = None,
     config: dict[str, Any] | None = None,
+    activation_memory_budget: float = 1.0,
 ) -> Accelerator:
     """Set up devices, precision, compilation and trackers with accelerate.
 
     Args:
         compile_model: auto, true or false.
         config: what the trackers record of the run.
+        activation_memory_budget: share of its activations that compiled training keeps.
     """
     state = PartialState()  # joined by the script
+    refuse_other_launchers()
     compiled = should_compile(compile_model, plan, state.device)
+    keep_activations(activation_memory_budget, compiled)
     accelerator = Accelerator(
         cpu=state.device.type == "cpu",
         mixed_precision=choose_precision(mixed_precision, state.device),
@@ -67,6 +72,29 @@ def start_accelerator(
     if warning := compiler_warning(compile_model, plan, state.device):
         accelerator.print(warning)
     return accelerator
+
+
+def refuse_other_launchers() -> None:
+    """Raise `InputError` where accelerate was told to divide the weights themselves among the processes."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+            raise InputError(
+                f"accelerate was launched with {name}, which this loop does not support: use "
+                "accelerate_configs/ddp.yaml. Muon's state is divided among the processes all the same."
+            )
+
+
+def keep_activations(budget: float, compiled: bool) -> None:
+    """Let what is compiled keep this share of its activations. Raises `InputError` if nothing is compiled.
+
+    torch's config is private, and has no public counterpart; the tests measure what a graph keeps.
+    """
+    if budget < 1 and not compiled:
+        raise InputError(
+            f"activation_memory_budget {budget:g} acts on compiled training alone: add --compile true, or take "
+            "--gradient_checkpointing."
+        )
+    functorch_config.activation_memory_budget = budget
 
 
 def bucket_size(facts: ModelFacts) -> int:

@@ -20,6 +20,7 @@ from recipes.training.best_checkpoint import EVALUATION
 from recipes.training.loop import Evaluation
 from recipes.training.plan import Plan
 from recipes.utils.errors import InputError
+from recipes.utils.heartbeat import heartbeat
 from tokenizer.encode import document_start_id, token_byte_lengths
 
 
@@ -82,7 +83,8 @@ def _read_on_main(accelerator: Accelerator, read: Callable[[], torch.Tensor]) ->
     result: list = [None, None]
     if accelerator.is_main_process:
         try:
-            result[0] = read()
+            with heartbeat("reading held-out documents"):
+                result[0] = read()
         except InputError as error:
             result[1] = f"held out for validation: {error} Or train without, by --eval_every -1."
     broadcast_object_list(result)

@@ -14,6 +14,7 @@ from recipes.training.fingerprint import Fingerprint, differences
 from recipes.training.machines import check_shared
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, writing
+from recipes.utils.heartbeat import heartbeat
 from recipes.utils.outputs import hold
 from recipes.utils.run_directory import ARGUMENTS, METRICS, is_finished, read_metrics
 
@@ -24,15 +25,16 @@ ALL_OF_2025 = {"generation": 2025, "window_pattern": "L"}  # what runs were from
 T = TypeVar("T")
 
 
-def agree(decide: Callable[[], T], state: PartialState) -> T:
+def agree(decide: Callable[[], T], state: PartialState, doing: str = "waiting for the main process") -> T:
     """Let the main process decide for all: on a network file system, each might see something else.
 
-    An `InputError` it raises ends all of them.
+    An `InputError` it raises ends all of them. Where that takes minutes, it says what it is `doing`.
     """
     decision, complaint = None, None
     if state.is_main_process:
         try:
-            decision = decide()
+            with heartbeat(doing):
+                decision = decide()
         except InputError as error:
             complaint = str(error)
     decision, complaint = broadcast_object_list([decision, complaint])
@@ -117,7 +119,7 @@ def claim_inputs(
                 "one, by --resume)."
             )
 
-    agree(claim, state)
+    agree(claim, state, "taking fingerprints of the data")
 
 
 def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: str = OURS) -> Path | None:
@@ -129,7 +131,7 @@ def choose_checkpoint(output_dir: Path, resume: str, state: PartialState, kind: 
             check_whole(checkpoint)
         return checkpoint
 
-    return agree(choose, state)
+    return agree(choose, state, "checking the checkpoint")
 
 
 def read_arguments(run: str | Path) -> dict[str, Any]:

@@ -55,6 +55,13 @@ def test_a_preset_dry_runs_says_what_it_needs_and_fits(preset, capsys):
     assert "(fits)" in lines["memory"] and " h on " in lines["time"] and "$3 a GPU hour" in lines["cost"]
 
 
+def test_evaluations_take_at_most_2_percent_of_the_time_of_training_a_d12():
+    """By the count of tokens, if a forward pass takes a third of forward and backward."""
+    args = parse_arguments(PretrainArguments, argv=["--config", GPU, "--depth", "12"])
+    plan = plan_training(args, dry_run_facts(args), 8, H100_MEMORY)
+    assert args.eval_tokens / 3 <= 0.02 * args.eval_every * plan.total_batch_size
+
+
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 def test_a_preset_of_shakespeare_reads_a_whole_text_and_evaluates_all_that_is_held_out(kind, capsys):
     argv = ["--config", str(CONFIGS / "shakespeare_char" / f"{kind}.yaml")]

@@ -10,13 +10,14 @@ from accelerate.utils import DynamoBackend, TorchDynamoPlugin
 from torch._dynamo.backends import distributed
 
 from benchmarks.graphs import count_graphs
-from modeling_nanochat import NanochatGPTConfig
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training import environment
 from recipes.training.environment import (
     PIECES,
     compiler_warning,
     compute_dtype,
     has_compiler,
+    keep_activations,
     should_compile,
     start_accelerator,
 )
@@ -152,3 +153,52 @@ def test_two_processes_learn_compiled_what_they_learn_eagerly(tiny, tmp_path):
     for eager, compiled in zip(records["false"], records["true"], strict=True):
         for name in eager.keys() & {"train/loss", "train/grad_norm", "val/bpb"}:
             assert compiled[name] == pytest.approx(eager[name], rel=1e-4), (eager["step"], name)
+
+
+# Activations
+
+
+@pytest.fixture
+def budget():
+    yield keep_activations
+    keep_activations(1.0, compiled=False)
+
+
+def kept_bytes() -> int:
+    """What a compiled model keeps for its backward pass."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = NanochatGPTForCausalLM(NanochatGPTConfig.from_depth(2, vocab_size=64, max_position_embeddings=64))
+    sizes: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    ids = torch.arange(256).view(4, 64) % 64
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        torch.compile(model, backend="aot_eager_decomp_partition")(ids, labels=ids, skip_logits=True).loss.backward()
+    return sum(size for place, size in sizes.items() if place not in own)
+
+
+def test_a_budget_makes_a_compiled_model_keep_fewer_activations(budget):
+    sizes = []
+    for share in (1.0, 0.5, 0.2):
+        budget(share, compiled=True)
+        sizes.append(kept_bytes())
+    assert sizes[0] > 1.3 * sizes[1] > 1.3 * sizes[2]
+
+
+def test_a_budget_without_compilation_is_refused():
+    with pytest.raises(
+        InputError, match="activation_memory_budget 0.5 acts on compiled training alone: add --compile"
+    ):
+        keep_activations(0.5, compiled=False)
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_launchers_that_divide_the_weights_are_refused(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(InputError, match=f"launched with {name}, which this loop does not support"):
+        start(tmp_path)
