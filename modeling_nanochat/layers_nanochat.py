@@ -64,7 +64,7 @@ class RotaryTable(nn.Module):
 
     def fill(self) -> None:
         """Compute the table on the device where it is."""
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # training could not use tensors of inference mode
             self.cos, self.sin = exact_rotary_angles(torch.arange(len(self.cos), device=self.cos.device), self.config)
         self.base = self.config.rope_theta
 

@@ -27,9 +27,9 @@ from recipes.data.packing import build_rows_loader
 from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
-from recipes.training.attention import choose_attention, describe_attention, fast_sdpa
+from recipes.training.attention import choose_attention, describe_attention
 from recipes.training.checkpoints import unwrap
-from recipes.training.environment import compute_dtype, print_run, start_accelerator
+from recipes.training.environment import compute_dtype, print_run, refuse_other_launchers, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
@@ -157,8 +157,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             grad_clip=args.grad_clip,
             peak_flops=peak,
         )
-        with fast_sdpa(accelerator.device):
-            return loop if loop.run(checkpoint) else None
+        return loop if loop.run(checkpoint) else None
 
     try:
         loop = train(plan, checkpoint)
@@ -175,6 +174,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
 def main(args: MidtrainArguments) -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    refuse_other_launchers()
     state = join_processes()
     with hold_output_dir(args.output_dir, state):
         midtrain(args, state)

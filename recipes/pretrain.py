@@ -30,10 +30,10 @@ from recipes.data.packing import build_rows_loader
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.adapters import add_lora, facts_with_adapters, lora_config, save_and_merge
-from recipes.training.attention import choose_attention, describe_attention, fast_sdpa
+from recipes.training.attention import choose_attention, describe_attention
 from recipes.training.checkpoints import unwrap
 from recipes.training.documents_read import begin_corpus, keep_record
-from recipes.training.environment import compute_dtype, print_run, start_accelerator
+from recipes.training.environment import compute_dtype, print_run, refuse_other_launchers, start_accelerator
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_inputs
@@ -179,8 +179,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             grad_clip=args.grad_clip,
             peak_flops=peak,
         )
-        with fast_sdpa(accelerator.device):
-            return loop if loop.run(checkpoint) else None
+        return loop if loop.run(checkpoint) else None
 
     try:
         loop = train(plan, checkpoint)
@@ -199,6 +198,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
 
 def main(args: PretrainArguments) -> None:
+    refuse_other_launchers()
     state = join_processes()
     with hold_output_dir(args.output_dir, state):
         pretrain(args, state)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_flash_attention_utils import lazy_import_flash_attention
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.utils.errors import InputError, in_one_line
@@ -32,7 +33,7 @@ def choose_attention(
 
     Args:
         config: of the model; auto gives flash attention to ours only.
-        precision: accelerate's; flash attention takes 16 bits only.
+        precision: accelerate's; flash attention takes 16 bits only, and knows no dropout.
     """
     if requested == "flex_attention" and device.type == "cpu":
         raise InputError("attn_implementation flex_attention does not train on a CPU: take sdpa, or eager.")
@@ -41,19 +42,19 @@ def choose_attention(
     if device.type == "cpu":
         return "eager" if max_seq_len <= LONGEST_EAGER_ROW else "sdpa"
     on_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER
-    if on_hopper and isinstance(config, NanochatGPTConfig) and precision != "no" and has_flash_attention_3():
+    suits = isinstance(config, NanochatGPTConfig) and not config.attention_dropout and precision != "no"
+    if on_hopper and suits and has_flash_attention_3():
         return FLASH_3
     return "sdpa"
 
 
 def has_flash_attention_3() -> bool:
-    """Whether `kernels` is installed and has, or can download, FlashAttention 3 for this torch."""
+    """Whether transformers can load FlashAttention 3 here: `kernels` in a version that it takes, and a build of it."""
     try:
-        from kernels import has_kernel
-
-        return has_kernel(FLASH_3)
+        lazy_import_flash_attention(FLASH_3)
     except Exception:  # not installed, no network, or no build for this torch: there are other kernels
         return False
+    return True
 
 
 def set_attention(model: PreTrainedModel, name: str) -> None:

@@ -143,7 +143,7 @@ class Checkpointer:
                 self.optimizer.load_state_dict(merge_shards(read_optimizer_shards(path), parameters))
         except InputError:
             raise
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, LookupError) as error:
             reason = in_one_line(error)
             raise InputError(f"{path} does not fit this run's model and optimizer: {reason}") from None
         if self.accelerator.is_main_process:

@@ -48,7 +48,6 @@ def start_accelerator(
         activation_memory_budget: share of its activations that compiled training keeps.
     """
     state = PartialState()  # joined by the script
-    refuse_other_launchers()
     compiled = should_compile(compile_model, plan, state.device)
     keep_activations(activation_memory_budget, compiled)
     accelerator = Accelerator(

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
+from recipes.training.attention import fast_sdpa
 from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidate, record_best, recorded_best
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
@@ -68,14 +69,15 @@ def rows_loss(model: torch.nn.Module, rows: torch.Tensor, num_tokens: int) -> to
     """
     inputs, targets = rows[:, :-1], rows[:, 1:].contiguous()  # (B, T); transformers' own loss views them
     options = {"skip_logits": True} if hasattr(unwrap(model), "loss_without_logits") else {}
-    return model(
-        input_ids=inputs,
-        labels=targets,
-        shift_labels=targets,
-        num_items_in_batch=num_tokens,
-        use_cache=False,
-        **options,
-    ).loss
+    with fast_sdpa(rows.device):  # rows have one shape, for which cuDNN plans once; CORE and samples have many
+        return model(
+            input_ids=inputs,
+            labels=targets,
+            shift_labels=targets,
+            num_items_in_batch=num_tokens,
+            use_cache=False,
+            **options,
+        ).loss
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ def estimate_memory(
 ) -> dict[str, float]:
     """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
 
-    Muon's state is shared by `ranks`. Other optimizers are taken to keep two moments of every weight, as AdamW does.
+    Muon's state is divided among `ranks`: matrices always, the rest if they are a power of two, by which the sizes of
+    our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does.
     """
     tokens = rows * max_seq_len
     in_blocks = sum(
@@ -29,7 +30,7 @@ def estimate_memory(
     if facts.adapters:
         trained = in_blocks = facts.adapters.num_parameters
         all_weights += trained
-    rest = trained - in_blocks
+    rest, pieces = trained - in_blocks, ranks if ranks.bit_count() == 1 else 1
     # Kept for the backward pass, bytes a token and unit of width in a block: two fp32 residual streams (8), the bf16
     # inputs of the four products (2 + 2 + 2 + 8), queries, keys and values before and after rotation and norm (10),
     # fc1's output (8).
@@ -49,7 +50,7 @@ def estimate_memory(
         "weights": 6.0 * all_weights - 2.0 * tables,  # fp32, and their bf16 copies
         "gradients": 4.0 * trained,
         # Muon keeps one momentum, AdamW two moments.
-        "optimizer": (4.0 * in_blocks + 8.0 * rest) / ranks if optimizer == "muon" else 8.0 * trained,
+        "optimizer": 4.0 * in_blocks / ranks + 8.0 * rest / pieces if optimizer == "muon" else 8.0 * trained,
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
         "loss": logits + head_gradient,
     }

@@ -104,9 +104,10 @@ def build_model(
     with torch.device(device):
         model = loading.load_weights(source, None, dtype=torch.float32) if pretrained else _from_config(config, source)
     model.loss_type = model.loss_type or "ForCausalLM"  # transformers finds none by the name of GPT-2's class
-    set_attention(model, choose_attention(attention, torch.device(device), max_seq_len))
     if source is not None:
         check_causal(model, source)
+    # Behind that check, which runs in fp32: flash attention takes 16 bits only, which autocast gives it later.
+    set_attention(model, choose_attention(attention, torch.device(device), max_seq_len))
     if gradient_checkpointing:
         # The older versions of transformers that we allow know it by its old name only.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

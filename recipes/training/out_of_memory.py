@@ -78,7 +78,7 @@ def halve_batch_when_out_of_memory(
             @find_executable_batch_size(starting_batch_size=rows, reduce_batch_size_fn=halve)
             def attempt(rows: int) -> T:
                 accelerator.free_memory()
-                if torch.cuda.is_initialized():  # the peak that is logged is that of the attempt that works
+                if accelerator.device.type == "cuda":  # the peak that is logged is that of the attempt that works
                     torch.cuda.reset_peak_memory_stats(accelerator.device)
                 try:
                     return train(plan.with_device_batch_size(rows), checkpoint)

@@ -25,7 +25,7 @@ def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> Part
     use_expandable_segments()
     cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     if not cpu and torch.cuda.is_available():
-        check_card(int(os.environ.get("LOCAL_RANK", "0")))
+        check_card(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())  # accelerate's choice
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
         _join_again(cpu, timeout)
     return PartialState(cpu=cpu, timeout=timeout)

@@ -18,6 +18,7 @@ from recipes.training.environment import (
     compute_dtype,
     has_compiler,
     keep_activations,
+    refuse_other_launchers,
     should_compile,
     start_accelerator,
 )
@@ -198,7 +199,7 @@ def test_a_budget_without_compilation_is_refused():
 
 
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
-def test_launchers_that_divide_the_weights_are_refused(monkeypatch, tmp_path, name):
+def test_launchers_that_divide_the_weights_are_refused(monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(InputError, match=f"launched with {name}, which this loop does not support"):
-        start(tmp_path)
+        refuse_other_launchers()
