@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +27,7 @@ from recipes.utils.provenance import ROOT
 from tests.hub.client import hub_environment, use_hub
 from tests.hub.store import Refused
 from tests.recipes.data.corpus_files import texts_of, write_jsonl, write_parquet
-from tests.recipes.processes import Running, flags, free_port
+from tests.recipes.processes import PATIENCE, Running, flags, free_port
 
 SHARDS = 12  # of which the last is held out
 NAMES = [f"shard_{number}.parquet" for number in range(SHARDS)]  # shard_10 sorts before shard_2 on the Hub
@@ -297,13 +296,11 @@ def test_other_data_in_the_directory_are_refused(web, tmp_path):
     assert len(files_of()) == 4
 
 
-def test_an_unreachable_hub_is_one_line_within_seconds(web, monkeypatch):
+def test_an_unreachable_hub_is_one_line(web, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    started = time.monotonic()
     assert "cannot be reached" in fails() and "ada/web has to be downloaded from it. Connect, and " in fails()
-    assert time.monotonic() - started < 5
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fails().startswith("the Hub is switched off by HF_HUB_OFFLINE, and ada/web has to be downloaded")
 
@@ -325,15 +322,13 @@ def test_a_stopped_program_leaves_whole_files_and_goes_on(web, tmp_path, monkeyp
 
     def hold_up(method: str, path: str) -> None:
         if len(downloaded(web)) > 3 and path.startswith("/content/"):
-            go_on.wait(60)
+            go_on.wait(2 * PATIENCE)  # longer than the test waits for a program that waits for its downloads
 
     web.meddle = hold_up
     process = start(web, tmp_path, 9)
     process.wait_until(lambda: len(list(partial_out.glob("*.parquet"))) == 3)
-    started = time.monotonic()
     process.signal(number)
     (end,) = process.wait()
-    assert time.monotonic() - started < 20, "downloads under way are not waited for"
     assert end.code == (130 if number == signal.SIGINT else -9)
     assert ("stopped: whole shards are kept, and the same command continues" in end.stdout) == (
         number == signal.SIGINT
