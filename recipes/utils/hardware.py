@@ -91,7 +91,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     if device.type == "cuda":
         figures = gpu_figures(torch.cuda.get_device_name(device))
         return figures[0] if figures else None
-    return measure_matmul(dtype) if device.type == "cpu" else None
+    if device.type != "cpu":
+        return None
+    # A CPU without bf16 emulates it so slowly that the measurement alone would take minutes.
+    return measure_matmul(torch.float32 if dtype == torch.bfloat16 and not has_bf16(device) else dtype)
 
 
 def measure_matmul(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
