@@ -15,7 +15,7 @@ from transformers.modeling_flash_attention_utils import lazy_import_flash_attent
 from modeling_nanochat import NanochatGPTConfig
 from recipes.utils.errors import InputError, in_one_line
 
-FLASH_3 = "kernels-community/flash-attn3"  # on the Hub, by `pip install kernels`; it has a backward pass
+FLASH_3 = "kernels-community/flash-attn3"  # on the Hub, loaded by the package kernels; it has a backward pass
 HOPPER = (9, 0)
 # On a CPU, short rows train faster with attention spelled out than with its flash kernel: 1.17 x at 512 tokens,
 # compiled (benchmarks/RESULTS.md). Longer ones would need too much memory for their T x T weights.
@@ -32,8 +32,8 @@ def choose_attention(
     """What `--attn_implementation` stands for on this device, as transformers names it.
 
     Args:
-        config: of the model; auto gives flash attention to ours only.
-        precision: accelerate's; flash attention takes 16 bits only, and knows no dropout.
+        config: of the model. auto gives flash attention to ours only, and only without dropout, which it ignores.
+        precision: accelerate's; flash attention takes 16 bits only.
     """
     if requested == "flex_attention" and device.type == "cpu":
         raise InputError("attn_implementation flex_attention does not train on a CPU: take sdpa, or eager.")
@@ -65,7 +65,7 @@ def set_attention(model: PreTrainedModel, name: str) -> None:
         model.set_attn_implementation(name)
     except Exception as error:  # transformers and kernels raise anything for a kernel that is missing
         raise InputError(
-            f"attn_implementation {name} does not work here: {in_one_line(error)}. sdpa works everywhere."
+            f"attn_implementation {name} does not work here: {in_one_line(error)}. Leave it out."
         ) from None
 
 
@@ -77,7 +77,7 @@ def describe_attention(name: str, config: PretrainedConfig, device: torch.device
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()) and max_seq_len > config.sliding_window:
         line += (
             f"; layers with windows read a mask of {max_seq_len} x {max_seq_len}, which --attn_implementation "
-            "flex_attention, or flash attention by `pip install kernels`, does without"
+            "flex_attention, or flash attention by the package kernels, does without"
         )
     return line
 

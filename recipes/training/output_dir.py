@@ -25,7 +25,7 @@ ALL_OF_2025 = {"generation": 2025, "window_pattern": "L"}  # what runs were from
 T = TypeVar("T")
 
 
-def agree(decide: Callable[[], T], state: PartialState, doing: str = "waiting for the main process") -> T:
+def agree(decide: Callable[[], T], state: PartialState, doing: str = "preparing the run") -> T:
     """Let the main process decide for all: on a network file system, each might see something else.
 
     An `InputError` it raises ends all of them. Where that takes minutes, it says what it is `doing`.

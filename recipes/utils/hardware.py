@@ -163,8 +163,7 @@ def find_misfit(capability: tuple[int, int], architectures: Sequence[str]) -> st
     Kernels run on cards of their own generation that are not older, and PTX (compute_90) on all newer ones.
     """
     major, minor = capability
-    for architecture in architectures:
-        kind, theirs, their_minor, exact = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture).groups()
+    for kind, theirs, their_minor, exact in re.findall(r"\b(sm|compute)_(\d+)(\d)([af]?)\b", " ".join(architectures)):
         built_for = int(theirs), int(their_minor)
         if built_for == capability or (
             exact != "a" and built_for < capability and (kind == "compute" or built_for[0] == major)

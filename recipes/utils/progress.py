@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-LINES = 20  # about as many where there is no terminal
+LINES = 20  # printed in all, roughly, when the output is not a terminal
 
 
 class DownloadProgress:

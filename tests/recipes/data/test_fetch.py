@@ -371,5 +371,5 @@ def test_as_a_command(web):
     assert done.stdout.splitlines()[-2].startswith(
         "fetched       data/web: shards of ada/web, 4 to train on, 1 held out"
     )
-    assert "%|" not in done.stderr, "no bar where there is no terminal"
+    assert "%|" not in done.stderr, "a bar is drawn on terminals only"
     assert texts_of(open_corpus("data/web").validation) == texts(9)

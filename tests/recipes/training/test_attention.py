@@ -1,12 +1,15 @@
 """The kernel of the attention is chosen by the card, said, and refused in one line if it cannot be used."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import attention as torch_attention
 from transformers import GPT2Config
 
 from modeling_nanochat import NanochatGPTConfig
-from recipes.training import attention
+from recipes.training import attention, loop
 from recipes.training.attention import FLASH_3, choose_attention, describe_attention, fast_sdpa
 from tests.recipes.processes import flags, run
 from tests.recipes.test_pretrain import assert_one_line, losses
@@ -57,6 +60,26 @@ def test_sdpa_tries_cudnn_first_on_hopper_alone(card, capability, first):
     assert order(with_priority=True) == before
     with fast_sdpa(CPU):
         assert order(with_priority=True) == before
+
+
+def test_the_loss_of_training_rows_is_computed_with_cudnn_first(monkeypatch):
+    """The order is in force while the model runs, and asked for by the device of the rows."""
+    active = []
+
+    @contextmanager
+    def noting(device):
+        active.append(device)
+        yield
+        active.clear()
+
+    def model(**inputs):
+        assert active == [CPU]
+        return SimpleNamespace(loss=torch.zeros(()))
+
+    monkeypatch.setattr(loop, "fast_sdpa", noting)
+    monkeypatch.setattr(loop, "unwrap", lambda model: model)
+    loop.rows_loss(model, torch.zeros(2, 9, dtype=torch.long), 16)
+    assert not active
 
 
 def test_the_line_says_when_windows_cost_a_mask(card):

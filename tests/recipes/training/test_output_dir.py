@@ -6,6 +6,7 @@ import pytest
 from accelerate import PartialState
 
 from recipes.training.output_dir import agree, claim_inputs, claim_output_dir, hold_output_dir, read_arguments
+from recipes.utils import heartbeat
 from recipes.utils.errors import InputError
 from recipes.utils.fingerprint import fingerprint
 
@@ -29,6 +30,19 @@ def begun(tmp_path, state):
 
 def claim(directory, state, **changes) -> bool:
     return claim_output_dir(directory, GIVEN | changes, FREE, INPUTS, state)
+
+
+def test_a_long_decision_says_what_it_is_at(state, monkeypatch, capsys):
+    monkeypatch.setattr(heartbeat, "EVERY", 0.01)
+    said = []
+
+    def decide() -> int:
+        while not said:
+            said.extend(capsys.readouterr().out.splitlines())
+        return 7
+
+    assert agree(decide, state, "checking the checkpoint") == 7
+    assert said[0] == "still checking the checkpoint, for 0 min"
 
 
 def test_a_claim_records_what_must_not_change(tmp_path, state):

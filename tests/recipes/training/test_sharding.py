@@ -8,9 +8,10 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
+from recipes.training.memory import estimate_memory
 from recipes.training.muon import MUON_2025, MUON_2026, Muon
 from recipes.training.sharding import SMALLEST_CUT, Shares, merge_shards
-from recipes.utils.model_facts import split_parameters
+from recipes.utils.model_facts import describe_config, split_parameters
 from tests.recipes.training.matrices import parameter, take_steps
 
 STEPS = {"2025": MUON_2025, "2026": MUON_2026}
@@ -193,3 +194,13 @@ def test_updates_travel_as_two_bytes_a_weight_of_the_blocks(depth, generation):
     matrices = roles_of(depth, generation)["matrices"]
     sent = 2 * Shares(matrices, 0, ranks=8).load * 8
     assert sent <= 2.001 * sum(p.numel() for p in matrices)
+
+
+@pytest.mark.parametrize("ranks", [1, 6, 8])
+@pytest.mark.parametrize("generation", [2025, 2026])
+def test_the_estimate_of_memory_knows_what_a_rank_keeps(generation, ranks):
+    """On 6 ranks, which divide none of the sizes, AdamW's part is whole everywhere."""
+    vocab_size = {2025: 65_536, 2026: 32_768}[generation]
+    facts = describe_config(NanochatGPTConfig.from_depth(20, vocab_size, generation=generation), 2048)
+    estimate = estimate_memory(facts, 1, 2048, False, ranks=ranks)["optimizer"]
+    assert estimate == pytest.approx(max(state_bytes(roles_of(20, generation), ranks)), rel=0.01)
