@@ -38,7 +38,7 @@ install: $(READY)
 
 test: $(READY_TO_TEST)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
-	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/benchmarks/test_formats.py
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/benchmarks/test_formats.py tests/recipes/training/test_precision.py
 
 # What is left out here takes long, opens a browser or launches several processes.
 test-fast: $(READY_TO_TEST)

@@ -1,9 +1,10 @@
 """What torch.compile makes of the training step, counted on any machine: `python -m benchmarks.graphs [--depths 4]`.
 
 Counts graphs without DDP and pieces with it, calls of attention that need a mask, and Inductor's kernels: how many the
-step launches forward and backward, what they read and write, and how many of them compute rotary angles. Nothing is
-timed: the kernels, in fp32 for a CPU, are generated and counted but neither built nor run, so no compiler is needed.
-Inductor fuses less of them on a GPU, and takes the same decisions about what to compute once and what anew.
+step launches forward and backward, what they read and write, how many of them compute rotary angles, and what the
+forward pass keeps for the backward one. Nothing is timed: the kernels, for a CPU, are generated and counted but
+neither built nor run, so no compiler is needed. Inductor fuses less of them on a GPU, and takes the same decisions
+about what to compute once and what anew.
 """
 
 import json
@@ -13,6 +14,8 @@ from unittest import mock
 
 from recipes.utils.arguments import Arguments, flag, read_command_line
 from recipes.utils.errors import exit_on_input_error
+
+PRECISIONS = "fp32", "autocast", "bf16"
 
 
 @dataclass
@@ -24,6 +27,7 @@ class BenchmarkArguments(Arguments):
     max_seq_len: int = flag(2048, "tokens a row", least=2, most=2**24)
     rows: int = flag(1, "rows at a time", least=1)
     vocab_size: int = flag(32768, "of the models", least=1, most=2**24)
+    precision: str = flag("fp32", "fp32; bf16 by autocast, or by the model's own casts", choices=PRECISIONS)
     kernels: bool = flag(True, "count Inductor's kernels, too; the products of the step are then computed")
 
 
@@ -61,12 +65,15 @@ class Kernels:
     kernels: int = 0  # launches
     angle_kernels: int = 0  # of them, launches that evaluate cos, sin or pow
     megabytes: float = 0.0  # read and written, by the kernels and by the matrix products between them
+    kept_megabytes: float = 0.0  # for the backward pass, beside the weights
 
 
 def main(args: BenchmarkArguments) -> None:
     shape = f"{args.rows} x {args.max_seq_len} tokens, vocabulary {args.vocab_size:,}"
-    print(f"torch {torch.__version__}, {shape}, compiled for a CPU in fp32")
-    print("depth  generation  graphs  pieces under DDP  attentions  with a mask  kernels  with angles       MB")
+    print(f"torch {torch.__version__}, {shape}, compiled for a CPU; products in {args.precision}")
+    print(
+        "depth  generation  graphs  pieces under DDP  attentions  with a mask  kernels  with angles       MB  MB kept"
+    )
     for depth in args.depths:
         for generation in args.generations:
             config = NanochatGPTConfig.from_depth(
@@ -74,8 +81,8 @@ def main(args: BenchmarkArguments) -> None:
             )
             found = asdict(count_graphs(config, args.rows))
             if args.kernels:
-                found |= asdict(count_kernels(config, args.rows))
-            columns = zip((6, 16, 10, 11, 7, 11, 7), found.values(), strict=False)
+                found |= asdict(count_kernels(config, args.rows, args.precision))
+            columns = zip((6, 16, 10, 11, 7, 11, 7, 7), found.values(), strict=False)
             print(f"{depth:>5}  {generation:>10}  " + "  ".join(f"{value:>{width},}" for width, value in columns))
             print(json.dumps({"depth": depth, "generation": generation, **found}), flush=True)
 
@@ -104,13 +111,17 @@ def count_graphs(config: NanochatGPTConfig, rows: int = 1) -> Graphs:
     return found
 
 
-def count_kernels(config: NanochatGPTConfig, rows: int = 1) -> Kernels:
-    """Generate the kernels of the step, and count how often it would launch them."""
+def count_kernels(config: NanochatGPTConfig, rows: int = 1, precision: str = "fp32") -> Kernels:
+    """Generate the kernels of the step in a precision of `PRECISIONS`, and count how often it would launch them."""
     found, codegen = Kernels(), GraphLowering.codegen
 
     def counting_codegen(graph: GraphLowering):
         code = codegen(graph)
         found.megabytes += sum(node.get_read_write_buffers_sizes() for node in graph.scheduler.nodes) / 1e6
+        if not graph.is_backward:
+            kept = {x.get_name(): x for x in graph.graph_outputs if x.get_name() not in graph.graph_inputs}
+            sizes = (int(x.get_layout().storage_size()) * x.get_dtype().itemsize for x in kept.values())
+            found.kept_megabytes = sum(sizes) / 1e6
         return code
 
     def do_not_build(compiler: AsyncCompile, argtypes: list[str], source: str):
@@ -121,14 +132,17 @@ def count_kernels(config: NanochatGPTConfig, rows: int = 1) -> Kernels:
         return launch
 
     model = NanochatGPTForCausalLM(config)
+    if precision == "bf16":
+        model.base_model.compute_dtype = torch.bfloat16
     step = torch.compile(model, fullgraph=True, dynamic=False)
     with (
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"),
         fresh_cache(),
         mock.patch.object(GraphLowering, "codegen", counting_codegen),
         mock.patch.object(AsyncCompile, "cpp_pybinding", do_not_build),
     ):
         loss_as_on_a_gpu(step, rows).backward()
-    found.megabytes = round(found.megabytes)
+    found.megabytes, found.kept_megabytes = round(found.megabytes), round(found.kept_megabytes)
     return found
 
 

@@ -24,10 +24,11 @@ from transformers.utils.chat_template_utils import Chat
 
 from .cache_nanochat import starts_of_texts
 from .configuration_nanochat import VALUE_GATE_CHANNELS
-from .layers_nanochat import add_gated, is_unmodified, rms_norm, rotary_angles
+from .layers_nanochat import Linear, add_gated, is_unmodified, rms_norm, rotary_angles
 
 END_OF_TURN = "<|assistant_end|>"
 SPARE_TOKENS = 256  # preallocated beyond the tokens that a cache holds already
+PLAIN_FORWARDS = nn.Linear.forward, Linear.forward
 SINGLE_TOKEN_OPTIONS = {"position_ids", "use_cache", "logits_to_keep"}
 
 
@@ -62,8 +63,9 @@ class Decoding:
         weight = parameters.get("weight")
         if (
             weight is None
+            or weight.dtype != x.dtype
             or parameters.get("bias") is not None
-            or type(matrix).forward is not nn.Linear.forward
+            or type(matrix).forward not in PLAIN_FORWARDS
             or not is_unmodified(matrix)
         ):
             return matrix(x[:, None])[:, 0]  # adapted, quantized, parametrized or hooked: call it with (B, 1, D)
@@ -171,7 +173,7 @@ class FastDecodingMixin:
         """
         B, config = len(input_ids), self.config
         eps, seen = config.rms_norm_eps, self.tokens_seen(past_key_values)
-        hidden_states = rms_norm(self.embed_tokens(input_ids), eps)  # (B, 1, D)
+        hidden_states = rms_norm(self.in_compute_dtype(self.embed_tokens(input_ids)), eps)  # (B, 1, D)
         if config.smear:
             starts = starts_of_texts(1, seen, attention_mask, position_ids)
             past = past_key_values.layers[config.num_hidden_layers]

@@ -128,20 +128,33 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2), weights  # (B, T, H, d)
 
 
+class Linear(nn.Linear):
+    """A linear layer that computes in the precision of its input, whatever its weight is kept in.
+
+    Training may keep weights in fp32 for the optimizer and hidden states in bf16 (`NanochatGPTModel.compute_dtype`).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight
+        if weight.dtype != x.dtype:
+            weight = weight.to(x.dtype)
+        return F.linear(x, weight, self.bias)
+
+
 # Classes, because `_init_weights` tells modules apart by type.
-class ZeroInitLinear(nn.Linear):
+class ZeroInitLinear(Linear):
     """A linear layer that starts at zero."""
 
 
-class MLPInput(nn.Linear):
+class MLPInput(Linear):
     """The first matrix of an MLP; starts smaller in 2026."""
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """Hidden states to logits; starts at zero in 2025, and just above it in 2026."""
 
 
-class Gate(nn.Linear):
+class Gate(Linear):
     """A few channels of a token's state to the logits of a sigmoid; starts slightly open."""
 
 
@@ -167,9 +180,9 @@ class NanochatGPTAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.is_causal = True
         kv_size = config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.k_proj = Linear(config.hidden_size, kv_size, bias=False)
+        self.v_proj = Linear(config.hidden_size, kv_size, bias=False)
         self.o_proj = ZeroInitLinear(config.hidden_size, config.hidden_size, bias=False)
         self.sliding_window = config.sliding_window if config.is_sliding(layer_idx) else None
         if layer_idx in config.value_layers:
@@ -253,8 +266,8 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         What needs a gradient must be positional, for reentrant gradient checkpointing.
         """
         if resid_lambdas is not None:
-            i, dtype = self.self_attn.layer_idx, hidden_states.dtype
-            hidden_states = resid_lambdas[i].to(dtype) * hidden_states + x0_lambdas[i].to(dtype) * x0
+            i = self.self_attn.layer_idx  # a scalar, so the stream keeps its precision
+            hidden_states = resid_lambdas[i] * hidden_states + x0_lambdas[i] * x0
         mixed, _ = self.self_attn(rms_norm(hidden_states, self.eps), value_embedding=value_embedding, **kwargs)
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))

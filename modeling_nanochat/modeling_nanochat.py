@@ -131,7 +131,14 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
 
 
 class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
-    """Decoder without a head: token ids to normalized hidden states."""
+    """Decoder without a head: token ids to normalized hidden states.
+
+    Attributes:
+        compute_dtype: of hidden states and matrix products where it is not that of the weights. Training in bf16 keeps
+            the weights in fp32; autocast would keep all between the products in fp32, too, and move twice the bytes.
+    """
+
+    compute_dtype: torch.dtype | None = None
 
     def __init__(self, config: NanochatGPTConfig) -> None:
         super().__init__(config)
@@ -195,6 +202,7 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
+        inputs_embeds = self.in_compute_dtype(inputs_embeds)
         masks = self.attention_masks(inputs_embeds, attention_mask, position_ids, past_key_values)
         seen = self.tokens_seen(past_key_values)
         layers = self.layers[: self.config.num_hidden_layers]  # fewer of them for early exit in assisted decoding
@@ -222,6 +230,10 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
         if halfway is not None:  # layers may be on several devices
             hidden_states = hidden_states - self.backout_lambda.to(hidden_states) * halfway.to(hidden_states.device)
         return BaseModelOutputWithPast(last_hidden_state=rms_norm(hidden_states, eps), past_key_values=past_key_values)
+
+    def in_compute_dtype(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """`embeddings` in the precision that training has chosen for hidden states; otherwise as they are."""
+        return embeddings if self.compute_dtype is None else embeddings.to(self.compute_dtype)
 
     def tokens_seen(self, past_key_values: Cache | None) -> int | torch.Tensor:
         """Number of tokens in a cache, asked of a layer without a window: others lose it when a cache is exported."""

@@ -40,8 +40,9 @@ from recipes.training.optimizers import build_optimizer, find_builder, shard_ove
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_midtraining
+from recipes.training.precision import check_fp8, precision_handlers, set_compute_dtype, without_fp8
 from recipes.training.source_run import inherit_settings, source_tokens, warm_start
-from recipes.utils.hardware import peak_flops
+from recipes.utils.hardware import choose_precision, peak_flops
 from recipes.utils.heartbeat import heartbeat
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
@@ -61,6 +62,9 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         add_chat_template(tokenizer)
     config = build_config(len(tokenizer), args.max_seq_len, model_name_or_path=args.source)
     facts = model_facts(config, args.max_seq_len, args.source)
+    precision = choose_precision(args.mixed_precision, state.device)
+    check_fp8(precision, config, args.fp8_from_depth)
+    attention = choose_attention(args.attn_implementation, state.device, args.max_seq_len, config, precision)
 
     # --- Output directory. It belongs to one run, as in pretraining.
     output_dir, world_size = Path(args.output_dir), state.num_processes
@@ -93,20 +97,18 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
 
     accelerator = start_accelerator(
         args.output_dir,
-        args.mixed_precision,
+        precision,
         args.compile,
         plan,
         args.log_with,
         args.run,
         config=asdict(args),
         activation_memory_budget=args.activation_memory_budget,
+        handlers=precision_handlers(precision, state.device, config),
     )
-    peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
-    record_launch(output_dir, data=args.conversations, source=args.source, precision=accelerator.mixed_precision)
+    peak = peak_flops(accelerator.device, compute_dtype(precision))  # of one device, for MFU
+    record_launch(output_dir, data=args.conversations, source=args.source, precision=precision)
     data = "; ".join(files_lines(args.conversations)) or args.conversations
-    attention = choose_attention(
-        args.attn_implementation, accelerator.device, args.max_seq_len, config, accelerator.mixed_precision
-    )
     kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
     print_run(accelerator, plan, data, f"{packing}: {coverage.line(plan.num_tokens, packing)}", kernel, peak)
 
@@ -119,8 +121,10 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             config, args.max_seq_len, accelerator.device, args.source, True, args.gradient_checkpointing, attention
         )
         set_special_tokens(model, tokenizer)
+        set_compute_dtype(model, accelerator)
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         shard_over_ranks(optimizer, accelerator)
+        evaluated = without_fp8(model, precision)
         model, optimizer = accelerator.prepare(model, optimizer)
         loader = build_rows_loader(
             token_stream(train_tokens, world_size),
@@ -156,6 +160,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             log_every=args.log_every,
             grad_clip=args.grad_clip,
             peak_flops=peak,
+            without_fp8=evaluated,
         )
         return loop if loop.run(checkpoint) else None
 

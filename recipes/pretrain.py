@@ -51,8 +51,9 @@ from recipes.training.optimizers import build_optimizer, find_builder, shard_ove
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.plan import Plan, plan_training
+from recipes.training.precision import check_fp8, precision_handlers, set_compute_dtype, without_fp8
 from recipes.training.rules import RULES, with_rules
-from recipes.utils.hardware import peak_flops
+from recipes.utils.hardware import choose_precision, peak_flops
 from recipes.utils.processes import join_processes
 from recipes.utils.provenance import record_launch
 from recipes.utils.run_directory import LOSS_CHART
@@ -80,7 +81,11 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         facts = facts_with_adapters(facts, config, lora)
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
     plan = plan_training(args, facts, state.num_processes, smallest_memory(state))
-    find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
+    # --- What the machine computes with. What it cannot is reported now, before data are read.
+    find_builder(args.optimizer)
+    precision = choose_precision(args.mixed_precision, state.device)
+    check_fp8(precision, config, args.fp8_from_depth, adapters=lora is not None)
+    attention = choose_attention(args.attn_implementation, state.device, args.max_seq_len, config, precision)
 
     # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or
     # nobody could say what the model was trained on.
@@ -108,21 +113,19 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     # --- Machine: devices, precision, compilation and trackers.
     accelerator = start_accelerator(
         args.output_dir,
-        args.mixed_precision,
+        precision,
         args.compile,
         plan,
         args.log_with,
         args.run,
         config=asdict(args),
         activation_memory_budget=args.activation_memory_budget,
+        handlers=precision_handlers(precision, state.device, config, adapters=lora is not None),
     )
-    peak = peak_flops(accelerator.device, compute_dtype(accelerator.mixed_precision))  # of one device, for MFU
+    peak = peak_flops(accelerator.device, compute_dtype(precision))  # of one device, for MFU
     files = corpus.files and corpus.files.names()
-    record_launch(output_dir, data=args.dataset, files=files, precision=accelerator.mixed_precision)
+    record_launch(output_dir, data=args.dataset, files=files, precision=precision)
     seen = describe_coverage(coverage, plan.num_tokens, packing)
-    attention = choose_attention(
-        args.attn_implementation, accelerator.device, args.max_seq_len, config, accelerator.mixed_precision
-    )
     kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
     print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", kernel, peak)
 
@@ -135,12 +138,14 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         freeze_parameters(model, args.freeze)
         if args.tokenizer is not None:  # a model's own is known to it already, with all tokens that may end a text
             set_special_tokens(model, tokenizer)
+        set_compute_dtype(model, accelerator)
         if lora is not None:
             model = add_lora(model, lora)
         set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         shard_over_ranks(optimizer, accelerator)
+        evaluated = without_fp8(model, precision)
         model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
         # --- Rows of max_seq_len + 1 tokens: targets are the inputs shifted by one. Documents are packed into them
         # without padding (data/pools.py), and each process reads its own.
@@ -178,6 +183,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
             log_every=args.log_every,
             grad_clip=args.grad_clip,
             peak_flops=peak,
+            without_fp8=evaluated,
         )
         return loop if loop.run(checkpoint) else None
 

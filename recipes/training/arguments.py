@@ -138,9 +138,12 @@ class LoopArguments(Arguments):
     seed: int = flag(0, "seed of all that is random", least=0, below=2**32)
     mixed_precision: str = flag(
         "auto",
-        "auto: bf16 where the hardware has it, else fp16 on GPUs; or bf16, fp16, no",
-        choices=("auto", "bf16", "fp16", "no"),
+        "auto: bf16 where the hardware has it, else fp16 on GPUs; or bf16, fp8, fp16, no",
+        choices=("auto", "bf16", "fp8", "fp16", "no"),
         resumable=True,
+    )
+    fp8_from_depth: int = flag(
+        24, "refuse fp8 for models with fewer layers, which it slows down", least=1, resumable=True
     )
     compile: str = flag(
         "auto",

@@ -2,7 +2,8 @@
 
 The fastest differs by card. On Hopper (sm90) FlashAttention 3 leads, then cuDNN, then FlashAttention 2, by what others
 have published. SDPA, torch's own function, reaches the latter two, but reads a mask of T x T for layers with windows,
-which none of their kernels takes well. FlashAttention 3 and flex attention need no mask for windows.
+which none of their kernels takes well: windows are computed by FlashAttention 2 (windowed_attention.py). Where that
+does not run, flex attention needs no mask either.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_flash_attention_utils import lazy_import_flash_attention
 
 from modeling_nanochat import NanochatGPTConfig
+from recipes.training.windowed_attention import WINDOWED_SDPA, works_on
 from recipes.utils.errors import InputError, in_one_line
 
 FLASH_3 = "kernels-community/flash-attn3"  # on the Hub, loaded by the package kernels; it has a backward pass
@@ -41,11 +43,20 @@ def choose_attention(
         return requested
     if device.type == "cpu":
         return "eager" if max_seq_len <= LONGEST_EAGER_ROW else "sdpa"
-    on_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER
+    if device.type != "cuda":
+        return "sdpa"
+    on_hopper = torch.cuda.get_device_capability(device) == HOPPER
     suits = isinstance(config, NanochatGPTConfig) and not config.attention_dropout and precision != "no"
     if on_hopper and suits and has_flash_attention_3():
         return FLASH_3
+    if suits and has_windows(config, max_seq_len) and works_on(device, config.head_dim):
+        return WINDOWED_SDPA
     return "sdpa"
+
+
+def has_windows(config: PretrainedConfig, max_seq_len: int) -> bool:
+    """Whether layers of the model see less than rows of `max_seq_len` tokens."""
+    return "sliding_attention" in (getattr(config, "layer_types", None) or ()) and max_seq_len > config.sliding_window
 
 
 def has_flash_attention_3() -> bool:
@@ -71,10 +82,12 @@ def set_attention(model: PreTrainedModel, name: str) -> None:
 
 def describe_attention(name: str, config: PretrainedConfig, device: torch.device, max_seq_len: int) -> str:
     """The kernel's name, what stands behind it, and what would be faster."""
-    if name != "sdpa" or device.type != "cuda":
+    if name not in ("sdpa", WINDOWED_SDPA) or device.type != "cuda":
         return name
     line = "sdpa, by cuDNN where it can" if _prefers_cudnn(device) else "sdpa"
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()) and max_seq_len > config.sliding_window:
+    if name == WINDOWED_SDPA:
+        line += "; windows by torch's flash attention, without a mask"
+    elif has_windows(config, max_seq_len):
         line += (
             f"; layers with windows read a mask of {max_seq_len} x {max_seq_len}, which --attn_implementation "
             "flex_attention, or flash attention by the package kernels, does without"

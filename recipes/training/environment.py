@@ -4,13 +4,20 @@ import math
 import os
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch._functorch.config as functorch_config
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend, TorchDynamoPlugin, parse_flag_from_env
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DynamoBackend,
+    KwargsHandler,
+    TorchDynamoPlugin,
+    parse_flag_from_env,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from recipes.training.plan import Plan
@@ -39,6 +46,7 @@ def start_accelerator(
     run_name: str | None = None,
     config: dict[str, Any] | None = None,
     activation_memory_budget: float = 1.0,
+    handlers: Sequence[KwargsHandler] = (),
 ) -> Accelerator:
     """Set up devices, precision, compilation and trackers with accelerate.
 
@@ -46,6 +54,7 @@ def start_accelerator(
         compile_model: auto, true or false.
         config: what the trackers record of the run.
         activation_memory_budget: share of its activations that compiled training keeps.
+        handlers: of the precision (training/precision.py).
     """
     state = PartialState()  # joined by the script
     compiled = should_compile(compile_model, plan, state.device)
@@ -59,7 +68,8 @@ def start_accelerator(
             DistributedDataParallelKwargs(
                 bucket_cap_mb=bucket_size(plan.facts),
                 gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
-            )
+            ),
+            *handlers,
         ],
         # All rows have the same shape, so nothing has to be compiled for dynamic ones.
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
@@ -149,5 +159,5 @@ def has_compiler() -> bool:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """Data type of matrix products under a `mixed_precision` of accelerate's."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    """Data type of matrix products under a `mixed_precision` of accelerate's; under fp8, of those outside it."""
+    return {"bf16": torch.bfloat16, "fp8": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)

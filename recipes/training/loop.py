@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +103,7 @@ class TrainingLoop:
         keep_checkpoints: how many of the newest stay on disk; 0: all.
         keep_best: whether the one with the lowest val/bpb stays beside them.
         peak_flops: of one device, for MFU; None where it is not known.
+        without_fp8: what to evaluate in, where the model trains in fp8.
     """
 
     accelerator: Accelerator
@@ -121,6 +122,7 @@ class TrainingLoop:
     log_every: int
     grad_clip: float
     peak_flops: float | None
+    without_fp8: Callable[[], AbstractContextManager] = nullcontext
 
     def __post_init__(self) -> None:
         for group in self.optimizer.param_groups:
@@ -318,16 +320,17 @@ class TrainingLoop:
 
     def _evaluate_and_sample(self, state: TrainingState, console: Console) -> None:
         """Evaluate and sample if due. A failure is reported and training continues: the checkpoint is safe."""
-        for evaluation in self.evaluations:
-            if is_due(evaluation.every, state.step, self.plan.num_steps):
-                self._evaluate(evaluation, state.step, console)
-        if is_due(self.sample_every, state.step, self.plan.num_steps) and self.accelerator.is_main_process:
-            try:
-                lines = self.sample(unwrap(self.model))
-            except Exception as error:
-                lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
-            for line in lines:
-                console.say(line)
+        with self.without_fp8():
+            for evaluation in self.evaluations:
+                if is_due(evaluation.every, state.step, self.plan.num_steps):
+                    self._evaluate(evaluation, state.step, console)
+            if is_due(self.sample_every, state.step, self.plan.num_steps) and self.accelerator.is_main_process:
+                try:
+                    lines = self.sample(unwrap(self.model))
+                except Exception as error:
+                    lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
+                for line in lines:
+                    console.say(line)
 
     def _evaluate(self, evaluation: Evaluation, step: int, console: Console) -> None:
         try:

@@ -43,6 +43,7 @@ GPUS = {
     "MI300X": (1307e12, 192),
     "MI250X": (191e12, 64),
 }
+FP8_SINCE = (8, 9)  # compute capability: Ada
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -68,11 +69,25 @@ def choose_precision(requested: str, device: torch.device) -> str:
     """`mixed_precision` for accelerate: "auto" is bf16 if the hardware supports it, else fp16 on CUDA, else "no"."""
     if requested == "fp16" and device.type == "cpu":
         raise InputError("mixed_precision fp16 needs a GPU: on a CPU choose bf16, or no.")
+    if requested == "fp8":
+        check_fp8_card(device)
     if requested != "auto":
         return requested
     if has_bf16(device):
         return "bf16"
     return "fp16" if device.type == "cuda" else "no"
+
+
+def check_fp8_card(device: torch.device) -> None:
+    """Raise `InputError` if `device` does not multiply in fp8."""
+    capability, name = (0, 0), "a CPU"
+    if device.type == "cuda" and not torch.version.hip:
+        capability, name = torch.cuda.get_device_capability(device), torch.cuda.get_device_name(device)
+    if capability < FP8_SINCE:
+        raise InputError(
+            f"mixed_precision fp8 needs an NVIDIA card of Ada, Hopper or newer (compute capability 8.9), and this is "
+            f"{name}: choose bf16, or leave it out."
+        )
 
 
 def precision_name(mixed_precision: str) -> str:
