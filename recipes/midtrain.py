@@ -54,6 +54,7 @@ INPUTS = {"source", "conversations"}  # arguments that name what is read
 
 def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     """The whole recipe, from a base model to one that knows the chat format."""
+    precision = choose_precision(args.mixed_precision, state.device)
     # --- Settings: what is not given is as in the run that trained the source, its batch and learning rates above all.
     args = inherit_settings(args, state)
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
@@ -62,7 +63,6 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         add_chat_template(tokenizer)
     config = build_config(len(tokenizer), args.max_seq_len, model_name_or_path=args.source)
     facts = model_facts(config, args.max_seq_len, args.source)
-    precision = choose_precision(args.mixed_precision, state.device)
     check_fp8(precision, config, args.fp8_from_depth)
     attention = choose_attention(args.attn_implementation, state.device, args.max_seq_len, config, precision)
 

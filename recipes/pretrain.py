@@ -63,6 +63,7 @@ INPUTS = {"dataset", "tokenizer", "model_config", "model_name_or_path"}  # argum
 
 def pretrain(args: PretrainArguments, state: PartialState) -> None:
     """The whole recipe, from arguments to a directory that `from_pretrained` loads."""
+    precision = choose_precision(args.mixed_precision, state.device)
     # --- Plan: every number of the run, by rule from the dial, each with its reason. It needs no weights, only shapes.
     source = args.model_name_or_path or args.model_config  # None: the model of the dial
     tokenizer = load_tokenizer(args.tokenizer, args.max_seq_len, of_model=args.model_name_or_path)
@@ -81,9 +82,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         facts = facts_with_adapters(facts, config, lora)
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
     plan = plan_training(args, facts, state.num_processes, smallest_memory(state))
-    # --- What the machine computes with. What it cannot is reported now, before data are read.
-    find_builder(args.optimizer)
-    precision = choose_precision(args.mixed_precision, state.device)
+    find_builder(args.optimizer)  # what is unknown, or not for this machine, is reported before data are read
     check_fp8(precision, config, args.fp8_from_depth, adapters=lora is not None)
     attention = choose_attention(args.attn_implementation, state.device, args.max_seq_len, config, precision)
 

@@ -217,7 +217,7 @@ def test_the_name_that_another_program_has_for_it_leads_to_the_one_here(on_cpu, 
         (["--target_flops", "0"], "target_flops must be above 0, not 0.0: leave it out for the default."),
         (["--packing", "worst"], "packing must be one of auto, best_fit, best_fit_split, concatenated, not 'worst'."),
         (["--compile", "maybe"], "compile must be one of auto, true, false, not 'maybe'."),
-        (["--mixed_precision", "fp8"], "mixed_precision must be one of auto, bf16, fp16, no, not 'fp8'."),
+        (["--mixed_precision", "int8"], "mixed_precision must be one of auto, bf16, fp8, fp16, no, not 'int8'."),
         (["--model_config", "a", "--model_name_or_path", "b"], "give model_config or model_name_or_path, not both."),
     ],
 )
