@@ -8,6 +8,7 @@ import re
 import sys
 from argparse import SUPPRESS, Action, Namespace
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, NoReturn
 
 import yaml
@@ -98,14 +99,10 @@ def parse_arguments(*arguments_classes: type, argv: list[str] | None = None) -> 
     Returns an instance for one class, a tuple of instances for several, whose fields must not share a name.
     Raises `InputError` for an unknown flag or YAML key, naming the closest known one, and for an impossible value.
     """
-    inherited: dict[str, Limits] = {}
-    for each in arguments_classes:
-        inherited |= getattr(each, "INHERITED", {})
-    of_class = [find_flags(each, inherited) for each in arguments_classes]
-    flags = {name: each for found in of_class for name, each in found.items()}
-
+    of_class, parser = _build_parser(arguments_classes)
+    flags = parser.flags
     argv, path = _split_config(sys.argv[1:] if argv is None else argv)
-    words, unknown = Parser(arguments_classes, flags).read(argv)
+    words, unknown = parser.read(argv)
     if unknown:
         raise InputError(_unknown(unknown[0].removeprefix("--").split("=")[0], flags))
     values = _read_config(path, flags) if path is not None else {}
@@ -121,6 +118,17 @@ def parse_arguments(*arguments_classes: type, argv: list[str] | None = None) -> 
     except (ValueError, OSError, ImportError) as error:  # how TRL refuses a combination, a file or a missing extra
         raise InputError(f"{' '.join(str(error).split()):.300}") from None
     return arguments[0] if len(arguments) == 1 else tuple(arguments)
+
+
+@cache
+def _build_parser(arguments_classes: tuple[type, ...]) -> tuple[list[dict[str, Flag]], Parser]:
+    """The flags of each class, and the parser of all of them: a trainer of TRL has two hundred."""
+    inherited: dict[str, Limits] = {}
+    for each in arguments_classes:
+        inherited |= getattr(each, "INHERITED", {})
+    of_class = [find_flags(each, inherited) for each in arguments_classes]
+    flags = {name: each for found in of_class for name, each in found.items()}
+    return of_class, Parser(arguments_classes, flags)
 
 
 def read_command_line(program: str, *arguments_classes: type) -> Any:

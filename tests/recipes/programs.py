@@ -36,7 +36,7 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "packing", "pretrain", "quality",
+            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "graphs", "packing", "pretrain", "quality",
             "reinforcement", "space", "stages",
         )
     },
