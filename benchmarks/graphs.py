@@ -23,7 +23,7 @@ class BenchmarkArguments(Arguments):
     """Flags of `python -m benchmarks.graphs`."""
 
     depths: list[int] = flag([4], "of the models", least=1, most=1000)
-    generations: list[int] = flag([2025, 2026], "of the models")
+    generations: list[int] = flag([2025, 2026], "of the models", choices=(2025, 2026))
     max_seq_len: int = flag(2048, "tokens a row", least=2, most=2**24)
     rows: int = flag(1, "rows at a time", least=1)
     vocab_size: int = flag(32768, "of the models", least=1, most=2**24)
