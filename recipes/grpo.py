@@ -18,7 +18,7 @@ from pathlib import Path
 from accelerate import PartialState
 from datasets.utils.logging import disable_progress_bar
 from transformers import set_seed
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from recipes.inference.generate import Sampling
 from recipes.publish import after_training
@@ -34,6 +34,7 @@ from recipes.training.pass_at_k import PassAtK
 from recipes.training.problems import open_problems
 from recipes.training.rates import posttraining_settings
 from recipes.training.rewards import called_calculator, right_answer
+from recipes.training.rollouts import RolloutTrainer
 from recipes.training.source_run import with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
 from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
@@ -120,7 +121,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     #   of a long reply counts as much as one of a short one. Results of calls are masked: they are not the model's.
     config.reward_weights = [1.0, args.format_reward]
     with refusals_in_one_line():
-        trainer = GRPOTrainer(
+        trainer = RolloutTrainer(
             model=model,
             args=config,
             train_dataset=problems,
