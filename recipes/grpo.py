@@ -34,6 +34,7 @@ from recipes.training.pass_at_k import PassAtK
 from recipes.training.problems import open_problems
 from recipes.training.rates import posttraining_settings
 from recipes.training.rewards import called_calculator, right_answer
+from recipes.training.rollout_checks import check_generation
 from recipes.training.rollouts import RolloutTrainer
 from recipes.training.source_run import with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
@@ -84,6 +85,8 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
             f"max_completion_length {args.max_completion_length} leaves no room for a question in the model's context "
             f"of {context:,} tokens."
         )
+
+    check_generation(config, model)
 
     # --- Data: questions with an answer that is a number. A step samples num_generations replies to each question.
     disable_progress_bar()

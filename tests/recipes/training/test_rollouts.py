@@ -1,0 +1,106 @@
+"""GRPO's trainer against TRL's own: the same replies, masks, metrics, losses and gradients."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+from trl import GRPOConfig, GRPOTrainer
+
+from recipes.inference.generate import Sampling, generate_replies
+from recipes.training.rewards import right_answer
+from recipes.training.rollouts import RolloutTrainer, bf16_copy, gains_from_bf16_copy, refresh
+from recipes.utils.calculator import calculator
+from tests.recipes.inference.talker import KNOWN, train_talker, user
+
+ROWS = [{"prompt": [user(question)], "answer": "48"} for question in KNOWN for _ in range(2)]
+
+
+def build(kind: type[GRPOTrainer], model: PreTrainedModel, tokenizer, tmp_path, **options) -> GRPOTrainer:
+    """A trainer of that kind, of two replies to each of seven questions; greedy, so that both kinds say the same."""
+    defaults = {"max_completion_length": 48, "generation_kwargs": {"do_sample": False}, "num_generations": 2}
+    sizes = {"per_device_train_batch_size": len(ROWS), "report_to": "none", "loss_type": "dapo"}
+    plain = {"bf16": False, "use_cpu": True, "gradient_checkpointing": False, "scale_rewards": "none", "beta": 0.0}
+    args = GRPOConfig(str(tmp_path), **(defaults | sizes | plain | options))
+    dataset = Dataset.from_list(ROWS)
+    trainer = kind(model, [right_answer], args, dataset, tools=[calculator], processing_class=tokenizer)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer
+
+
+@pytest.fixture
+def talker(tokenizer_dir, fresh_accelerate):
+    """A function that returns a model that knows when to call, fresh, and its tokenizer."""
+    model, tokenizer = train_talker(tokenizer_dir)
+    return lambda: (deepcopy(model), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"max_completion_length": 14}, {"max_completion_length": 9}, {"max_tool_calling_iterations": 1}]
+)
+def test_replies_masks_rewards_and_metrics_are_those_of_trls_loop(talker, tmp_path, options):
+    """Also where replies are cut, where an answer has no room, and where no further call is allowed."""
+    theirs, ours = (build(kind, *talker(), tmp_path, **options) for kind in (GRPOTrainer, RolloutTrainer))
+    writes, write = [], ours.write
+    ours.write = lambda prompts: (writes.append(len(prompts)), write(prompts))
+    expected, got = (
+        trainer._generate_and_score_completions([dict(row) for row in ROWS]) for trainer in (theirs, ours)
+    )
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    assert ours._metrics["train"] == theirs._metrics["train"]
+    assert list(ours._logs["completion"]) == list(theirs._logs["completion"])
+    assert writes == [len(ROWS)], "one loop wrote all turns"
+    assert (got["tool_mask"] == 0).any() == (options.get("max_completion_length") != 9)
+
+
+def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talker, tmp_path):
+    theirs, ours = (build(kind, *talker(), tmp_path, temperature=0.7) for kind in (GRPOTrainer, RolloutTrainer))
+    inputs = theirs._generate_and_score_completions([dict(row) for row in ROWS])
+    inputs["advantages"] = torch.tensor([0.5, -0.5, 0.0, 0.0, -1.0, 1.0] + 8 * [0.0])
+    gradients = []
+    for trainer in (theirs, ours):
+        trainer.compute_loss(trainer.model, dict(inputs)).backward()
+        gradients.append({name: weight.grad for name, weight in trainer.model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+    measured = [trainer._metrics["train"]["entropy"][-1] for trainer in (theirs, ours)]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-4)
+
+
+def test_a_batch_of_groups_without_spread_still_has_a_gradient_which_is_zero(talker, tmp_path):
+    trainer = build(RolloutTrainer, *talker(), tmp_path)
+    inputs = trainer._generate_and_score_completions([dict(row) for row in ROWS])
+    inputs["advantages"] = torch.zeros(len(ROWS))
+    trainer.compute_loss(trainer.model, inputs).backward()
+    assert all(weight.grad is not None and not weight.grad.any() for weight in trainer.model.parameters())
+
+
+def test_a_bf16_copy_is_as_new_as_the_weights_and_leaves_them_alone(talker, tmp_path):
+    model, tokenizer = talker()
+    trainer = build(RolloutTrainer, model, tokenizer, tmp_path)
+    trainer.args.bf16 = True  # as on a card: the copy does not depend on it being one
+    weights = {name: weight.clone() for name, weight in model.named_parameters()}
+    rows = [dict(row) for row in ROWS]
+    first = trainer._generate_and_score_completions(rows)
+    assert {weight.dtype for weight in trainer.half.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # now it writes token 0 for ever
+    second = trainer._generate_and_score_completions(rows)
+    assert not second["completion_ids"].any() and first["completion_ids"].any()
+
+
+def test_a_bf16_copy_says_what_the_model_says_and_is_made_only_where_it_is_faster(talker):
+    model, tokenizer = talker()
+    copied = bf16_copy(model)
+    refresh(copied, model)
+    asked = [[user(question)] for question in KNOWN]
+    assert generate_replies(copied, tokenizer, asked, Sampling(48)) == generate_replies(
+        model, tokenizer, asked, Sampling(48)
+    )
+    assert gains_from_bf16_copy(model, bf16=True)
+    assert not gains_from_bf16_copy(model, bf16=False) and not gains_from_bf16_copy(copied, bf16=True)
