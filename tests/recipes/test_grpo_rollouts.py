@@ -1,25 +1,26 @@
 """What GRPO's trainer does in a step of the recipe: its settings, and what of a reply is in the loss."""
 
 import pytest
-from trl import GRPOTrainer, ModelConfig
+from trl import ModelConfig
 
 from recipes import grpo
+from recipes.training.rollouts import RolloutTrainer
 from recipes.utils.processes import join_processes
 from recipes.utils.run_directory import read_metrics
 from tokenizer.special_tokens import OUTPUT_END, OUTPUT_START
 
 
 @pytest.fixture
-def rollouts(guesser, guessed, tmp_path, monkeypatch, fresh_accelerate) -> tuple[GRPOTrainer, list[dict]]:
+def rollouts(guesser, guessed, tmp_path, monkeypatch, fresh_accelerate) -> tuple[RolloutTrainer, list[dict]]:
     """A trainer that has made two steps by the recipe, and what the loss was computed of."""
     seen = []
 
-    class Watching(GRPOTrainer):
+    class Watching(RolloutTrainer):
         def compute_loss(self, model, inputs, *args, **kwargs):
             seen.append({**inputs, "trainer": self})
             return super().compute_loss(model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(grpo, "GRPOTrainer", Watching)
+    monkeypatch.setattr(grpo, "RolloutTrainer", Watching)
     args = grpo.GRPOArguments(
         source=str(guesser),
         problems=guessed,
