@@ -8,7 +8,8 @@ Sampling and its options are transformers' own `generate`; this works with any c
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+
+from recipes.inference.generate import attention_for_decoding
 
 
 @dataclass
@@ -79,27 +82,26 @@ def write_replies(
     replies = [Reply(list(prompt)) for prompt in prompts]
     config = copy(config)
     config.update(eos_token_id=None, cache_implementation=None, return_dict_in_generate=True)
-    ids, mask, cache = read_prompts(model, prompts, config.pad_token_id)
-    batch, written = replies, 0
-    before, model.generation_config = model.generation_config, config
-    while written < rules.most and not all(reply.done for reply in batch):
-        left = torch.tensor([i for i, reply in enumerate(batch) if not reply.done], device=ids.device)
-        if len(left) < len(batch):
-            cache.batch_select_indices(left)
-            ids, mask, batch = ids[left], mask[left], [reply for reply in batch if not reply.done]
-        config.max_new_tokens = rules.most - written
-        output = model.generate(
-            ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            generation_config=config,
-            logits_processor=LogitsProcessorList([_ReadAnswers(batch)]),
-            stopping_criteria=StoppingCriteriaList([_HalfDone(batch, rules)]),
-        )
-        new = output.sequences.size(1) - ids.size(1)
-        ids, cache, written = output.sequences, output.past_key_values, written + new
-        mask = torch.cat((mask, mask.new_ones(len(batch), new)), dim=1)
-    model.generation_config = before
+    with attention_for_decoding(model), _generation_config(model, config):
+        ids, mask, cache = read_prompts(model, prompts, config.pad_token_id)
+        batch, written = replies, 0
+        while written < rules.most and not all(reply.done for reply in batch):
+            left = torch.tensor([i for i, reply in enumerate(batch) if not reply.done], device=ids.device)
+            if len(left) < len(batch):
+                cache.batch_select_indices(left)
+                ids, mask, batch = ids[left], mask[left], [reply for reply in batch if not reply.done]
+            config.max_new_tokens = rules.most - written
+            output = model.generate(
+                ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([_ReadAnswers(batch)]),
+                stopping_criteria=StoppingCriteriaList([_HalfDone(batch, rules)]),
+            )
+            new = output.sequences.size(1) - ids.size(1)
+            ids, cache, written = output.sequences, output.past_key_values, written + new
+            mask = torch.cat((mask, mask.new_ones(len(batch), new)), dim=1)
     return replies
 
 
@@ -127,6 +129,16 @@ def read_prompts(
     if width > 1:
         cache.batch_select_indices(index)
     return ids[index], mask[index], cache
+
+
+@contextmanager
+def _generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Make `config` the model's own for a while: `generate` takes from that what it is given as None."""
+    before, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = before
 
 
 class _ReadAnswers(LogitsProcessor):

@@ -103,8 +103,7 @@ class RolloutTrainer(GRPOTrainer):
                 self.half = bf16_copy(model) if self.half is None else self.half
                 refresh(self.half, model)
                 model = self.half
-            with attention_for_decoding(model):
-                yield model
+            yield model
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """TRL's loss. A reply as good as the mean of its group has no part in the gradient, so none is computed."""
@@ -167,17 +166,3 @@ def refresh(copied: PreTrainedModel, model: PreTrainedModel) -> None:
     """Set the weights of `copied` to those of `model`."""
     for mine, theirs in zip(copied.parameters(), model.parameters(), strict=True):
         mine.copy_(theirs)
-
-
-@contextmanager
-def attention_for_decoding(model: PreTrainedModel) -> Iterator[None]:
-    """sdpa in place of eager attention, which trains short rows faster on a CPU, but has no fast decoding."""
-    before = model.config._attn_implementation
-    if before != "eager" or not model._supports_sdpa:
-        yield
-        return
-    model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)

@@ -37,7 +37,7 @@ PROGRAMS = {
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
             "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "graphs", "packing", "pretrain", "quality",
-            "reinforcement", "space", "stages",
+            "reinforcement", "rollouts", "space", "stages",
         )
     },
     "benchmarks.scaling": ("benchmarks.scaling.arguments.ScalingArguments",),
