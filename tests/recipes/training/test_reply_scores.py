@@ -1,0 +1,56 @@
+"""Scores of replies that share their prompt are those of each row by itself, gradients included."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from recipes.training.reply_scores import score_replies
+from tests.modeling_nanochat.tiny import GENERATIONS, VOCAB_SIZE, random_model
+
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [20, 21], [5, 6, 7, 8, 9, 10, 11, 12, 13], [20, 21], [20, 21]]
+REPLIES = [[30, 31, 32, 33, 34, 35, 36, 37], [40], [38, 39, 40], [41, 42, 43, 44, 45, 46], [47, 48]]
+
+
+def one_by_one(model, temperature) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Log-probabilities and entropies of each reply, from a pass over prompt and reply alone."""
+    logps, entropies = [], []
+    for prompt, reply in zip(PROMPTS, REPLIES, strict=True):
+        logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1] / temperature
+        all_logps = logits.log_softmax(-1)
+        logps.append(all_logps.gather(1, torch.tensor(reply)[:, None])[:, 0])
+        entropies.append(-(all_logps.exp() * all_logps).sum(-1))
+    return logps, entropies
+
+
+def gpt2() -> GPT2LMHeadModel:
+    """One with positions in a table, where it matters that a prompt starts at the first."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCAB_SIZE, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    return GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+
+
+MODELS = {str(year): lambda year=year: random_model(generation=year) for year in GENERATIONS} | {"gpt2": gpt2}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_scores_and_gradients_are_those_of_the_rows_alone(kind, attention):
+    """With windows, smear and value embeddings, through which the prompt's part of the gradient has to pass."""
+    model = MODELS[kind]().train()
+    model.set_attn_implementation(attention)
+    learns = [True, False, False, False, False]
+    logps, entropies = one_by_one(model, 0.7)
+    (logps[0].square().sum() + logps[2].sum()).backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+
+    replies = [torch.tensor(reply) for reply in REPLIES]
+    ours, uncertain = score_replies(model, PROMPTS, replies, 0.7, learns)
+    assert ours.shape == uncertain.shape == (5, 8) and not uncertain.requires_grad
+    for row, reply in enumerate(REPLIES):
+        torch.testing.assert_close(ours[row, : len(reply)], logps[row], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(uncertain[row, : len(reply)], entropies[row], atol=1e-4, rtol=1e-4)
+        assert not ours[row, len(reply) :].any()
+    (ours[0].square().sum() + ours[2].sum() + ours[3].sum()).backward()  # the last has no gradient: it does not learn
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name], atol=1e-3, rtol=1e-3, msg=name)
