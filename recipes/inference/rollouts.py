@@ -26,6 +26,8 @@ from transformers import (
 
 from recipes.inference.generate import attention_for_decoding
 
+FEW = 16  # rows that are decoded as fast as half of them, so that it does not pay to begin a new round
+
 
 @dataclass
 class Reply:
@@ -157,7 +159,7 @@ class _ReadAnswers(LogitsProcessor):
 
 
 class _HalfDone(StoppingCriteria):
-    """Keeps account of what is written, and ends a round when half of its replies are done."""
+    """Keeps account of what is written, and ends a round when half of its replies are done, if there are many."""
 
     def __init__(self, batch: list[Reply], rules: Rules) -> None:
         self.batch, self.rules = batch, rules
@@ -166,5 +168,6 @@ class _HalfDone(StoppingCriteria):
         for reply, token in zip(self.batch, input_ids[:, -1].tolist(), strict=True):
             if not reply.done:
                 self.rules.add(reply, token)
-        stop = 2 * sum(reply.done for reply in self.batch) >= len(self.batch)
+        done, rows = sum(reply.done for reply in self.batch), len(self.batch)
+        stop = done == rows or (rows > FEW and 2 * done >= rows)
         return torch.full((len(self.batch),), stop, dtype=torch.bool, device=input_ids.device)

@@ -47,14 +47,13 @@ class RolloutTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple:
         """The next turn after each of `prompt_ids`, which hold the turns before and the calculator's answers."""
-        # vLLM has a loop of its own; sharded weights have to be gathered, which TRL does; and on an Apple GPU
-        # `generate` reads a token more than it returns.
-        if self.use_vllm or self.is_fsdp_enabled or self.accelerator.device.type == "mps":
+        # vLLM has a loop of its own; sharded weights have to be gathered, which TRL does; a recurrent state cannot be
+        # taken apart by rows; and on an Apple GPU `generate` reads a token more than it returns.
+        on_mps = self.accelerator.device.type == "mps"
+        if self.use_vllm or self.is_fsdp_enabled or on_mps or is_recurrent(self.model):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        unforeseen = [ids for ids in prompt_ids if not self.foreseen[tuple(ids)]]
-        if (
-            unforeseen
-        ):  # all prompts, at first; later ones only if TRL made another prompt of a call than `answer` does
+        # All prompts, at first. Later ones only if TRL made something else of a call than `answer` did.
+        if unforeseen := [ids for ids in prompt_ids if not self.foreseen[tuple(ids)]]:
             self.write(unforeseen)
         # Without probabilities, which TRL would use only for vLLM: a step trains once on what its own weights wrote,
         # so the ratio of new and old probabilities is 1 (TRL takes it as that, and computes none). That bf16 rounds
@@ -63,8 +62,8 @@ class RolloutTrainer(GRPOTrainer):
 
     def write(self, prompts: list[list[int]]) -> None:
         """Write a whole reply to each of `prompts`, and remember its turns."""
-        limits = self.max_completion_length, self.model.config.max_position_embeddings
-        rules = Rules(frozenset(self.eos_token_ids), self.answer, *limits)
+        context = self.model.config.max_position_embeddings
+        rules = Rules(frozenset(self.eos_token_ids), self.answer, self.max_completion_length, context)
         with self.policy() as policy:
             replies = write_replies(policy, prompts, self.generation_config, rules)
         for reply in replies:
@@ -75,8 +74,9 @@ class RolloutTrainer(GRPOTrainer):
         """The calculator's answer to `turn` after `prompt`; None if it does not call, or too many have before."""
         if calls >= self.max_tool_calling_iterations or self.call_start not in turn:
             return None
-        # As TRL parses it, and not by its last token: for TRL a call is one, even if the turn ends within.
-        message = parse_response(self.processing_class, turn, prefix=prompt, tools=self.tools)
+        # As TRL parses it, and not by its last token: for TRL a call is one, even if the turn ends within. Not by the
+        # tools, which would take as long again: the only argument of the only one is a text.
+        message = parse_response(self.processing_class, turn, prefix=prompt)
         results = [
             {"role": "tool", "name": CALCULATOR, "content": calculator(**call["function"]["arguments"])}
             for call in message.get("tool_calls", [])
@@ -127,8 +127,10 @@ class RolloutTrainer(GRPOTrainer):
         """Log-probabilities of replies, the last `logits_to_keep` of input_ids (B, P + C); entropies; None."""
         # On a GPU TRL has kernels that never hold the logits, and DDP wants one pass forward for one back.
         alone = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
-        plain = not (self.args.gradient_checkpointing or self._entropy_bonus_enabled or self.aux_loss_enabled)
-        if not (alone and plain):
+        recomputes = any(
+            getattr(module, "gradient_checkpointing", False) for module in model.modules()
+        )  # and no cache
+        if not alone or recomputes or is_recurrent(model) or self._entropy_bonus_enabled or self.aux_loss_enabled:
             more = {"compute_entropy": compute_entropy, **kwargs}
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **more
@@ -139,6 +141,11 @@ class RolloutTrainer(GRPOTrainer):
         scores = score_replies(model, prompts, replies, self.temperature, self.learns)
         logps, entropies = (F.pad(each, (0, logits_to_keep - each.size(1))) for each in scores)
         return logps, entropies if compute_entropy else None, None
+
+
+def is_recurrent(model: torch.nn.Module) -> bool:
+    """Whether `model` remembers the tokens before in a state, and not as keys and values."""
+    return getattr(model, "_is_stateful", False)
 
 
 def gains_from_bf16_copy(model: torch.nn.Module, bf16: bool) -> bool:
