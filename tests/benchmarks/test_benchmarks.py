@@ -11,6 +11,7 @@ import pytest
 from benchmarks import reinforcement, stages
 from recipes.data.corpora import open_corpus
 from recipes.utils.arguments import parse_arguments
+from tests.recipes.inference.talker import always, load_tokenizer
 from tokenizer.bpe import train_tokenizer
 from tokenizer.chat import encode_conversation
 
@@ -58,6 +59,21 @@ def test_the_compiled_step_is_one_graph_without_masks_and_computes_no_angles():
     for each in found:
         assert (each["graphs"], each["attentions"], each["masked"], each["angle_kernels"]) == (1, 2, 0, 0)
         assert each["kernels"] > 10 and each["megabytes"] > 0
+
+
+@pytest.mark.slow
+def test_rollouts_prints_the_parts_of_a_step_beside_trls(tmp_path):
+    documents = [row["text"] for row in open_corpus("primer").validation.take(300)]
+    train_tokenizer(documents, vocab_size=600).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, context=256)
+    model = always("<|assistant_end|>", tokenizer, context=256)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    setting = "--questions 1 --replies 2 --max_completion_length 4 --steps 1"
+    output = run("benchmarks.rollouts", "--source", str(tmp_path), *setting.split())
+    assert "1 problems x 2 replies, the model's part 1 tokens on average" in output
+    for part in ("generation and rewards", "loss", "backward", "optimizer", "whole step"):
+        assert re.search(rf"^{part}( +\d+\.\d\d \( *\d+\.\d\d\)){{2}} +\d+\.\d\d x", output, re.M), output
 
 
 @pytest.mark.parametrize(("module", "argv"), [(stages, []), (reinforcement, ["--source", "runs/cpu/sft"])])
