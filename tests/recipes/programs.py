@@ -36,8 +36,8 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "graphs", "packing", "pretrain", "quality",
-            "reinforcement", "rollouts", "space", "stages",
+            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "graphs", "packing", "pretrain",
+            "quality", "reinforcement", "rollouts", "space", "stages",
         )
     },
     "benchmarks.scaling": ("benchmarks.scaling.arguments.ScalingArguments",),

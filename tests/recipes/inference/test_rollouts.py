@@ -97,3 +97,17 @@ def test_transformers_own_nanochat_writes_as_its_generate_does(tokenizer_dir):
             pad_token_id=0,
         )
         assert reply.turns[0] == out[0, ids.size(1) :].tolist()
+
+
+def test_attention_that_trains_faster_gives_way_to_one_that_decodes_faster_and_comes_back(tokenizer_dir):
+    model, tokenizer = train_talker(tokenizer_dir)
+    decoded, decode = [], model.model.decode
+    replies = [reply.turns for reply in write(model, tokenizer, QUESTIONS)]
+    model.set_attn_implementation("eager")
+    try:
+        model.model.decode = lambda *inputs: (decoded.append(1), decode(*inputs))[1]
+        assert [reply.turns for reply in write(model, tokenizer, QUESTIONS)] == replies
+        assert decoded and model.config._attn_implementation == "eager"
+    finally:
+        del model.model.decode
+        model.set_attn_implementation("sdpa")

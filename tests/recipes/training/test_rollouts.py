@@ -12,7 +12,8 @@ from recipes.inference.generate import Sampling, generate_replies
 from recipes.training.rewards import right_answer
 from recipes.training.rollouts import RolloutTrainer, bf16_copy, gains_from_bf16_copy, refresh
 from recipes.utils.calculator import calculator
-from tests.recipes.inference.talker import KNOWN, train_talker, user
+from tests.recipes.inference.talker import KNOWN, always, train_talker, user
+from tokenizer.special_tokens import ASSISTANT_END, PYTHON_START
 
 ROWS = [{"prompt": [user(question)], "answer": "48"} for question in KNOWN for _ in range(2)]
 
@@ -55,6 +56,34 @@ def test_replies_masks_rewards_and_metrics_are_those_of_trls_loop(talker, tmp_pa
     assert list(ours._logs["completion"]) == list(theirs._logs["completion"])
     assert writes == [len(ROWS)], "one loop wrote all turns"
     assert options or (got["tool_mask"] == 0).sum() > 20, "answers are not trained on"
+
+
+def generated_alike(talker, tmp_path, **options) -> dict[str, torch.Tensor]:
+    """What our trainer generates, after checking that TRL's generates the same by more passes."""
+    theirs, ours = (build(kind, *talker(), tmp_path, **options) for kind in (GRPOTrainer, RolloutTrainer))
+    writes, write = [], ours.write
+    ours.write = lambda prompts: (writes.append(len(prompts)), write(prompts))
+    expected, got = (
+        trainer._generate_and_score_completions([dict(row) for row in ROWS]) for trainer in (theirs, ours)
+    )
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    assert ours._metrics["train"] == theirs._metrics["train"]
+    assert list(ours._logs["completion"]) == list(theirs._logs["completion"])
+    assert writes == [len(ROWS)], "one loop wrote all turns"
+    return got
+
+
+def test_a_turn_that_ends_within_a_call_is_answered_as_trl_does(tokenizer_dir, tmp_path, fresh_accelerate):
+    _, tokenizer = train_talker(tokenizer_dir)
+    model = always(PYTHON_START, tokenizer, context=112)
+    start, end = tokenizer.convert_tokens_to_ids([PYTHON_START, ASSISTANT_END])
+    with torch.no_grad():  # the end of the turn after the start of a call, and that after everything else
+        model.model.embed_tokens.weight[start, ::2] = -1
+        model.lm_head.weight[end] = model.model.embed_tokens.weight[start]
+    got = generated_alike(lambda: (deepcopy(model), tokenizer), tmp_path)
+    assert got["completion_ids"][0, :2].tolist() == [start, end] and not got["tool_mask"][0, 2]
 
 
 def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talker, tmp_path):
