@@ -173,6 +173,7 @@ def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(grpo
         ({"reward_weights": 1}, "reward_weights has no effect here: use --format_reward"),
         ({"per_device_train_batch_size": 192}, "10 problems are too few for one step of 12: take a smaller batch"),
         ({"top_k": -1}, "top_k must be at least 0, not -1"),
+        ({"use_vllm": "true"}, "use_vllm: vLLM runs no model code that comes with a checkpoint"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(grpo, tmp_path, wrong, expected):
