@@ -7,7 +7,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,39 +75,39 @@ def corpora(draw):
     return [[(next(numbers), next(lengths)) for _ in range(size)] for size in sizes]
 
 
-stages = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2), st.integers(1, 15)), min_size=2, max_size=4)
+# Processes without workers: of several readers in one process each is one.
+stages = st.lists(st.tuples(st.integers(1, 8), st.just(0), st.integers(1, 15)), min_size=2, max_size=4)
 
 
-def train(documents, stages, kind, workers_run=False):
-    """The tokens of all rows of stages of (processes, workers, batches before the kill); the last goes to the end.
+def begin(documents, processes, workers, kind, states=None):
+    """The loaders of all processes, which go on from the `states` of others."""
+    options = {"world_size": processes, "num_workers": workers, "packing": kind, "epochs": EPOCHS}
+    loaders = [build_rows_loader(documents, None, ROW, 2, rank=rank, **options) for rank in range(processes)]
+    for loader in loaders if states else []:
+        loader.take_over(states)
+    return loaders
 
-    Workers are readers of their own: here, unless `workers_run`, each is a process without workers.
-    """
+
+def rows_of(loader, batches=None):
+    return [row for batch in islice(loader, batches) for row in batch["tokens"].tolist()]
+
+
+def assert_read_once_an_epoch(documents, corpus, stages, kind):
+    """Train in stages of (processes, workers, batches before the kill), the last one to the end; look at all rows."""
     states, rows = None, []
-    for stage, (processes, workers, batches) in enumerate(stages):
-        world_size = processes if workers_run else processes * max(1, workers)
-        loaders = [
-            build_rows_loader(
-                documents,
-                None,
-                ROW,
-                2,
-                rank=rank,
-                world_size=world_size,
-                num_workers=workers if workers_run else 0,
-                packing=kind,
-                epochs=EPOCHS,
-            )
-            for rank in range(world_size)
-        ]
-        for loader in loaders if states else []:
-            loader.take_over(states)
-        last = stage == len(stages) - 1
+    for stage, (processes, workers, batches) in enumerate(stages, 1):
+        loaders = begin(documents, processes, workers, kind, states)
         for loader in loaders:
-            rows += [row for batch in islice(loader, None if last else batches) for row in batch["tokens"].tolist()]
+            rows += rows_of(loader, batches if stage < len(stages) else None)
         states = [loader.state_dict() for loader in loaders]
-    assert len({loader.read_to for loader in loaders}) == 1
-    return Counter(token for row in rows for token in row if token != BOS), len(loaders)
+    seen = Counter(token for row in rows for token in row if token != BOS)
+    lengths = {number + 1: length - 1 for file in corpus for number, length in file}
+    assert seen.keys() <= lengths.keys()
+    missing = {token: EPOCHS * length - seen[token] for token, length in lengths.items()}
+    assert min(missing.values()) >= 0, "a document was trained twice in an epoch"
+    if kind != "best_fit":  # which drops what it crops
+        readers = processes * max(1, workers)
+        assert sum(missing.values()) < readers * ROW, "more is lost than the last row of each reader that is not full"
 
 
 @pytest.fixture(autouse=True)
@@ -125,12 +124,54 @@ def directory(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @given(corpora(), stages, st.sampled_from(sorted(pools.POOLS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12)
 def test_whoever_goes_on_reads_every_document_once_an_epoch(source, directory, corpus, stages, kind):
-    seen, readers = train(source(corpus, directory), stages, kind)
-    lengths = {number + 1: length - 1 for file in corpus for number, length in file}
-    assert seen.keys() <= lengths.keys()
-    missing = {token: EPOCHS * length - seen[token] for token, length in lengths.items()}
-    assert min(missing.values()) >= 0, "a document was trained twice in an epoch"
-    if kind != "best_fit":  # which drops what it crops
-        assert sum(missing.values()) < readers * ROW, "more is lost than the last row of each reader that is not full"
+    assert_read_once_an_epoch(source(corpus, directory), corpus, stages, kind)
+
+
+FILES = [[(20 * file + number, 2 + (file + number) % 8) for number in range(20)] for file in range(5)]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_loader_workers_are_readers_too(source, directory):
+    stages = [(1, 2, 9), (2, 0, 7), (2, 2, 3), (1, 0, None)]
+    assert_read_once_an_epoch(source(FILES, directory), FILES, stages, "concatenated")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("processes", [1, 3])
+def test_what_was_taken_over_is_resumed_bit_for_bit(source, directory, processes):
+    """At any place: in the epoch that was shared out anew, and after it."""
+    documents = source(FILES, directory)
+    earlier = begin(documents, 2, 0, "best_fit_split")
+    for loader in earlier:
+        rows_of(loader, 12)
+    states = [loader.state_dict() for loader in earlier]
+    for rank, loader in enumerate(begin(documents, processes, 0, "best_fit_split", states)):
+        whole = rows_of(loader)
+        for stop in (0, 3, 40):
+            head = begin(documents, processes, 0, "best_fit_split", states)[rank]
+            first = rows_of(head, stop)
+            tail = begin(documents, processes, 0, "best_fit_split")[rank]
+            tail.load_state_dict(head.state_dict())
+            assert first + rows_of(tail) == whole
+
+
+def test_what_is_tokenized_is_shared_out_evenly(directory):
+    documents = prepared([[(number, 5) for number in range(220)]], directory)
+    states = None
+    for processes in (2, 3, 2, 1, 3):
+        loaders = begin(documents, processes, 0, "concatenated", states)
+        for loader in loaders:
+            rows_of(loader, 3)
+        states = [loader.state_dict() for loader in loaders]
+    rows = [len(rows_of(loader)) for loader in loaders]
+    assert max(rows) - min(rows) <= 0.05 * max(rows)
+
+
+def test_a_prepared_corpus_is_known_to_be_read_as_far_as_the_foremost_reader_was(directory):
+    documents = prepared([[(number, 5) for number in range(100)]], directory)
+    earlier = begin(documents, 2, 0, "concatenated")
+    rows_of(earlier[0], 10), rows_of(earlier[1], 2)
+    (loader,) = begin(documents, 1, 0, "concatenated", [each.state_dict() for each in earlier])
+    assert loader.read_to == earlier[0].read_to > earlier[1].read_to
