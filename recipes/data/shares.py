@@ -81,7 +81,7 @@ class OpenPart:
         self.documents, self.part = documents, part
         self.stream: Stream | None = None  # until the first document is asked for: a stream may have to be opened
 
-    def next(self) -> dict[str, list] | None:
+    def next_document(self) -> dict[str, list] | None:
         """The next document, by column; None at the end."""
         part = self.part
         if self.stream is None:
@@ -115,7 +115,7 @@ class Leftovers:
         """The documents one by one, whatever the `batch_size`."""
         while self.parts:
             part = self.parts[0]
-            document = part.next()
+            document = part.next_document()
             self.read_to = max(self.read_to, getattr(part.stream, "read_to", 0))
             if document is None:
                 self.parts.popleft()
