@@ -132,10 +132,10 @@ def take_over(states: Sequence[dict[str, Any]], reader: int, num_readers: int, t
 
     No document is read twice in its epoch, none is left out, and those that wait to be packed go along.
     """
-    epochs = [state["epoch"] for state in states]
-    first = min(epochs)  # some may have been ahead, by an epoch that was not read yet by others
+    first = min(state["epoch"] for state in states)  # some were ahead, perhaps by an epoch that others had not begun
+    last = max(epoch for state in states for epoch in (state["epoch"], *state.get("left", ())))
     left = {}
-    for epoch in range(first, max(epochs) + 1):
+    for epoch in range(first, last + 1):
         parts = [part for old, state in enumerate(states) for part in parts_left(state, epoch, old, len(states))]
         left[epoch] = {"parts": [asdict(part) for part in deal(parts, reader, num_readers, tokenized)]}
     read = sum(state["documents_read"] for state in states if state["epoch"] == first)

@@ -132,6 +132,12 @@ def test_whoever_goes_on_reads_every_document_once_an_epoch(source, directory, c
 FILES = [[(20 * file + number, 2 + (file + number) % 8) for number in range(20)] for file in range(5)]
 
 
+def test_readers_that_are_epochs_apart_are_taken_over_twice():
+    lengths = [2, 2, 2, 6, 2, 9, 2, 6, 9]
+    files = [list(enumerate(lengths))]
+    assert_read_once_an_epoch(by_file(files, None), files, [(5, 0, 3), (1, 0, 1), (1, 0, None)], "concatenated")
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_loader_workers_are_readers_too(source, directory):
     stages = [(1, 2, 9), (2, 0, 7), (2, 2, 3), (1, 0, None)]
