@@ -90,7 +90,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
     output_dir = Path(args.output_dir)
     began = began_with(output_dir, state)
-    if args.total_batch_size is None and began.get("num_processes") != state.num_processes:
+    if args.total_batch_size is None and began.get("num_processes", state.num_processes) != state.num_processes:
         args = replace(args, total_batch_size=began.get("total_batch_size"))  # resumed on others, it keeps its batch
     plan = plan_training(args, facts, state.num_processes, smallest_memory(state))
     find_builder(args.optimizer)  # what is unknown, or not for this machine, is reported before data are read
