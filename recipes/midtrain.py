@@ -1,8 +1,8 @@
 """Midtrain a base model on conversations: `accelerate launch recipes/midtrain.py --source DIR --conversations ...`.
 
 The model meets the chat format, tools and multiple choice. The loop is pretraining's: packed rows, every token
-trained, and after Ctrl-C or SIGTERM the same command resumes. Unset arguments default to those of the run that trained
-the source, whose optimizer state this one begins with.
+trained, and after Ctrl-C or SIGTERM the same command resumes, on any number of processes. Unset arguments default to
+those of the run that trained the source, whose optimizer state this one begins with.
 """
 
 from recipes.training.arguments import MidtrainArguments
@@ -24,7 +24,7 @@ from recipes.data.conversations import files_lines, open_conversations
 from recipes.data.coverage import Coverage
 from recipes.data.messages import choice_wording
 from recipes.data.packing import build_rows_loader
-from recipes.data.tokens import rows_of_one_pass, token_stream, tokenize_conversations
+from recipes.data.tokens import TokenShares, rows_of_one_pass, token_stream, tokenize_conversations
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.attention import choose_attention, describe_attention
@@ -38,7 +38,13 @@ from recipes.training.machines import smallest_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
 from recipes.training.optimizers import build_optimizer, find_builder, shard_over_ranks
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
+from recipes.training.output_dir import (
+    began_with,
+    choose_checkpoint,
+    claim_inputs,
+    claim_output_dir,
+    hold_output_dir,
+)
 from recipes.training.plan import Plan, plan_midtraining
 from recipes.training.precision import check_fp8, precision_handlers, set_compute_dtype, without_fp8
 from recipes.training.source_run import inherit_settings, source_tokens, warm_start
@@ -70,7 +76,8 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     output_dir, world_size = Path(args.output_dir), state.num_processes
     arguments = asdict(args) | {"recipe": "midtrain", "num_processes": world_size}
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
-    if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), INPUTS, state):
+    may_change = INPUTS | {"num_processes"}
+    if claim_output_dir(output_dir, arguments, resumable_flags(MidtrainArguments), may_change, state):
         after_training.publish_already_finished(target, output_dir)
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late
@@ -88,12 +95,14 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
 
     # --- Plan: one pass over them is the whole run. Best fit keeps conversations whole: an end says little by itself.
     packing = "best_fit" if args.packing == "auto" else args.packing
-    rows = rows_of_one_pass(train_tokens, args.max_seq_len + 1, packing, world_size)
-    one_pass = rows // (args.total_batch_size // (args.max_seq_len * world_size))
+    # A resumed run makes as many steps as when it began, on however many processes that was.
+    processes = began_with(output_dir, state).get("num_processes", world_size)
+    rows = rows_of_one_pass(train_tokens, args.max_seq_len + 1, packing, processes)
+    one_pass = rows // (args.total_batch_size // (args.max_seq_len * processes))
     lengths, memory = train_tokens["length"], smallest_memory(state)
     plan = plan_midtraining(args, facts, world_size, lengths, one_pass, source_tokens(args.source), memory)
     tokens = sum(lengths)
-    coverage = Coverage(tokens, exact=True, kept=rows * (args.max_seq_len + 1) * world_size / tokens)
+    coverage = Coverage(tokens, exact=True, kept=rows * (args.max_seq_len + 1) * processes / tokens)
 
     accelerator = start_accelerator(
         args.output_dir,
@@ -127,7 +136,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         evaluated = without_fp8(model, precision)
         model, optimizer = accelerator.prepare(model, optimizer)
         loader = build_rows_loader(
-            token_stream(train_tokens, world_size),
+            TokenShares(train_tokens),
             tokenizer,
             args.max_seq_len + 1,
             plan.device_batch_size,
@@ -135,6 +144,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
             world_size=world_size,
             packing=packing,
             epochs=1 if plan.num_steps <= one_pass else None,
+            endless=True,  # resumed on other processes, one may come to the end of its share a few rows early
         )
         if checkpoint is None:  # momentum and moments of the source's last step, so that the first steps do not jump
             accelerator.print(f"{'optimizer':<13}{warm_start(optimizer, args.optimizer, args.source)}")

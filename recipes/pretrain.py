@@ -1,7 +1,8 @@
 """Pretrain a base model: `accelerate launch recipes/pretrain.py --config recipes/configs/pretrain/gpu.yaml`.
 
 The whole course of the stage, top to bottom: plan, data, model, optimizer, loop, save, publish. Stop it by Ctrl-C or
-SIGTERM and give the same command again: it resumes where it stopped, bit for bit on a CPU.
+SIGTERM and give the same command again: it resumes where it stopped, bit for bit on a CPU. Another number of processes
+may go on with it: then each document is still read once, but in other rows.
 """
 
 import sys
@@ -18,7 +19,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds: a w
         exit_on_input_error("pretrain", lambda: dry_run(ARGS))
         sys.exit()
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from accelerate import PartialState
@@ -49,7 +50,13 @@ from recipes.training.models import (
 )
 from recipes.training.optimizers import build_optimizer, find_builder, shard_over_ranks
 from recipes.training.out_of_memory import halve_batch_when_out_of_memory
-from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
+from recipes.training.output_dir import (
+    began_with,
+    choose_checkpoint,
+    claim_inputs,
+    claim_output_dir,
+    hold_output_dir,
+)
 from recipes.training.plan import Plan, plan_training
 from recipes.training.precision import check_fp8, precision_handlers, set_compute_dtype, without_fp8
 from recipes.training.rules import RULES, with_rules
@@ -81,6 +88,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         lora = lora_config(args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules)
         facts = facts_with_adapters(facts, config, lora)
     args = with_rules(args, RULES[facts.generation])  # the numbers of its generation, where none were given
+    output_dir = Path(args.output_dir)
+    began = began_with(output_dir, state)
+    if args.total_batch_size is None and began.get("num_processes", state.num_processes) != state.num_processes:
+        args = replace(args, total_batch_size=began.get("total_batch_size"))  # resumed on others, it keeps its batch
     plan = plan_training(args, facts, state.num_processes, smallest_memory(state))
     find_builder(args.optimizer)  # what is unknown, or not for this machine, is reported before data are read
     check_fp8(precision, config, args.fp8_from_depth, adapters=lora is not None)
@@ -88,11 +99,11 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
     # --- Output directory. It belongs to one run: the same arguments and data resume it, and others are refused, or
     # nobody could say what the model was trained on.
-    output_dir = Path(args.output_dir)
     planned = {"total_batch_size": plan.total_batch_size, "num_iterations": plan.num_steps}
     arguments = asdict(args) | planned | {"recipe": "pretrain", "num_processes": state.num_processes}
     target = after_training.hub_target(args.push_to_hub, args.hub_model_id, args.hub_private_repo)
-    if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), INPUTS, state):
+    may_change = INPUTS | {"num_processes"}
+    if claim_output_dir(output_dir, arguments, resumable_flags(PretrainArguments), may_change, state):
         after_training.publish_already_finished(target, output_dir)
         return
     after_training.check_publishing_rights(target)  # now: after the training, a refusal would come late

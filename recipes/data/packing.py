@@ -16,13 +16,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.pools import POOLS
-from recipes.data.tokenized import Share, TokenizedDocuments
+from recipes.data.shares import Shared, open_share, take_over
+from recipes.data.tokenized import TokenizedDocuments
 from recipes.utils.errors import InputError, in_one_line
 from tokenizer.encode import encode_documents
 
@@ -41,17 +41,22 @@ def token_ids(documents: dict[str, list], tokenizer: PreTrainedTokenizerFast) ->
 class PackedRows(torch.utils.data.IterableDataset):
     """Packed rows of this process's share of a stream of documents, for `epochs` passes (None: endless).
 
+    With `endless` rows go on after these passes, once all that waits is used up.
+
     A document has a `text`, tokenized as it is read, or the `input_ids` of one that is tokenized already.
     Yields dicts of `tokens`, (row_length,) int64, `epoch`, the epoch (from 0) of the newest document read, and
     `read_to`: where the documents end that were read of a prepared corpus (0 of others).
     Training uses rows of max_seq_len + 1 tokens: inputs are tokens[:-1], targets are tokens[1:].
     Every loader worker of every process is a reader with its own documents. `iter(rows)` has `state_dict()` and
     `load_state_dict()`: the position in the stream, and the documents waiting to be packed.
+
+    Attributes:
+        starts: states that readers begin with, by their number.
     """
 
     def __init__(
         self,
-        documents: datasets.IterableDataset | TokenizedDocuments,
+        documents: datasets.IterableDataset | Shared,
         tokenizer: PreTrainedTokenizerFast,
         row_length: int,
         *,
@@ -59,6 +64,7 @@ class PackedRows(torch.utils.data.IterableDataset):
         world_size: int = 1,
         packing: str = "best_fit",
         epochs: int | None = None,
+        endless: bool = False,
     ):
         if packing not in POOLS:
             raise InputError(f"packing {packing!r} is unknown: choose one of {', '.join(POOLS)}.")
@@ -69,15 +75,25 @@ class PackedRows(torch.utils.data.IterableDataset):
         self.world_size = world_size
         self.packing = packing
         self.epochs = epochs
+        self.endless = endless
+        self.starts: dict[int, dict[str, Any]] = {}
 
     def __iter__(self) -> "PackedRowsIterator":
         worker = torch.utils.data.get_worker_info()
         workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
-        return PackedRowsIterator(self, reader=self.rank * workers + worker_id, num_readers=self.world_size * workers)
+        reader = self.rank * workers + worker_id
+        rows = PackedRowsIterator(self, reader, num_readers=self.world_size * workers)
+        if reader in self.starts:
+            rows.load_state_dict(self.starts[reader])
+        return rows
 
 
 class PackedRowsIterator:
-    """The rows of one of `num_readers` readers, and its position in the documents."""
+    """The rows of one of `num_readers` readers, and its position in the documents.
+
+    Attributes:
+        left: states of the stream in later epochs of which readers before this one have read a part, by epoch.
+    """
 
     def __init__(self, rows: PackedRows, reader: int, num_readers: int):
         self.rows = rows
@@ -87,6 +103,7 @@ class PackedRowsIterator:
         self.documents_read = 0  # of this epoch
         self.tokens_read = 0  # of the first epoch
         self.read_to = 0
+        self.left: dict[int, dict[str, Any]] = {}
         self.pool = POOLS[rows.packing](rows.row_length)
         self._open_stream()
 
@@ -103,9 +120,12 @@ class PackedRowsIterator:
         return {"tokens": tokens, "epoch": self._epoch_of_newest(), "read_to": self.read_to}
 
     def _needs_documents(self) -> bool:
-        """Whether to read more before the next row. A pool that drops nothing is used up before a new epoch begins."""
+        """Whether to read more before the next row.
+
+        A pool that drops nothing is used up before a new epoch begins, and any pool at the end of the last one.
+        """
         between_epochs = self.epoch > 0 and self.documents_read == 0
-        if between_epochs and not self.pool.drops_tokens:
+        if between_epochs and (self.epoch == self.rows.epochs or not self.pool.drops_tokens):
             return not self.pool.has_row
         return self.pool.needs_documents
 
@@ -118,35 +138,38 @@ class PackedRowsIterator:
             "read_to": self.read_to,
             "stream": self.stream_state,
             "pool": self.pool.state_dict(),
+            **({"left": dict(self.left)} if self.left else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.documents_read = state["epoch"], state["documents_read"]
         self.tokens_read = state["tokens_read"]
         self.read_to = state.get("read_to", 0)  # older checkpoints have none
-        self.pool.load_state_dict(state["pool"])
+        self.left = dict(state.get("left", {}))
+        if state["pool"] is not None:
+            self.pool.load_state_dict(state["pool"])
         self._open_stream(state["stream"])
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
         """Continue the stream at `state`, or start an epoch if None."""
-        self.stream = _share(self.rows.documents, self.reader, self.num_readers)
-        if state is not None:
-            self.stream.load_state_dict(copy.deepcopy(state))
+        if state is None:
+            state = self.left.pop(self.epoch, None)
+        self.stream = open_share(self.rows.documents, self.reader, self.num_readers, state)
         # Remembered, since a stream that was just restored reports the state of its start until it is read from.
         self.stream_state = state
         self.documents = self.stream.iter(batch_size=1)
 
     def _read(self) -> bool:
         """Add some documents to the pool, and start the next epoch when one ends. False after the last epoch."""
-        if self.epoch == self.rows.epochs:
+        if self.epoch == self.rows.epochs and not self.rows.endless:
             return False
         documents, ended = self._next_documents()
         for ids in token_ids(documents, self.rows.tokenizer):
             self.pool.add(np.array(ids, dtype=np.int32))
             self.tokens_read += len(ids) if self.epoch == 0 else 0
             self.documents_read += 1
-        if documents and isinstance(self.stream, Share):
-            self.read_to = max(self.read_to, self.stream.read_to)
+        if documents:
+            self.read_to = max(self.read_to, getattr(self.stream, "read_to", 0))
         self.stream_state = copy.deepcopy(self.stream.state_dict())
         if ended:  # before anyone saves the state: the state of a stream that has ended starts over
             self._end_epoch()
@@ -173,9 +196,10 @@ class PackedRowsIterator:
         return documents, True
 
     def _end_epoch(self) -> None:
-        if self.documents_read == 0 or self.tokens_read < self.rows.row_length:
+        takes_over = self.stream_state is not None and "parts" in self.stream_state  # then little or nothing was left
+        if not takes_over and (self.documents_read == 0 or self.tokens_read < self.rows.row_length):
             raise self._too_small()
-        if isinstance(self.stream, Share):
+        if isinstance(self.rows.documents, TokenizedDocuments):
             self.read_to = len(self.rows.documents)
         self.epoch += 1
         self.documents_read = 0
@@ -200,19 +224,6 @@ class PackedRowsIterator:
         )
 
 
-def _share(
-    documents: datasets.IterableDataset | TokenizedDocuments, reader: int, num_readers: int
-) -> datasets.IterableDataset | Share:
-    """The documents of one of `num_readers` readers, with a position of their own."""
-    if isinstance(documents, TokenizedDocuments):
-        return documents.share(reader, num_readers)
-    # A copy, because a `datasets` stream keeps its state in objects that all views of the dataset share.
-    documents = copy.deepcopy(documents)
-    # Split by file if there are enough files: split by document, every reader would read (or download) all data.
-    strategy = "shards" if documents.num_shards >= num_readers else "auto"
-    return split_dataset_by_node(documents, reader, num_readers, strategy=strategy)
-
-
 def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit") -> int:
     """Number of rows that one reader packs from one pass over documents of these `lengths`, without their tokens."""
     pool, rows, waiting = POOLS[packing](row_length), 0, iter(lengths)
@@ -227,7 +238,8 @@ def count_rows(lengths: Sequence[int], row_length: int, packing: str = "best_fit
 
 
 class RowsLoader(StatefulDataLoader):
-    """Batches of packed rows. The state includes the number of processes and workers that it is valid for.
+    """Batches of packed rows. The state includes the number of processes and workers that it is valid for; those of
+    another number of them are taken over by `take_over`.
 
     Attributes:
         read_to: where the documents end that were read of a prepared corpus for the batches so far.
@@ -263,15 +275,38 @@ class RowsLoader(StatefulDataLoader):
         return {**self._readers(), "read_to": self.read_to, "loader": super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at a saved state. Raises `InputError` if processes, workers or packing differ from then."""
-        for name, now in self._readers().items():
+        """Continue exactly. Raises `InputError` if processes, workers or packing differ from when it was saved."""
+        self._check(state_dict, self._readers())
+        self.read_to = state_dict.get("read_to", 0)
+        super().load_state_dict(state_dict["loader"])
+
+    def take_over(self, state_dicts: Sequence[dict[str, Any]]) -> None:
+        """Go on from the states of all processes of a run that had another number of them, or of workers.
+
+        Documents are read once an epoch all the same. Raises `InputError` if the packing differs.
+        """
+        for state in state_dicts:
+            self._check(state, {name: self._readers()[name] for name in ("packing", "corpus")})
+        states = [state for each in state_dicts for state in _states_of_readers(each["loader"])]
+        rows, readers = self.dataset, max(1, self.num_workers)
+        rows.starts = {
+            reader: take_over(
+                states,
+                reader,
+                rows.world_size * readers,
+                tokenized=not isinstance(rows.documents, datasets.IterableDataset),
+            )
+            for reader in range(rows.rank * readers, (rows.rank + 1) * readers)
+        }
+        self.read_to = max(state.get("read_to", 0) for state in state_dicts)
+
+    def _check(self, state_dict: dict[str, Any], readers: dict[str, int | str]) -> None:
+        for name, now in readers.items():
             if state_dict.get(name, now) != now:
                 raise InputError(
                     f"the position in the data was saved with {name} {state_dict[name]} and does not fit "
                     f"{name} {now}: resume with {name} {state_dict[name]}."
                 )
-        self.read_to = state_dict.get("read_to", 0)
-        super().load_state_dict(state_dict["loader"])
 
     def _readers(self) -> dict[str, int | str]:
         return {
@@ -283,7 +318,7 @@ class RowsLoader(StatefulDataLoader):
 
 
 def build_rows_loader(
-    documents: datasets.IterableDataset | TokenizedDocuments,
+    documents: datasets.IterableDataset | Shared,
     tokenizer: PreTrainedTokenizerFast,
     row_length: int,
     batch_size: int,
@@ -293,11 +328,13 @@ def build_rows_loader(
     num_workers: int = 0,
     packing: str = "best_fit",
     epochs: int | None = None,
+    endless: bool = False,
 ) -> RowsLoader:
     """Resumable batches of packed rows: `tokens`, (B, row_length) int64; the largest `epoch` and `read_to` in it.
 
-    With `epochs` the last batch of each worker may be smaller. Raises `InputError` for an unknown packing; iterating
-    raises it for damaged data, and for a dataset too small to give every worker of every process a row.
+    `epochs` and `endless` are those of `PackedRows`; where rows end, the last batch of each worker may be smaller.
+    Raises `InputError` for an unknown packing; iterating raises it for damaged data, and for a dataset too small to
+    give every worker of every process a row.
     """
     if num_workers > 0:
         # The workers run in parallel already, and the tokenizer's threads do not survive a fork.
@@ -310,8 +347,17 @@ def build_rows_loader(
         world_size=world_size,
         packing=packing,
         epochs=epochs,
+        endless=endless,
     )
     return RowsLoader(rows, batch_size, num_workers)
+
+
+def _states_of_readers(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of a process's readers, in that of torchdata's loader: of the workers, or of the only one."""
+    if "_snapshot" not in state:
+        return [state["fetcher_state"]["dataset_iter_state"]]
+    workers = state["_snapshot"]["_worker_snapshots"]
+    return [workers[f"worker_{number}"]["fetcher_state"]["dataset_iter_state"] for number in range(len(workers))]
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:

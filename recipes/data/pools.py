@@ -2,6 +2,7 @@
 
 from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,16 @@ class ConcatenatingPool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tokens = state["tokens"].numpy().copy()
         self.drawn = state.get("drawn", 0)  # older checkpoints have none
+
+
+def merge_pools(states: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The state of one pool in which all that waits in several of its kind does; None of no pool."""
+    if not states:
+        return None
+    return {
+        name: torch.cat([state[name] for state in states]) if torch.is_tensor(value) else value
+        for name, value in states[0].items()
+    }
 
 
 def _as_tensor(pieces: list[np.ndarray]) -> torch.Tensor:

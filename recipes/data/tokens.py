@@ -1,5 +1,6 @@
 """Conversations as token ids, tokenized once before training: their number is known and reading them costs nothing."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import datasets
@@ -7,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.data.messages import fit_conversation, warn_of_truncation
 from recipes.data.packing import count_rows
+from recipes.data.shares import open_share
 from tokenizer.chat import encode_conversation, encode_conversations
 
 TOKENS = datasets.Features(
@@ -66,3 +68,14 @@ def rows_of_one_pass(tokens: datasets.Dataset, row_length: int, packing: str, wo
 def token_stream(tokens: datasets.Dataset, world_size: int) -> datasets.IterableDataset:
     """The documents for `PackedRows`, in one shard per process if there are enough documents."""
     return tokens.select_columns("input_ids").to_iterable_dataset(num_shards=min(world_size, len(tokens)))
+
+
+@dataclass(frozen=True)
+class TokenShares:
+    """The documents to train on, divided among any number of readers as `token_stream` divides them."""
+
+    tokens: datasets.Dataset
+
+    def share(self, reader: int, num_readers: int) -> datasets.IterableDataset:
+        """The documents of one of `num_readers` readers."""
+        return open_share(token_stream(self.tokens, num_readers), reader, num_readers)

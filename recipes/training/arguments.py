@@ -18,7 +18,7 @@ class LoopArguments(Arguments):
     """What pretraining and midtraining share.
 
     Resumable flags do not change what is trained on which data; precision, compilation and device batch size change
-    the last bits.
+    the last bits, loader workers which documents meet in a row.
     """
 
     # Data
@@ -28,7 +28,9 @@ class LoopArguments(Arguments):
         "auto: best_fit, or best_fit_split where a run would repeat documents before it has seen all of them",
         choices=PACKINGS,
     )
-    num_workers: int = flag(0, "processes that tokenize and pack ahead, for each training process", least=0, most=256)
+    num_workers: int = flag(
+        0, "processes that tokenize and pack ahead, for each training process", least=0, most=256, resumable=True
+    )
     # Model
     max_seq_len: int = flag(2048, "tokens a row (context length)", least=1, most=2**24)
     gradient_checkpointing: bool = flag(

@@ -1,8 +1,9 @@
 """Save and restore the training loop's checkpoints, which appear whole or not at all.
 
 A checkpoint holds all that a bit-exact continuation needs: weights, optimizer, random states and gradient scaler by
-accelerate, each process's share of the optimizer's state and place in the data, and the run's counters. Its directory
-is also one that `from_pretrained` loads, or peft's where adapters are trained.
+accelerate, each process's share of the optimizer's state and place in the data, and the run's counters. On another
+number of processes, or of loader workers, a run goes on as well, but not bit for bit. The directory is also one that
+`from_pretrained` loads, or peft's where adapters are trained.
 """
 
 import json
@@ -12,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import extract_model_from_parallel, gather_object
+from accelerate.utils import extract_model_from_parallel, gather_object, set_seed
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -127,15 +129,12 @@ class Checkpointer:
         raise InputError(said) if main else SaidByMain(said)
 
     def restore(self, path: Path) -> TrainingState:
-        """Load everything that `save` wrote to `path`. Raises `InputError` if the data readers differ in number."""
+        """Load everything that `save` wrote to `path`, whatever the number of processes and loader workers was then.
+
+        With the same numbers a run goes on bit for bit. With others it says what differs.
+        """
         state = TrainingState(**json.loads((path / STATE_FILE).read_text()))
-        saved, now = len(list(path.glob("data_*.pt"))), self.accelerator.num_processes
-        if saved != now:
-            raise InputError(
-                f"{path} was written by {saved} process(es), this run has {now}: resume with --num_processes {saved}."
-            )
-        data_file = path / f"data_{self.accelerator.process_index:05d}.pt"
-        self.loader.load_state_dict(torch.load(data_file, weights_only=True))
+        self._restore_place(path, state.step)
         try:
             self.accelerator.load_state(str(path))
             if len(optimizer_files(path)) > 1:  # accelerate has loaded the first of them
@@ -150,6 +149,36 @@ class Checkpointer:
             set_aside_after(path, state.step, self.output_dir)
         self.accelerator.wait_for_everyone()
         return state
+
+    def _restore_place(self, path: Path, step: int) -> None:
+        """Restore this process's place in the data; other readers than then share out what is left of the epoch.
+
+        A process that did not exist then draws random numbers from a seed of its own.
+        """
+        files, rank = sorted(path.glob("data_*.pt")), self.accelerator.process_index
+        place = torch.load(files[min(rank, len(files) - 1)], weights_only=True)
+        workers = place.get("num_workers", self.loader.num_workers)
+        if (len(files), workers) == (self.accelerator.num_processes, self.loader.num_workers):
+            self.loader.load_state_dict(place)
+            return
+        # Mapped into memory: of what waits in all of them, a process reads only what it takes over.
+        self.loader.take_over([torch.load(file, weights_only=True, mmap=True) for file in files])
+        if rank >= len(files):
+            set_seed(int(np.random.SeedSequence([torch.initial_seed(), step, rank]).generate_state(1)[0]))
+        self.accelerator.print(self._what_changes(path.name, len(files), workers))
+
+    def _what_changes(self, name: str, processes: int, workers: int) -> str:
+        """The statement of what goes on exactly, and what does not, with other readers than the checkpoint's."""
+        now = self.accelerator.num_processes
+        seeds = (
+            f", random numbers of ranks from {processes} on (seeded by seed, step and rank)" if now > processes else ""
+        )
+        return (
+            f"{'readers':<13}{name} was written by {processes} processes x {workers} loader workers, and "
+            f"{now} x {self.loader.num_workers} go on. Exactly as it would have: weights, optimizer, schedule, steps, "
+            "tokens a step; each document is still read once an epoch, and those that wait for a row go along. No "
+            f"longer bit for bit: which documents meet in a row and in a step, rounding of sums{seeds}."
+        )
 
     def close(self) -> None:
         """Remove the hooks from the accelerator, so that another attempt in this process can register its own."""

@@ -140,6 +140,11 @@ def read_arguments(run: str | Path) -> dict[str, Any]:
     return _read(path) if path.exists() else {}
 
 
+def began_with(output_dir: Path, state: PartialState) -> dict[str, Any]:
+    """Arguments that the run in `output_dir` began with, if it has made a step; none if it has not."""
+    return agree(lambda: read_arguments(output_dir) if _has_begun(output_dir) else {}, state)
+
+
 def _has_begun(output_dir: Path) -> bool:
     """Whether a run has made a step in `output_dir`."""
     return bool(read_metrics(output_dir / METRICS) or whole_checkpoints(output_dir))

@@ -186,15 +186,6 @@ def test_resumed_with_another_learning_rate_the_new_one_counts(finished, tiny, t
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_more_processes_than_the_checkpoint_has_are_refused(finished, tiny, tmp_path):
-    output_dir, _ = finished
-    first, *_ = Running(
-        flags(tiny | {"output_dir": tmp_path, "resume": output_dir / "checkpoints" / "step_000004"}), processes=2
-    ).wait()
-    assert first.code == 2
-    assert "was written by 1 process(es), this run has 2: resume with --num_processes 1" in first.stderr
-
-
 # The batch
 
 
