@@ -244,16 +244,18 @@ def what_is_kept(forward: torch.fx.Graph, backward: torch.fx.Graph, head: torch.
     The gradient of the head (V, D), which the loss computes in the forward pass, is counted with neither.
     """
     of_tokens: set[str] = set()
+    of_weights: set[str] = set()  # or of both; masks are of neither, and count as activations
     for node in forward.nodes:
         is_tokens = node.op == "placeholder" and node.meta["val"].dtype == torch.long
-        if is_tokens or any(each.name in of_tokens for each in node.all_input_nodes):
-            of_tokens.add(node.name)
+        for names, begins in ((of_tokens, is_tokens), (of_weights, node.op == "placeholder" and not is_tokens)):
+            if begins or any(each.name in names for each in node.all_input_nodes):
+                names.add(node.name)
     copies = activations = 0
     for node in backward.find_nodes(op="placeholder"):
         value = node.meta["val"]
         if node.name.startswith(("primals", "tangents")):  # the weights themselves, and the gradient of the loss
             continue
-        if node.name not in of_tokens:
+        if node.name in of_weights - of_tokens:
             copies += size_of(value)
         elif not (value.shape == head and value.dtype == torch.float32):
             activations += size_of(value)
