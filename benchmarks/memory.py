@@ -54,11 +54,13 @@ from torch.utils._ordered_set import OrderedSet
 from transformers.initialization import no_init_weights
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM, loss_nanochat
+from recipes.training.attention import has_windows
 from recipes.training.dry_run import DEFAULT_VOCABULARY
 from recipes.training.loop import rows_loss
 from recipes.training.memory import choose_device_batch, estimate_memory
 from recipes.training.muon import MUON
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.windowed_attention import WINDOWED_SDPA
 from recipes.utils.model_facts import describe_config, generation_of
 
 CPU = torch.device("cpu")  # of the fakes: those of CUDA need a torch that was built for it
@@ -210,10 +212,11 @@ def compiled_passes(model: NanochatGPTForCausalLM, rows: int) -> dict[str, int]:
         fullgraph=True,
         dynamic=False,
     )
+    model.base_model.compute_dtype = torch.bfloat16  # as on a GPU, in place of autocast (training/precision.py)
+    if has_windows(model.config, model.config.max_position_embeddings):
+        model.set_attn_implementation(WINDOWED_SDPA)
     with fresh_cache():
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = rows_loss(step, tokens, num_tokens=tokens[:, 1:].numel())
-        loss.backward()
+        rows_loss(step, tokens, num_tokens=tokens[:, 1:].numel()).backward()
     forward, backward = graphs
     copies, activations = what_is_kept(forward, backward, model.lm_head.weight.shape)
     return {"weights": copies, "activations": activations, "loss": max(peaks) - copies - activations}

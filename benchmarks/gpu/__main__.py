@@ -24,9 +24,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from benchmarks.gpu import card, report, stages, training
-from recipes.training.arguments import PretrainArguments
 from recipes.training.environment import has_compiler
-from recipes.utils.arguments import find_flags
 from recipes.utils.errors import in_one_line
 from recipes.utils.processes import join_processes
 
@@ -116,9 +114,6 @@ def parts(args: GPUArguments, state: Any, results: dict[str, Any]) -> Iterator[P
         elif kind == "grpo":
             yield "grpo", seconds(60), True, partial(stages.measure_grpo, args, state.device)
         elif kind == "fp8" and not on_cpu:
-            if "fp8" not in find_flags(PretrainArguments)["mixed_precision"].choices:
-                yield "fp8", 0, True, lambda: "left out: recipes/pretrain.py does not offer it"
-                continue
             depth = args.depths[-1]
             measure = partial(training.measure, args, state, depth, args.generations[0], precision="fp8")
             yield f"fp8 d{depth} {args.generations[0]}", seconds(30 + 4 * depth), False, measure

@@ -25,8 +25,9 @@ from recipes.training.models import build_model
 from recipes.training.optimizers import build_optimizer, shard_over_ranks
 from recipes.training.out_of_memory import rehearse
 from recipes.training.plan import Plan, plan_training
+from recipes.training.precision import check_fp8, precision_handlers, set_compute_dtype
 from recipes.training.rules import RULES, with_rules
-from recipes.utils.hardware import peak_flops, peak_memory
+from recipes.utils.hardware import choose_precision, peak_flops, peak_memory
 from recipes.utils.model_facts import describe_config
 
 BUCKETS = (25, 100, 250, 10_000)  # MiB: torch's, two between, and all gradients at once
@@ -68,9 +69,14 @@ def prepare(
     args: GPUArguments, config: NanochatGPTConfig, plan: Plan, precision: str = "auto"
 ) -> tuple[Accelerator, torch.nn.Module, torch.optim.Optimizer]:
     """Model and optimizer as the recipe has them in front of its loop."""
-    accelerator = start_accelerator(args.output_dir, precision, args.compile, plan)
-    kernel = choose_attention("auto", accelerator.device, args.max_seq_len, config, accelerator.mixed_precision)
-    model = build_model(config, args.max_seq_len, accelerator.device, attention=kernel)
+    device = PartialState().device
+    precision = choose_precision(precision, device)
+    check_fp8(precision, config, from_depth=1)
+    kernel = choose_attention("auto", device, args.max_seq_len, config, precision)
+    handlers = precision_handlers(precision, device, config)
+    accelerator = start_accelerator(args.output_dir, precision, args.compile, plan, handlers=handlers)
+    model = build_model(config, args.max_seq_len, device, attention=kernel)
+    set_compute_dtype(model, accelerator)
     optimizer = build_optimizer("muon", model, plan.optimizer)
     shard_over_ranks(optimizer, accelerator)
     model, optimizer = accelerator.prepare(model, optimizer)

@@ -10,25 +10,26 @@ LARGEST_DEVICE_BATCH = 64  # rows: beyond it, speed no longer grows
 CPU_DEVICE_BATCH = 32
 USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left to kernels and fragmentation
 
-# What a block keeps for the backward pass, bytes a token and unit of width, under bf16 autocast.
-# Compiled: two fp32 residual streams (8) and their norms in bf16 (4); queries and keys in fp32 after rotation (8), and
-# normalized, with values and the mix of values, in bf16 (8); fc1's output and its squared ReLU in bf16 (16).
-# Not compiled, a bf16 copy of the first norm for each of the three products that read it (4 more), and of the ReLU
-# also the fp32 copy that autocast squares (16 more).
-KEPT = {"compiled": 44.0, "not compiled": 64.0}
-# In 2026 also the residual stream before it is scaled (4), and in every other block the bf16 rows of its value
-# embedding (2 / 2).
-KEPT_OF_2026 = 5.0
-# Of blocks that are computed again: the fp32 stream that they start from (4); in 2026 also the fp32 rows of the value
-# embedding in every other block (4 / 2).
-KEPT_TO_RECOMPUTE = 4.0
-KEPT_TO_RECOMPUTE_OF_2026 = 2.0
-# Around the blocks, once: the last fp32 stream (4) and its gradient in bf16 (2); in 2026 the embedding, too (4).
-KEPT_AROUND = 6.0
-KEPT_AROUND_OF_2026 = 4.0
+# What a block keeps for the backward pass, bytes a token and unit of width.
+# Compiled, all in bf16 (training/precision.py): two residual streams (4) and their norms (4); queries and keys after
+# rotation (4), and normalized, with values and the mix of values (8); fc1's output and its squared ReLU (16).
+# Not compiled, under autocast: both streams and the rotated queries and keys in fp32 (16); a bf16 copy of its input
+# for each of four products (8); queries, keys, values and their mix (8); of the ReLU its output (8), the fp32 copy
+# that autocast squares (16), and fc2's input (8).
+KEPT = {"compiled": 36.0, "not compiled": 64.0}
+# In 2026 also the residual stream before it is scaled (2), in every other block the rows of its value embedding
+# (2 / 2), and what attention without a mask keeps beside (1).
+KEPT_OF_2026 = 4.0
+# Of another architecture, compiled under autocast: streams, rotated queries and keys are in fp32. Not measured.
+KEPT_BY_OTHERS = 44.0
 # With adapters, whose inputs are kept in fp32 before and after dropout, with its mask, and in bf16 (11 x 7); the
 # products of frozen weights need not keep theirs. Not measured.
 KEPT_WITH_ADAPTERS = 103.0
+# Of blocks that are computed again: the stream that they start from, in fp32 (4); in 2026 also the fp32 rows of the
+# value embedding in every other block (4 / 2). Measured of a step that is not compiled; a compiled one keeps less.
+KEPT_TO_RECOMPUTE, KEPT_TO_RECOMPUTE_OF_2026 = 4.0, 2.0
+# Around the blocks, once: the last stream and its gradient (4); in 2026 the embedding, too (2).
+KEPT_AROUND, KEPT_AROUND_OF_2026 = 4.0, 2.0
 
 LOSS_CHUNK = 2**30  # bytes of a chunk of fp32 logits: loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR
 # More chunks than these are not computed one after the other by what Inductor makes of the loss (torch 2.13): their
@@ -45,7 +46,7 @@ def estimate_memory(
     ranks: int = 1,
     trainer: bool = False,
 ) -> dict[str, float]:
-    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
+    """Bytes a GPU needs, by purpose, to compute in bf16 with replicated fp32 weights (DDP) and `rows` at a time.
 
     It is the larger of two peaks: of the forward and backward pass, with the gradients of micro-batches before, or of
     the optimizer's update ("update"), when activations and bf16 weights are gone.
@@ -93,15 +94,16 @@ def _activations(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkp
     in_full = KEPT["not compiled" if trainer else "compiled"] + is_2026 * KEPT_OF_2026
     if facts.adapters:
         in_full = KEPT_WITH_ADAPTERS
-    # Attention by SDPA reads what is hidden from a mask in bf16 (B, 1, T, T), which layers share if compiled.
-    mask = 2.0 * rows * max_seq_len**2
-    masks = mask * facts.num_layers if trainer else mask if facts.windows else 0.0
+    elif facts.logits_at_once and not trainer:
+        in_full = KEPT_BY_OTHERS
+    # Padded rows have a mask, which SDPA makes in bf16 (B, 1, T, T) in every layer.
+    mask = 2.0 * rows * max_seq_len**2 if trainer else 0.0
     around = (KEPT_AROUND + is_2026 * KEPT_AROUND_OF_2026) * tokens * width
     if not gradient_checkpointing:
-        return in_full * tokens * width * facts.num_layers + around + masks
+        return (in_full * tokens * width + mask) * facts.num_layers + around
     # All blocks keep their inputs, and the one whose turn it is everything.
     starts = (KEPT_TO_RECOMPUTE + is_2026 * KEPT_TO_RECOMPUTE_OF_2026) * tokens * width * facts.num_layers
-    return starts + in_full * tokens * width + around + (mask if masks else 0.0)
+    return starts + in_full * tokens * width + mask + around
 
 
 def _loss(facts: ModelFacts, tokens: int, trainer: bool) -> float:
