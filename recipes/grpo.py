@@ -38,7 +38,7 @@ from recipes.training.rollout_checks import check_generation
 from recipes.training.rollouts import RolloutTrainer
 from recipes.training.source_run import with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
-from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
+from recipes.training.trainer_run import build_trainer_config, fit_rows, refusals_in_one_line, run_settings, train
 from recipes.utils.calculator import calculator
 from recipes.utils.errors import InputError, exit_on_input_error
 from recipes.utils.model_facts import describe_model
@@ -85,6 +85,9 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
             f"max_completion_length {args.max_completion_length} leaves no room for a question in the model's context "
             f"of {context:,} tokens."
         )
+    facts = describe_model(base_model(model), context)
+    if not model_args.use_peft:  # the estimate is of training all weights
+        fit_rows(config, facts, min(context, 2 * args.max_completion_length), processes)  # a question, and its reply
 
     check_generation(config, model)
 
@@ -109,7 +112,6 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     # --- Optimizer: pretraining's, at init_lr_frac of its learning rates after the same scaling for the model's width:
     # 0.05 in nanochat. A reward says one number about a whole reply, so a gradient is mostly noise, and a large step
     # along it costs what SFT taught. TRL's scheduler lets all rates fall in a line to 0 over the run.
-    facts = describe_model(base_model(model), sequence_length=1)
     optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
 
     # --- Trainer. What is left of GRPO with nanochat's settings is close to REINFORCE:

@@ -39,7 +39,14 @@ from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_o
 from recipes.training.rates import posttraining_settings
 from recipes.training.source_run import warm_start, with_rates_of_model
 from recipes.training.trainer_metrics import log_like_pretraining
-from recipes.training.trainer_run import accumulate_to, build_trainer_config, refusals_in_one_line, run_settings, train
+from recipes.training.trainer_run import (
+    accumulate_to,
+    build_trainer_config,
+    fit_rows,
+    refusals_in_one_line,
+    run_settings,
+    train,
+)
 from recipes.utils.errors import exit_on_input_error
 from recipes.utils.model_facts import describe_model
 from recipes.utils.processes import join_processes
@@ -82,6 +89,9 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
         source, model_args, attention, args.max_length, args.trust_remote_code
     )
     config.max_length = args.max_length or tokenizer.model_max_length
+    facts = describe_model(base_model(model), config.max_length)
+    if not model_args.use_peft:  # the estimate is of training all weights
+        fit_rows(config, facts, config.max_length, processes)
     if args.total_batch_size is not None:
         config.gradient_accumulation_steps = accumulate_to(args.total_batch_size, config)
 
@@ -101,7 +111,6 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
     # learn a form of conversation from few rows; at full rates it would forget more than they teach. TRL's scheduler
     # lets all rates fall in a line to 0 over the run. Where SFT follows the base model at once, over far more rows, it
     # goes on as pretraining did: with its optimizer's state, 0.8 of its rates, and the shape of its schedule.
-    facts = describe_model(base_model(model), sequence_length=1)
     optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
     started = warm_start(optimizer, args.optimizer, source) if args.warm_start and checkpoint is None else None
 

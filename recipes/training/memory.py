@@ -1,10 +1,40 @@
-"""An estimate of the memory that training needs, and the device batch that fits into a GPU by it."""
+"""An estimate of the memory that training needs, and the device batch that fits into a GPU by it.
+
+What torch's own tools say of the same step, `python -m benchmarks.memory` prints beside it. After a change to what the
+model computes in which precision, run that, and mend `KEPT` and the lines that explain it.
+"""
 
 from recipes.utils.model_facts import ModelFacts
 
 LARGEST_DEVICE_BATCH = 64  # rows: beyond it, speed no longer grows
 CPU_DEVICE_BATCH = 32
 USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left to kernels and fragmentation
+
+# What a block keeps for the backward pass, bytes a token and unit of width.
+# Compiled, all in bf16 (training/precision.py): two residual streams (4) and their norms (4); queries and keys after
+# rotation (4), and normalized, with values and the mix of values (8); fc1's output and its squared ReLU (16).
+# Not compiled, under autocast: both streams and the rotated queries and keys in fp32 (16); a bf16 copy of its input
+# for each of four products (8); queries, keys, values and their mix (8); of the ReLU its output (8), the fp32 copy
+# that autocast squares (16), and fc2's input (8).
+KEPT = {"compiled": 36.0, "not compiled": 64.0}
+# In 2026 also the residual stream before it is scaled (2), in every other block the rows of its value embedding
+# (2 / 2), and what attention without a mask keeps beside (1).
+KEPT_OF_2026 = 4.0
+# Of another architecture, compiled under autocast: streams, rotated queries and keys are in fp32. Not measured.
+KEPT_BY_OTHERS = 44.0
+# With adapters, whose inputs are kept in fp32 before and after dropout, with its mask, and in bf16 (11 x 7); the
+# products of frozen weights need not keep theirs. Not measured.
+KEPT_WITH_ADAPTERS = 103.0
+# Of blocks that are computed again: the stream that they start from, in fp32 (4); in 2026 also the fp32 rows of the
+# value embedding in every other block (4 / 2). Measured of a step that is not compiled; a compiled one keeps less.
+KEPT_TO_RECOMPUTE, KEPT_TO_RECOMPUTE_OF_2026 = 4.0, 2.0
+# Around the blocks, once: the last stream and its gradient (4); in 2026 the embedding, too (2).
+KEPT_AROUND, KEPT_AROUND_OF_2026 = 4.0, 2.0
+
+LOSS_CHUNK = 2**30  # bytes of a chunk of fp32 logits: loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR
+# More chunks than these are not computed one after the other by what Inductor makes of the loss (torch 2.13): their
+# logits wait for each other.
+CHUNKS_IN_TURN = 9
 
 
 def estimate_memory(
@@ -14,46 +44,83 @@ def estimate_memory(
     gradient_checkpointing: bool,
     optimizer: str = "muon",
     ranks: int = 1,
+    trainer: bool = False,
 ) -> dict[str, float]:
-    """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
+    """Bytes a GPU needs, by purpose, to compute in bf16 with replicated fp32 weights (DDP) and `rows` at a time.
+
+    It is the larger of two peaks: of the forward and backward pass, with the gradients of micro-batches before, or of
+    the optimizer's update ("update"), when activations and bf16 weights are gone.
 
     Muon's state is divided among `ranks`: matrices always, the rest if they are a power of two, by which the sizes of
-    our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does.
+    our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does. With
+    `trainer` the step is that of TRL's trainers: not compiled, the state undivided, and with several ranks DDP's
+    buckets beside the gradients.
     """
-    tokens = rows * max_seq_len
     in_blocks = sum(
         facts.parameter_counts.get(name, 0)
         for name in ("attention", "mlp", "gates", "matrices", "transposed matrices")
     )
     tables = facts.parameter_counts.get("value_embeddings", 0)  # which are looked up, and need no bf16 copy
+    if "head" in facts.parameter_counts:  # else the embedding is the head as well
+        tables += facts.parameter_counts.get("embedding", 0)
     trained, all_weights = facts.num_parameters, facts.num_parameters
     if facts.adapters:
         trained = in_blocks = facts.adapters.num_parameters
         all_weights += trained
-    rest, pieces = trained - in_blocks, ranks if ranks.bit_count() == 1 else 1
-    # Kept for the backward pass, bytes a token and unit of width in a block: two fp32 residual streams (8), the bf16
-    # inputs of the four products (2 + 2 + 2 + 8), queries, keys and values before and after rotation and norm (10),
-    # fc1's output (8).
-    # Adapters keep their inputs in fp32 before and after dropout, its mask, and a bf16 copy (11 x 7), and the products
-    # of frozen weights need not keep theirs (14).
-    kept = 8 if gradient_checkpointing else 103 if facts.adapters else 40
-    # In 2026 also the residual stream before it is scaled (4), and in every other block the fp32 rows of its value
-    # embedding (4 / 2).
-    kept += 6 if facts.generation == 2026 else 0
-    # Three copies of a chunk of logits. Of all logits four: in fp32 themselves, their softmax and its gradient, and
-    # two in bf16.
-    logits = 4.0 * tokens * facts.vocab_size
-    logits = 4 * logits if facts.logits_at_once else 3 * min(2**30, logits)
-    # The head's gradient before it is added to the others.
-    head_gradient = 0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size
-    return {
-        "weights": 6.0 * all_weights - 2.0 * tables,  # fp32, and their bf16 copies
-        "gradients": 4.0 * trained,
+    sharers = 1 if trainer else ranks
+    rest, pieces = trained - in_blocks, sharers if sharers.bit_count() == 1 else 1
+    lasting = {
+        "weights": 4.0 * all_weights,
+        "gradients": (8.0 if trainer and ranks > 1 else 4.0) * trained,
         # Muon keeps one momentum, AdamW two moments.
-        "optimizer": 4.0 * in_blocks / ranks + 8.0 * rest / pieces if optimizer == "muon" else 8.0 * trained,
-        "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
-        "loss": logits + head_gradient,
+        "optimizer": 4.0 * in_blocks / sharers + 8.0 * rest / pieces if optimizer == "muon" else 8.0 * trained,
     }
+    passes = lasting | {
+        "weights": lasting["weights"] + 2.0 * (all_weights - tables),  # their bf16 copies
+        "activations": _activations(facts, rows, max_seq_len, gradient_checkpointing, trainer),
+        "loss": _loss(facts, rows * max_seq_len, trainer),
+    }
+    # Muon updates the matrices of one shape at a time, a third of them. For each of its own: the step of the momentum
+    # in fp32 (4), and while that is orthogonalized four bf16 copies (8) and its square (2). Updates of all ranks
+    # arrive in bf16 (2), and are made fp32 a third at a time (4 / 3).
+    update = 14.0 * in_blocks / 3 / sharers + (0 if sharers == 1 else (2 + 4 / 3) * in_blocks)
+    updating = lasting | {"update": update if optimizer == "muon" else 0.0}
+    return max(passes, updating, key=lambda parts: sum(parts.values()))
+
+
+def _activations(facts: ModelFacts, rows: int, max_seq_len: int, gradient_checkpointing: bool, trainer: bool) -> float:
+    """Bytes that the forward pass keeps for the backward pass."""
+    is_2026, tokens, width = facts.generation == 2026, rows * max_seq_len, facts.hidden_size
+    in_full = KEPT["not compiled" if trainer else "compiled"] + is_2026 * KEPT_OF_2026
+    if facts.adapters:
+        in_full = KEPT_WITH_ADAPTERS
+    elif facts.logits_at_once and not trainer:
+        in_full = KEPT_BY_OTHERS
+    # Padded rows have a mask, which SDPA makes in bf16 (B, 1, T, T) in every layer.
+    mask = 2.0 * rows * max_seq_len**2 if trainer else 0.0
+    around = (KEPT_AROUND + is_2026 * KEPT_AROUND_OF_2026) * tokens * width
+    if not gradient_checkpointing:
+        return (in_full * tokens * width + mask) * facts.num_layers + around
+    # All blocks keep their inputs, and the one whose turn it is everything.
+    starts = (KEPT_TO_RECOMPUTE + is_2026 * KEPT_TO_RECOMPUTE_OF_2026) * tokens * width * facts.num_layers
+    return starts + in_full * tokens * width + mask + around
+
+
+def _loss(facts: ModelFacts, tokens: int, trainer: bool) -> float:
+    """Bytes for logits and the gradients that the loss computes in the forward pass."""
+    logits = 4.0 * tokens * facts.vocab_size
+    head = facts.vocab_size * facts.hidden_size
+    if facts.logits_at_once:
+        # In fp32 themselves, their softmax and its gradient, and two in bf16; the head's gradient before it is added.
+        return 4 * logits + (0 if facts.adapters else 8.0 * head)
+    chunk, chunks = min(LOSS_CHUNK, logits), -(-logits // LOSS_CHUNK)
+    # The head's gradient: of each chunk in bf16, and their sum in fp32.
+    gradient = 0.0 if facts.adapters else max(4.0, 2.0 * chunks) * head
+    if trainer:  # nine steps of the softmax and its gradient, written out in fp32
+        return 9 * chunk + gradient
+    # The logits of a chunk and their gradient, in bf16; of what does not go in turn all gradients as well.
+    waiting = max(0.0, min(2 * (chunks - CHUNKS_IN_TURN) - 2, chunks - 1))
+    return chunk + waiting * chunk / 2 + gradient
 
 
 def fits(
@@ -64,9 +131,10 @@ def fits(
     capacity: float,
     optimizer: str = "muon",
     ranks: int = 1,
+    trainer: bool = False,
 ) -> bool:
     """Whether the estimate is within a device of `capacity` bytes."""
-    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks)
+    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks, trainer)
     return sum(parts.values()) < USABLE * capacity
 
 

@@ -24,9 +24,12 @@ from recipes.training.checkpoint_files import (
 from recipes.training.export import has_finite_weights
 from recipes.training.horizon import check_batch
 from recipes.training.loop import StopSignal
+from recipes.training.machines import smallest_memory
+from recipes.training.memory import fits
 from recipes.training.posttraining_arguments import PosttrainingArguments
 from recipes.utils.errors import InputError, in_one_line, writing
 from recipes.utils.hardware import has_bf16
+from recipes.utils.model_facts import ModelFacts
 from recipes.utils.run_directory import CHECKPOINTS
 
 Config = TypeVar("Config", bound=TrainingArguments)
@@ -59,6 +62,34 @@ def accumulate_to(total_batch_size: int, config: TrainingArguments) -> int:
     rows, length, processes = config.per_device_train_batch_size, config.max_length, config.world_size
     check_batch(total_batch_size, rows, length, processes, ("per_device_train_batch_size", "max_length"))
     return total_batch_size // (rows * length * processes)
+
+
+def fit_rows(config: TrainingArguments, facts: ModelFacts, length: int, processes: PartialState) -> None:
+    """Halve the rows that a GPU handles at a time until they fit by the estimate, and accumulate as many more.
+
+    The batch of an optimizer step stays what it was. Says so, and warns where a single row of `length` tokens does not
+    fit. Does nothing on a CPU.
+    """
+    capacity, asked = smallest_memory(processes), config.per_device_train_batch_size
+    if capacity is None:
+        return
+
+    def enough() -> bool:
+        rows, recompute = config.per_device_train_batch_size, bool(config.gradient_checkpointing)
+        return fits(facts, rows, length, recompute, capacity, ranks=processes.num_processes, trainer=True)
+
+    while not enough() and config.per_device_train_batch_size % 2 == 0:
+        config.per_device_train_batch_size //= 2
+        config.gradient_accumulation_steps *= 2
+        if hasattr(config, "steps_per_generation"):  # of GRPO: the replies that are sampled at once, in micro-batches
+            config.steps_per_generation *= 2
+    if config.per_device_train_batch_size < asked:
+        processes.print(
+            f"per_device_train_batch_size {config.per_device_train_batch_size} in place of {asked}, as fit by "
+            f"estimate, with gradient_accumulation_steps {config.gradient_accumulation_steps}: the same batch"
+        )
+    if not enough():
+        processes.print("warning: by estimate, memory is too small even so: add --gradient_checkpointing true")
 
 
 @contextmanager

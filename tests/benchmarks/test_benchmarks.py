@@ -9,6 +9,10 @@ import sys
 import pytest
 
 from benchmarks import reinforcement, stages
+from benchmarks.gpu.__main__ import attempt
+from benchmarks.gpu.arguments import GPUArguments
+from benchmarks.gpu.report import project
+from modeling_nanochat import NanochatGPTConfig
 from recipes.data.corpora import open_corpus
 from recipes.utils.arguments import parse_arguments
 from tests.recipes.inference.talker import always, load_tokenizer
@@ -41,13 +45,41 @@ def test_pretrain_prints_the_ratio_to_the_plain_loop_and_the_share_of_the_peak()
 
 
 @pytest.mark.slow
-def test_gpu_measures_training_and_generation_wherever_it_runs():
-    setting = "--depths 1 --max_seq_len 32 --rows 2 --vocab_size 128 --attention sdpa --steps 1"
-    output = run("benchmarks.gpu", *setting.split())
-    assert re.search(r"^d1 sdpa: [\d,]+ tokens/s, MFU \d", output, re.M)
-    assert (
-        len(re.findall(r"^d1 generate, batch (?:1|16), (?:dynamic|static) cache: [\d,]+ tokens/s", output, re.M)) == 4
-    )
+def test_gpu_measures_all_that_a_machine_has_and_writes_it(tmp_path):
+    parts = ["attention", "training", "buckets", "generation", "resume", "fp8"]
+    setting = ["--max_seq_len", "32", "--steps", "1", "--generations", "2026", "--output_dir", str(tmp_path)]
+    output = run("benchmarks.gpu", *setting, "--parts", *parts)
+    found = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert found["training d1 2026"]["tokens/s"] > 0 and 0 < found["training d1 2026"]["MFU"] < 1.5
+    assert found["attention"]["cudnn"].startswith("not here") and found["attention"]["math TFLOP/s"] > 0
+    assert len(found["generation 2026"]) == 4 and found["resume"]["loss differs by"] == 0
+    assert not any(name.startswith(("buckets", "fp8")) for name in found)  # of several processes, and of GPUs
+    assert found["to GPT-2's CORE"]["estimated hours"] > 0 and "1.65 (published" in output
+    assert {"results.json", "results.md", "mfu.png", "speed.png", "memory.png"} == {f.name for f in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_gpu_says_what_time_leaves_out_and_what_fails(tmp_path):
+    output = run("benchmarks.gpu", "--minutes", "1e-9", "--parts", "card", "grpo", "--output_dir", str(tmp_path))
+    assert re.search(r"^card +left out: about 0 s, and 0 s are left", output, re.M)
+    assert json.loads((tmp_path / "results.json").read_text())["results"]["grpo"].startswith("left out")
+    assert attempt(lambda: 1 / 0) == "failed: ZeroDivisionError: division by zero"
+    assert attempt(lambda: sys.exit("no room")) == "failed: SystemExit: no room"
+
+
+@pytest.mark.parametrize(("depth", "devices"), [(24, 1), (24, 8), (12, 4)])
+def test_gpu_projects_the_hours_to_core_from_what_was_measured(depth, devices):
+    """By a d24 that trains on 8 x 729,810,624 tokens; another depth is taken to do as many FLOPs a second."""
+    args = GPUArguments(depths=[depth], max_seq_len=2048, price_per_gpu_hour=2)
+    flops = [
+        NanochatGPTConfig.from_depth(d, 32_768, generation=2026, max_position_embeddings=2048).flops_per_token(2048)
+        for d in (depth, 24)
+    ]
+    speed = 1e5 * devices
+    results = {"machine": {"devices": f"{devices} x H100"}, f"training d{depth} 2026": {"tokens/s": speed}}
+    hours = project(results, args)["estimated hours"]
+    assert hours == pytest.approx(8 * 729_810_624 / (8e5 * flops[0] / flops[1]) / 3600)
+    assert project({}, args).startswith("left out")
 
 
 @pytest.mark.slow

@@ -36,10 +36,11 @@ PROGRAMS = {
     **{
         f"benchmarks.{name}": (f"benchmarks.{name}.BenchmarkArguments",)
         for name in (
-            "ablation", "batch_size", "core", "data", "formats", "generate", "gpu", "graphs", "packing", "pretrain",
+            "ablation", "batch_size", "core", "data", "formats", "generate", "graphs", "memory", "packing", "pretrain",
             "quality", "reinforcement", "rollouts", "space", "stages",
         )
     },
+    "benchmarks.gpu": ("benchmarks.gpu.arguments.GPUArguments",),
     "benchmarks.scaling": ("benchmarks.scaling.arguments.ScalingArguments",),
 }  # fmt: skip
 

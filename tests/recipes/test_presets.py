@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.mixtures import read_mixture
+from recipes.training import trainer_run
 from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.dry_run import dry_run
 from recipes.training.dry_run import facts_of as dry_run_facts
@@ -160,10 +162,33 @@ def test_sft_in_one_stage_has_the_same_batch_on_any_number_of_gpus(gpus):
     assert accumulated * gpus == 64
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_the_rows_of_sft_in_one_stage_fit_at_every_depth(depth):
-    config = NanochatGPTConfig.from_depth(depth, generation=2026, max_position_embeddings=2048)
-    assert fits(describe_config(config, 2048), sft_2026().per_device_train_batch_size, 2048, False, H100_MEMORY)
+@pytest.mark.parametrize("gigabytes", [24, 40, 80, 141])
+@pytest.mark.parametrize(
+    ("stage", "kind", "length"), [("sft", "gpu", 2048), ("sft", "gpu_2026", 2048), ("grpo", "gpu", 512)]
+)
+def test_a_later_stage_takes_as_many_rows_as_fit_a_card_and_keeps_its_batch(
+    stage, kind, length, gigabytes, monkeypatch
+):
+    monkeypatch.setattr(trainer_run, "smallest_memory", lambda processes: gigabytes * 1e9)
+    args = parse_arguments(*STAGES[stage], argv=["--config", str(CONFIGS / stage / f"{kind}.yaml")])[0]
+    said: list[str] = []
+    processes = SimpleNamespace(num_processes=8, print=said.append)
+    for depth, generation in product(DEPTHS, (2025, 2026)):
+        vocab_size = {2025: 65_536, 2026: 32_768}[generation]
+        config = NanochatGPTConfig.from_depth(depth, vocab_size, generation=generation, max_position_embeddings=2048)
+        facts, before = describe_config(config, 2048), args.per_device_train_batch_size
+        chosen = SimpleNamespace(
+            per_device_train_batch_size=before, gradient_accumulation_steps=2, steps_per_generation=2,
+            gradient_checkpointing=None,
+        )  # fmt: skip
+        said.clear()
+        trainer_run.fit_rows(chosen, facts, length, processes)
+        rows, accumulated = chosen.per_device_train_batch_size, chosen.gradient_accumulation_steps
+        assert rows * accumulated == 2 * before and chosen.steps_per_generation == accumulated
+        enough = fits(facts, rows, length, False, gigabytes * 1e9, ranks=8, trainer=True)
+        assert enough or (rows == 1 and "gradient_checkpointing" in said[-1])
+        assert rows == before or not fits(facts, 2 * rows, length, False, gigabytes * 1e9, ranks=8, trainer=True)
+        assert enough or gigabytes < 80
 
 
 def test_sft_in_one_stage_goes_on_where_the_base_run_ended():
@@ -277,7 +302,7 @@ def test_midtraining_on_gpus_keeps_the_settings_of_its_base_run(
     args = inherit_settings(args, PartialState(cpu=True))
     one_pass = 400_000_000 // args.total_batch_size
     mid = plan_midtraining(args, facts, 8, [700] * 570, one_pass, source_tokens(args.source), H100_MEMORY)
-    assert fits(facts, mid.device_batch_size, 2048, False, H100_MEMORY)
+    assert fits(facts, mid.device_batch_size, 2048, False, H100_MEMORY, ranks=8)
     assert 100 < mid.num_steps < 1000
     # The weight decay of a base run of 2026 has fallen to 0 by its end.
     assert mid.optimizer == replace(planned.optimizer, weight_decay=0.0)
