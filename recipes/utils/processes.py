@@ -31,6 +31,11 @@ def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> Part
     return PartialState(cpu=cpu, timeout=timeout)
 
 
+def launched_with_fsdp() -> bool:
+    """Whether the launcher was told to divide the weights among the processes, as by accelerate_configs/fsdp2.yaml."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP")
+
+
 def has_lost_another(error: BaseException) -> bool:
     """Whether `error` says that an exchange between processes broke off, as when one of them has ended."""
     broken = ("Connection closed by peer", "Connection reset by peer", "Socket closed")  # gloo's are RuntimeErrors
