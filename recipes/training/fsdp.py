@@ -99,6 +99,7 @@ def whole_copy(model: PreTrainedModel, accelerator: Accelerator) -> PreTrainedMo
         failure = f"no memory for the whole model on rank {accelerator.process_index}: {error}"
     if failure := next(filter(None, gather_object([failure])), None):
         raise RuntimeError(failure)
+    copy.tie_weights()  # they have been allocated one by one
     with torch.no_grad():
         for mine, shard in zip(copy.parameters(), model.parameters(), strict=True):
             mine.copy_(shard.to(mine.dtype).full_tensor())
