@@ -14,11 +14,13 @@ def estimate_memory(
     gradient_checkpointing: bool,
     optimizer: str = "muon",
     ranks: int = 1,
+    sharded: bool = False,
 ) -> dict[str, float]:
     """Bytes a GPU needs, by purpose, for bf16 autocast with replicated fp32 weights (DDP) and `rows` at a time.
 
     Muon's state is divided among `ranks`: matrices always, the rest if they are a power of two, by which the sizes of
     our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does.
+    With `sharded` weights (FSDP) everything that is kept is divided; embedding, head and two blocks at a time are whole.
     """
     tokens = rows * max_seq_len
     in_blocks = sum(
@@ -46,7 +48,7 @@ def estimate_memory(
     logits = 4 * logits if facts.logits_at_once else 3 * min(2**30, logits)
     # The head's gradient before it is added to the others.
     head_gradient = 0.0 if facts.adapters else 8.0 * facts.vocab_size * facts.hidden_size
-    return {
+    parts = {
         "weights": 6.0 * all_weights - 2.0 * tables,  # fp32, and their bf16 copies
         "gradients": 4.0 * trained,
         # Muon keeps one momentum, AdamW two moments.
@@ -54,6 +56,12 @@ def estimate_memory(
         "activations": float(kept) * tokens * facts.num_layers * facts.hidden_size,
         "loss": logits + head_gradient,
     }
+    if sharded:
+        whole = rest - tables + 2 * (in_blocks + tables) / facts.num_layers  # in bf16, and so their gradients
+        parts["weights"] = 4.0 * all_weights / ranks + 2.0 * whole
+        parts["gradients"] = 4.0 * trained / ranks + 2.0 * whole
+        parts["optimizer"] = (4.0 * in_blocks + 8.0 * rest) / ranks
+    return parts
 
 
 def fits(
@@ -64,9 +72,10 @@ def fits(
     capacity: float,
     optimizer: str = "muon",
     ranks: int = 1,
+    sharded: bool = False,
 ) -> bool:
     """Whether the estimate is within a device of `capacity` bytes."""
-    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks)
+    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks, sharded)
     return sum(parts.values()) < USABLE * capacity
 
 
@@ -77,11 +86,12 @@ def choose_device_batch(
     capacity: float | None,
     optimizer: str = "muon",
     ranks: int = 1,
+    sharded: bool = False,
 ) -> int:
     """The largest power of two of rows whose estimate fits into `capacity` bytes; on a CPU (None) 32."""
     if capacity is None:
         return CPU_DEVICE_BATCH
     rows = LARGEST_DEVICE_BATCH
-    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer, ranks):
+    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer, ranks, sharded):
         rows //= 2
     return rows
