@@ -80,9 +80,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_and_whole_weights_go_on_with_it(r
     shutil.rmtree(tmp_path / "checkpoints" / "step_000006")
     for file in ("model.safetensors", "config.json"):
         (tmp_path / file).unlink()
-    end = run(
-        flags(arguments | {"output_dir": tmp_path}), processes=2, before=under_fsdp if way == "fsdp" else int
-    )
+    end = run(flags(arguments | {"output_dir": tmp_path}), processes=2, before=under_fsdp if way == "fsdp" else int)
     assert end.code == 0, end.stderr
     assert "step_000004, step 4" in end.stdout
     if way == "fsdp":

@@ -8,19 +8,32 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import patch_environment
 from safetensors.torch import load_model
+from torch._dynamo.utils import counters
 
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
-from recipes.training.fsdp import load_rows, prepare, shard_weights, whole_copy, whole_on_main
+from recipes.training.fsdp import (
+    blocks,
+    compile_parts,
+    further_tables,
+    load_rows,
+    prepare,
+    shard_weights,
+    whole_copy,
+    whole_on_main,
+)
 from recipes.training.loop import rows_loss
-from recipes.training.optimizers import OptimizerSettings, build_optimizer, shard_over_ranks
+from recipes.training.memory import estimate_memory
 from recipes.training.muon import MUON_2026
+from recipes.training.optimizers import OptimizerSettings, build_optimizer, shard_over_ranks
 from recipes.training.sharding import merge_shards
+from recipes.utils.model_facts import describe_config
 from recipes.utils.processes import join_processes
 from tests.recipes.processes import _server, free_port
 
 GENERATIONS = (2025, 2026)
 RANKS, SAVED, LAST = 3, 2, 4  # three ranks divide nothing here evenly, and not all of them have rows of a scalar
 T = 16
+COMPILATION = {"backend": "aot_eager", "dynamic": False}
 LAUNCHED = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
@@ -98,6 +111,13 @@ def one_of_several(rank, port, root):
             norms += train(model, optimizer, SAVED, LAST, *ways)
             weights = whole_copy(model, accelerator).state_dict()
             torch.save({"weights": weights, "norms": norms}, directory / f"from_{begin}_{rank}.pt")
+    model = build(2026)
+    compile_parts(model, blocks(model), COMPILATION)
+    shard_weights(model, accelerator)
+    optimizer = build_muon(model, 2026)
+    shard_over_ranks(optimizer, accelerator)
+    norms = train(model, optimizer, 0, 1, rank, RANKS, accelerator.clip_grad_norm_)
+    torch.save(norms, root / f"compiled_{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -122,7 +142,7 @@ def load(path):
 
 
 def assert_close(weights, expected):
-    """Up to rounding, but for a few weights: cautious decay leaves one out or not by the sign of what may be nothing."""
+    """Up to rounding, but for a few weights: cautious decay takes them or not by the sign of what may be nothing."""
     assert weights.keys() == expected.keys()
     for name, values in weights.items():
         off = (values - expected[name]).abs()
@@ -168,3 +188,43 @@ def test_what_ranks_with_rows_save_is_a_model_like_any_other(runs, generation):
     assert {path.name for path in one.iterdir()} - states == {path.name for path in other.iterdir()} - states
     assert (one / "config.json").read_text() == (other / "config.json").read_text()
     assert (one / "generation_config.json").read_text() == (other / "generation_config.json").read_text()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_compute_the_same_gradients(runs):
+    (first, *_) = load(runs / "2026" / "last.pt")["norms"]
+    for rank in range(RANKS):
+        assert load(runs / f"compiled_{rank}.pt") == pytest.approx([first], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_blocks_that_are_alike_are_compiled_once():
+    """All but those with value embeddings, of which there are as many: two graphs, and one of the loss."""
+    torch._dynamo.reset()
+    counters.clear()
+    settings = NanochatGPTConfig.from_depth(1, 97, generation=2026, max_position_embeddings=T).to_dict()
+    model = NanochatGPTForCausalLM(NanochatGPTConfig(**settings | {"num_hidden_layers": 12, "layer_types": None}))
+    compile_parts(model, blocks(model), COMPILATION)
+    rows_loss(model, torch.zeros(2, T + 1, dtype=torch.long), 2 * T).backward()
+    assert counters["stats"]["unique_graphs"] == 3
+    assert not counters["graph_break"]
+
+
+# What ranks hold
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_estimate_of_memory_knows_what_a_rank_holds_of_a_d40(generation):
+    """Its rows of weights and gradients, and in 16 bits what is gathered: all outside the blocks, and two blocks."""
+    vocab_size = {2025: 65_536, 2026: 32_768}[generation]
+    config = NanochatGPTConfig.from_depth(40, vocab_size, generation=generation)
+    with torch.device("meta"):
+        model = NanochatGPTForCausalLM(config)
+    units = [*blocks(model), *further_tables(model)]
+    rows = 4 * sum(-(-len(p) // 8) * p[0].numel() for p in model.parameters())
+    sizes = [sum(p.numel() for p in module.parameters()) for module in (model, *units)]
+    gathered = 2 * (sizes[0] - sum(sizes[1:]) + 2 * sum(sizes[1:]) / config.num_hidden_layers)
+    parts = estimate_memory(describe_config(config, 2048), 1, 2048, False, ranks=8, sharded=True)
+    assert parts["weights"] == pytest.approx(rows + gathered, rel=0.01)
+    assert parts["gradients"] == pytest.approx(rows + gathered, rel=0.01)
+    assert parts["weights"] < sum(p.nbytes for p in model.parameters()) / 3
