@@ -166,9 +166,7 @@ class Checkpointer:
         """What is this process's part. No process waits for another here, since any of them may fail."""
         directory.mkdir(parents=True, exist_ok=True)
         rank = self.accelerator.process_index
-        if rank and shares_state(
-            self.optimizer
-        ):  # at the same time as the main process writes its own, and the weights
+        if rank and shares_state(self.optimizer):  # while the main process writes its own, and the weights
             torch.save(self.optimizer.state_dict(), optimizer_file(directory, rank))
         self.accelerator.save_state(str(directory))
         torch.save(self.loader.state_dict(), directory / f"data_{rank:05d}.pt")

@@ -86,10 +86,8 @@ def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: floa
     )
     verdict = "fits" if enough else f"too much: {remedy} gradient_checkpointing"
     if not enough and ranks > 1 and not sharded:
-        size = sum(
-            estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks, True).values()
-        )
-        verdict += f", or accelerate_configs/fsdp2.yaml: {size / 1e9:.0f} GB"
+        divided = estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks, sharded=True)
+        verdict += f", or accelerate_configs/fsdp2.yaml: about {sum(divided.values()) / 1e9:.0f} GB"
     hours = estimate_hours(plan, args.gpus, peak)
     total = sum(parts.values()) / 1e9
     lines = [

@@ -1,12 +1,12 @@
 """Weights divided among the processes, for models that do not fit into each: FSDP2, torch's `fully_shard`.
 
-Asked for by `accelerate launch --config_file accelerate_configs/fsdp2.yaml`. We divide the weights ourselves. accelerate
-would make the head a unit of its own, whose weights are whole only inside its forward pass, where the chunked loss does
-not read them; and its checkpoints hold a pickle, cannot be loaded by `from_pretrained`, and resume under FSDP alone.
-Ours are those of every other run.
+Asked for by `accelerate launch --config_file accelerate_configs/fsdp2.yaml`. The weights are divided here, not by
+accelerate: it would make the head a unit of its own, whole only inside its own forward pass, while the chunked loss
+reads its weights without one. Its checkpoints hold a pickle, are not what `from_pretrained` loads, and resume under
+FSDP alone; ours are those of every other run.
 
-Whatever makes different numbers of forward passes on different processes (CORE, samples) would wait for ever for rows
-of the others. It gets a copy of the whole model in its 16 bits, which needs no exchange.
+Evaluations and samples make more forward passes on one process than on another, which would wait for ever for the
+others' rows. They get a copy of the whole model in 16 bits, which needs no exchange.
 """
 
 from pathlib import Path
@@ -30,8 +30,8 @@ from recipes.utils.processes import launched_with_fsdp
 def shard_weights(model: PreTrainedModel, accelerator: Accelerator) -> None:
     """Divide the weights of `model` among the processes if the launcher asked for FSDP, before its optimizer is built.
 
-    Blocks and value embeddings are gathered one by one, when they compute. The other weights, head and embedding above
-    all, are whole from the beginning of a forward pass to the end of the backward pass: the loss needs them in between.
+    Blocks and value embeddings are gathered one by one, when they compute. The rest, head and embedding above all, is
+    whole from the beginning of a forward pass to the end of the backward pass, so that the loss can read the head.
     """
     if not launched_with_fsdp() or accelerator.num_processes == 1:
         return

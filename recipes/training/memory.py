@@ -20,7 +20,7 @@ def estimate_memory(
 
     Muon's state is divided among `ranks`: matrices always, the rest if they are a power of two, by which the sizes of
     our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does.
-    With `sharded` weights (FSDP) everything that is kept is divided; embedding, head and two blocks at a time are whole.
+    Of `sharded` weights (FSDP) all that is kept is divided; embedding, head and two blocks at a time are whole.
     """
     tokens = rows * max_seq_len
     in_blocks = sum(

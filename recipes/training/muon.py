@@ -240,6 +240,10 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.shares is None and any(is_divided(p) for group in self.param_groups for p in group["params"]):
+            raise ValueError(
+                "ranks hold rows of the weights (FSDP): call shard_state(rank, ranks) before the steps"
+            )
         adamw_groups = [group for group in self.param_groups if group["kind"] == "adamw"]
         if self.shares is None:
             for group, params in self._muon_batches():

@@ -4,9 +4,9 @@ After DDP's exchange every rank has all gradients, and could compute all updates
 a share of the weights, computes the updates of that share, and sends them to the others. Matrices go to ranks whole,
 since Muon needs all of a matrix; what AdamW updates is cut into equal pieces.
 
-Under FSDP (training/fsdp.py) ranks have rows of each gradient and of each weight. Shares are the same: a matrix's owner
-collects its gradient, and sends each rank the update of its rows. AdamW updates the rows where they are. Either way the
-same files are saved, and what one way has saved the other goes on with.
+Under FSDP (training/fsdp.py) every rank has some rows of each gradient and weight. The owner of a matrix is sent all
+rows of its gradient, and sends back to each rank those of the update. AdamW updates rows where they are. Either way
+the same files are saved, and one way goes on with what the other has saved.
 """
 
 from collections.abc import Callable, Sequence
