@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
 from recipes.training.environment import compute_dtype
+from recipes.utils.errors import InputError
 from recipes.utils.processes import launched_with_fsdp
 
 
@@ -35,6 +36,8 @@ def shard_weights(model: PreTrainedModel, accelerator: Accelerator) -> None:
     """
     if not launched_with_fsdp() or accelerator.num_processes == 1:
         return
+    if accelerator.mixed_precision == "fp16":  # of cards without bf16, where no precision was asked for
+        raise InputError("accelerate was launched with FSDP, which does not train in fp16: add --mixed_precision no.")
     layers, tables = blocks(model), further_tables(model)
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
         compile_parts(model, layers, accelerator.state.dynamo_plugin.to_kwargs())
