@@ -256,18 +256,19 @@ class NanochatGPTDecoderLayer(GradientCheckpointingLayer):
         self,
         hidden_states: torch.Tensor,
         x0: torch.Tensor | None = None,
-        resid_lambdas: torch.Tensor | None = None,
-        x0_lambdas: torch.Tensor | None = None,
+        resid_lambda: torch.Tensor | None = None,
+        x0_lambda: torch.Tensor | None = None,
         value_embedding: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Update the stream, hidden_states (B, T, D), after the scalars (one a layer), if any, have mixed x0 into it.
+        """Update the stream, hidden_states (B, T, D), after the layer's scalars, if any, have mixed x0 into it.
 
-        What needs a gradient must be positional, for reentrant gradient checkpointing.
+        What needs a gradient must be positional, for reentrant gradient checkpointing. The scalars are the layer's
+        own: if it looked them up by its index, torch.compile would compile layers one by one where it cannot take the
+        whole model.
         """
-        if resid_lambdas is not None:
-            i = self.self_attn.layer_idx  # a scalar, so the stream keeps its precision
-            hidden_states = resid_lambdas[i] * hidden_states + x0_lambdas[i] * x0
+        if resid_lambda is not None:  # scalars, so the stream keeps its precision
+            hidden_states = resid_lambda * hidden_states + x0_lambda * x0
         mixed, _ = self.self_attn(rms_norm(hidden_states, self.eps), value_embedding=value_embedding, **kwargs)
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(rms_norm(hidden_states, self.eps))

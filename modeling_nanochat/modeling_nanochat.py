@@ -299,9 +299,9 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
     def layer_features(
         self, i: int, x0: torch.Tensor, input_ids: torch.LongTensor | None, per_layer_inputs: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        """What layer `i` gets besides the stream: the first hidden states, the scalars, and a value embedding."""
+        """What layer `i` gets besides the stream: the first hidden states, its scalars, and a value embedding."""
         config = self.config
-        residual = (x0, self.resid_lambdas, self.x0_lambdas) if config.residual_scalars else (None,) * 3
+        residual = (x0, self.resid_lambdas[i], self.x0_lambdas[i]) if config.residual_scalars else (None,) * 3
         if not config.value_embeddings or str(i) not in self.value_embeds:
             return residual
         if per_layer_inputs is None:

@@ -39,7 +39,7 @@ from recipes.training.trainer_metrics import log_like_pretraining
 from recipes.training.trainer_run import build_trainer_config, refusals_in_one_line, run_settings, train
 from recipes.utils.errors import exit_on_input_error
 from recipes.utils.model_facts import describe_model
-from recipes.utils.processes import join_processes
+from recipes.utils.processes import join_processes, refuse_fsdp
 from recipes.utils.provenance import record_launch
 from recipes.utils.run_directory import LOSS_CHART
 
@@ -129,6 +129,7 @@ def dpo(args: DPOArguments, model_args: ModelArguments, processes: PartialState)
 
 
 def main(args: DPOArguments, model_args: ModelArguments) -> None:
+    refuse_fsdp()
     processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     with hold_output_dir(args.output_dir, processes):
         dpo(args, model_args, processes)

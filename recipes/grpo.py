@@ -42,7 +42,7 @@ from recipes.training.trainer_run import build_trainer_config, fit_rows, refusal
 from recipes.utils.calculator import calculator
 from recipes.utils.errors import InputError, exit_on_input_error
 from recipes.utils.model_facts import describe_model
-from recipes.utils.processes import join_processes
+from recipes.utils.processes import join_processes, refuse_fsdp
 from recipes.utils.provenance import record_launch
 from tokenizer.chat import has_chat_format
 
@@ -157,6 +157,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
 
 
 def main(args: GRPOArguments, model_args: ModelArguments) -> None:
+    refuse_fsdp()
     processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     with hold_output_dir(args.output_dir, processes):
         grpo(args, model_args, processes)

@@ -33,6 +33,7 @@ from recipes.training.environment import compute_dtype, print_run, refuse_other_
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_chat
+from recipes.training.fsdp import prepare, shard_weights, whole_on_main
 from recipes.training.loop import TrainingLoop
 from recipes.training.machines import smallest_memory
 from recipes.training.models import build_config, build_model, load_tokenizer, model_facts, set_special_tokens
@@ -131,10 +132,11 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
         )
         set_special_tokens(model, tokenizer)
         set_compute_dtype(model, accelerator)
+        shard_weights(model, accelerator)
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         shard_over_ranks(optimizer, accelerator)
         evaluated = without_fp8(model, precision)
-        model, optimizer = accelerator.prepare(model, optimizer)
+        model, optimizer = prepare(accelerator, model, optimizer)
         loader = build_rows_loader(
             TokenShares(train_tokens),
             tokenizer,
@@ -177,9 +179,10 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     try:
         loop = train(plan, checkpoint)
         # --- Save and publish
+        trained = loop and whole_on_main(unwrap(loop.model))
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
             draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "mid")
-            save_model(unwrap(loop.model), tokenizer, output_dir)
+            save_model(trained, tokenizer, output_dir)
             print(f"finished: {output_dir} loads by AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)")
             after_training.publish_finished(target, output_dir)
     finally:
@@ -189,7 +192,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
 def main(args: MidtrainArguments) -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    refuse_other_launchers()
+    refuse_other_launchers(args)
     state = join_processes()
     with hold_output_dir(args.output_dir, state):
         midtrain(args, state)

@@ -38,6 +38,7 @@ from recipes.training.environment import compute_dtype, print_run, refuse_other_
 from recipes.training.evaluations import bits_per_byte_evaluation, core_evaluation, sample_lines
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_inputs
+from recipes.training.fsdp import prepare, shard_weights, whole_on_main
 from recipes.training.loop import TrainingLoop
 from recipes.training.machines import smallest_memory
 from recipes.training.models import (
@@ -151,12 +152,13 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
         set_compute_dtype(model, accelerator)
         if lora is not None:
             model = add_lora(model, lora)
+        shard_weights(model, accelerator)  # if FSDP is asked for (training/fsdp.py)
         set_seed(args.seed, device_specific=True)  # from here on, dropout differs between the processes
         # --- Optimizer (training/muon.py): Muon for the matrices of the blocks, AdamW for embedding, head and vectors.
         optimizer = build_optimizer(args.optimizer, model, plan.optimizer)
         shard_over_ranks(optimizer, accelerator)
         evaluated = without_fp8(model, precision)
-        model, optimizer = accelerator.prepare(model, optimizer)  # DDP, autocast, compilation
+        model, optimizer = prepare(accelerator, model, optimizer)  # DDP, autocast, compilation
         # --- Rows of max_seq_len + 1 tokens: targets are the inputs shifted by one. Documents are packed into them
         # without padding (data/pools.py), and each process reads its own.
         loader = build_rows_loader(
@@ -200,10 +202,10 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     try:
         loop = train(plan, checkpoint)
         # --- Save and publish
+        trained = loop and whole_on_main(unwrap(loop.model))
         if loop is not None and accelerator.is_main_process:  # None: stopped by a signal, with a checkpoint
             draw_loss(loop.metrics.records, output_dir / LOSS_CHART, facts.name, "base")
             keep_record(output_dir)  # of the documents it has read, if they are numbered
-            trained = unwrap(loop.model)
             if lora is not None:
                 trained = save_and_merge(trained, output_dir / "adapter")
             save_model(trained, tokenizer, output_dir)
@@ -214,7 +216,7 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
 
 
 def main(args: PretrainArguments) -> None:
-    refuse_other_launchers()
+    refuse_other_launchers(args)
     state = join_processes()
     with hold_output_dir(args.output_dir, state):
         pretrain(args, state)

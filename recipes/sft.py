@@ -49,7 +49,7 @@ from recipes.training.trainer_run import (
 )
 from recipes.utils.errors import exit_on_input_error
 from recipes.utils.model_facts import describe_model
-from recipes.utils.processes import join_processes
+from recipes.utils.processes import join_processes, refuse_fsdp
 from recipes.utils.provenance import record_launch
 from recipes.utils.run_directory import LOSS_CHART
 
@@ -159,6 +159,7 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
 
 
 def main(args: SFTArguments, model_args: ModelArguments) -> None:
+    refuse_fsdp()
     processes = join_processes(args.use_cpu, timedelta(seconds=args.ddp_timeout))
     with hold_output_dir(args.output_dir, processes):
         sft(args, model_args, processes)

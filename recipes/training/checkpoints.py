@@ -35,7 +35,8 @@ from recipes.training.checkpoint_files import (
     write_manifest,
 )
 from recipes.training.documents_read import record_documents
-from recipes.training.sharding import is_sharded, merge_shards
+from recipes.training.fsdp import is_sharded, load_rows, whole_on_main
+from recipes.training.sharding import merge_shards, shares_state
 from recipes.utils import atomic
 from recipes.utils.errors import InputError, SaidByMain, in_one_line, writing
 from recipes.utils.heartbeat import heartbeat
@@ -63,6 +64,7 @@ class Checkpointer:
     def __init__(
         self,
         accelerator: Accelerator,
+        model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         output_dir: Path,
         loader: RowsLoader,
@@ -70,12 +72,14 @@ class Checkpointer:
         keep: int,
     ) -> None:
         self.accelerator = accelerator
+        self.model = model
         self.optimizer = optimizer
         self.output_dir = output_dir
         self.directory = output_dir / CHECKPOINTS
         self.loader = loader
         self.tokenizer = tokenizer
         self.keep = keep
+        self.saved: PreTrainedModel | None = None  # while one is saved, what has its whole weights
         self.hooks = [
             accelerator.register_save_state_pre_hook(self._save_weights),
             accelerator.register_load_state_pre_hook(self._load_weights),
@@ -91,8 +95,10 @@ class Checkpointer:
         if final.exists():
             return final
         partial = self.directory / f".{final.name}.partial"
+        self.saved = whole_on_main(self.model)  # all processes take part: before one of them may fail
         with self._together(partial, final):
             self._write(partial, state)
+        self.saved = None
         with self._together(partial, final):
             record_documents(partial, self.loader, self.accelerator)
             if self.accelerator.is_main_process:
@@ -189,7 +195,7 @@ class Checkpointer:
         """What is this process's part. No process waits for another here, since any of them may fail."""
         directory.mkdir(parents=True, exist_ok=True)
         rank = self.accelerator.process_index
-        if rank and is_sharded(self.optimizer):  # at the same time as the main process writes its own, and the weights
+        if rank and shares_state(self.optimizer):  # while the main process writes its own, and the weights
             torch.save(self.optimizer.state_dict(), optimizer_file(directory, rank))
         self.accelerator.save_state(str(directory))
         torch.save(self.loader.state_dict(), directory / f"data_{rank:05d}.pt")
@@ -201,24 +207,27 @@ class Checkpointer:
         """Replaces accelerate's own saving: `save_pretrained` also writes config and code, without wrappers' names."""
         weights.clear()
         if self.accelerator.is_main_process:
-            model = unwrap(models[0])
-            if has_adapters(model):  # what they adapt does not change, and lies where it was loaded from
-                save_adapters(model, output_dir)
+            if has_adapters(self.saved):  # what they adapt does not change, and lies where it was loaded from
+                save_adapters(self.saved, output_dir)
             else:
-                model.save_pretrained(output_dir)
+                self.saved.save_pretrained(output_dir)
 
     def _load_weights(self, models: list, input_dir: str) -> None:
-        model = unwrap(models.pop())
+        models.clear()
+        model, sharded = self.model, is_sharded(self.model)
         if has_adapters(model):
             load_adapters(model, input_dir)
             return
         weights: dict[str, torch.Tensor] = {}
         for shard in sorted(Path(input_dir).glob("model*.safetensors")):
-            weights |= load_file(shard, device=str(model.device))
+            weights |= load_file(shard, device="cpu" if sharded else str(model.device))
         if not weights:
             raise InputError(f"{input_dir} holds no weights of a model: it is of a run that trains adapters.")
         check_same_model(model, weights, input_dir)
-        model.load_state_dict(weights, strict=False)  # a tied head is not there
+        if sharded:
+            load_rows(model, input_dir)
+        else:
+            model.load_state_dict(weights, strict=False)  # a tied head is not there
 
     def drop_old(self) -> None:
         """Delete all checkpoints but the newest `keep` and the recorded best."""

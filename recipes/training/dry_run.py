@@ -8,6 +8,7 @@ from recipes.training.plan import Plan, plan_training
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import GPUS, gpu_figures, this_cpu
 from recipes.utils.model_facts import ModelFacts, describe_config
+from recipes.utils.processes import launched_with_fsdp
 
 DEFAULT_VOCABULARY = {2025: 65_536, 2026: 32_768}  # nanochat's, to plan with
 ASSUMED_MFU = 0.4  # of the peak, for the estimate of the hours
@@ -76,13 +77,17 @@ def cost_lines(args: PretrainArguments, plan: Plan, peak: float, gigabytes: floa
     """Memory, hours and, where a price is given, cost; `peak` in FLOP/s a device. All of them estimates."""
     rows, capacity = plan.device_batch_size, gigabytes * 1e9
     recompute, ranks = args.gradient_checkpointing, plan.world_size
-    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks)
+    sharded = launched_with_fsdp()
+    parts = estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks, sharded=sharded)
     listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
-    enough = fits(plan.facts, rows, plan.max_seq_len, recompute, capacity, args.optimizer, ranks)
+    enough = fits(plan.facts, rows, plan.max_seq_len, recompute, capacity, args.optimizer, ranks, sharded=sharded)
     remedy = (
         "lower device_batch_size or use" if rows > 1 else "even for a single row: lower depth or max_seq_len, or use"
     )
     verdict = "fits" if enough else f"too much: {remedy} gradient_checkpointing"
+    if not enough and ranks > 1 and not sharded:
+        divided = estimate_memory(plan.facts, rows, plan.max_seq_len, recompute, args.optimizer, ranks, sharded=True)
+        verdict += f", or accelerate_configs/fsdp2.yaml: about {sum(divided.values()) / 1e9:.0f} GB"
     hours = estimate_hours(plan, args.gpus, peak)
     total = sum(parts.values()) / 1e9
     lines = [

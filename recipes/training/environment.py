@@ -16,15 +16,19 @@ from accelerate.utils import (
     DynamoBackend,
     KwargsHandler,
     TorchDynamoPlugin,
+    disable_fsdp_ram_efficient_loading,
     parse_flag_from_env,
+    patch_environment,
 )
 from transformers.utils.logging import disable_progress_bar
 
+from recipes.training.arguments import LoopArguments
 from recipes.training.plan import Plan
 from recipes.training.tracking import parse_trackers
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import choose_precision, precision_name
 from recipes.utils.model_facts import ModelFacts
+from recipes.utils.processes import launched_with_fsdp
 
 # FLOPs a process after which torch.compile has repaid its own time: about three minutes of training on two CPU cores,
 # where compiling takes half a minute, and an estimated five minutes on an H100.
@@ -59,21 +63,22 @@ def start_accelerator(
     state = PartialState()  # joined by the script
     compiled = should_compile(compile_model, plan, state.device)
     keep_activations(activation_memory_budget, compiled)
-    accelerator = Accelerator(
-        cpu=state.device.type == "cpu",
-        mixed_precision=choose_precision(mixed_precision, state.device),
-        log_with=parse_trackers(log_with) or None,
-        project_dir=output_dir,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(
-                bucket_cap_mb=bucket_size(plan.facts),
-                gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
-            ),
-            *handlers,
-        ],
-        # All rows have the same shape, so nothing has to be compiled for dynamic ones.
-        dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
-    )
+    with patch_environment(accelerate_use_fsdp=False):  # training/fsdp.py divides the weights, not accelerate
+        accelerator = Accelerator(
+            cpu=state.device.type == "cpu",
+            mixed_precision=choose_precision(mixed_precision, state.device),
+            log_with=parse_trackers(log_with) or None,
+            project_dir=output_dir,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(
+                    bucket_cap_mb=bucket_size(plan.facts),
+                    gradient_as_bucket_view=True,  # without this, there is a second copy of all gradients
+                ),
+                *handlers,
+            ],
+            # All rows have the same shape, so nothing has to be compiled for dynamic ones.
+            dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR, dynamic=False) if compiled else None,
+        )
     disable_progress_bar()  # transformers draws one for every file it writes
     torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32, on GPUs that have it
     name = {"name": run_name or "-".join(Path(output_dir).parts[-2:])}
@@ -83,14 +88,32 @@ def start_accelerator(
     return accelerator
 
 
-def refuse_other_launchers() -> None:
-    """Raise `InputError` where accelerate was told to divide the weights themselves among the processes."""
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+def refuse_other_launchers(args: LoopArguments) -> None:
+    """Raise `InputError` for a way to divide the weights that the loop does not know, or not with these `args`."""
+    for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
         if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
             raise InputError(
                 f"accelerate was launched with {name}, which this loop does not support: use "
-                "accelerate_configs/ddp.yaml. Muon's state is divided among the processes all the same."
+                "accelerate_configs/ddp.yaml, or fsdp2.yaml for a model that does not fit."
             )
+    if not launched_with_fsdp():
+        return
+    unsupported = {
+        "fsdp_version 1": os.environ.get("FSDP_VERSION") != "2",
+        "fsdp_offload_params": parse_flag_from_env("FSDP_OFFLOAD_PARAMS"),
+        "fsdp_activation_checkpointing (take --gradient_checkpointing)": parse_flag_from_env(
+            "FSDP_ACTIVATION_CHECKPOINTING"
+        ),
+        f"--optimizer {args.optimizer} (take muon)": args.optimizer != "muon",
+        f"--mixed_precision {args.mixed_precision} (take bf16)": args.mixed_precision in ("fp16", "fp8"),
+        "--use_peft": getattr(args, "use_peft", False),
+    }
+    if refused := [name for name, given in unsupported.items() if given]:
+        raise InputError(
+            f"accelerate was launched with FSDP, which does not go together with {', '.join(refused)}: change that, "
+            "or use accelerate_configs/ddp.yaml."
+        )
+    disable_fsdp_ram_efficient_loading()  # transformers would load weights on the main process alone
 
 
 def keep_activations(budget: float, compiled: bool) -> None:
@@ -123,6 +146,8 @@ def print_run(
     devices = f"{accelerator.num_processes} x {accelerator.device.type}"
     precision = precision_name(accelerator.mixed_precision)
     machine = f"{devices}, {precision} precision, {'compiled' if compiled else 'not compiled'}, {speed}"
+    if launched_with_fsdp():
+        machine += ", weights divided among the processes"
     lines = {"data": data, "packing": packing, "machine": machine, "attention": attention}
     accelerator.print("\n".join([*plan.lines(), *(f"{label:<13}{text}" for label, text in lines.items())]))
 

@@ -9,6 +9,7 @@ from recipes.training.memory import choose_device_batch
 from recipes.training.rules import MIN_STEPS, REFERENCE_BATCH, REFERENCE_DEPTH, RULES
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import ModelFacts, describe_config
+from recipes.utils.processes import launched_with_fsdp
 
 
 def horizon_tokens(args: PretrainArguments, facts: ModelFacts) -> tuple[float | None, str]:
@@ -62,7 +63,13 @@ def plan_batch(
     if args.device_batch_size is None:
         check_batch(total, 1, args.max_seq_len, world_size)
         fitting = choose_device_batch(
-            facts, args.max_seq_len, args.gradient_checkpointing, memory, args.optimizer, world_size
+            facts,
+            args.max_seq_len,
+            args.gradient_checkpointing,
+            memory,
+            args.optimizer,
+            world_size,
+            launched_with_fsdp(),
         )
         rows = largest_divisor(total // row_tokens, fitting)
         reasons["device_batch"] = "as fit by estimate" if memory else "as many as suit a CPU"

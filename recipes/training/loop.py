@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.data.packing import RowsLoader
 from recipes.training.attention import fast_sdpa
@@ -19,6 +19,7 @@ from recipes.training.best_checkpoint import EVALUATION, MEASURE, first_candidat
 from recipes.training.checkpoint_files import check_room, describe_newest, step_of, whole_checkpoints
 from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import has_finite_weights
+from recipes.training.fsdp import whole_copy
 from recipes.training.garbage import RestingCollector
 from recipes.training.out_of_memory import rehearse
 from recipes.training.plan import Plan
@@ -130,7 +131,13 @@ class TrainingLoop:
         self.weight_decays = [group.get("weight_decay") for group in self.optimizer.param_groups]  # the same
         self.metrics = MetricsLog(self.output_dir / METRICS)
         self.checkpointer = Checkpointer(
-            self.accelerator, self.optimizer, self.output_dir, self.loader, self.tokenizer, self.keep_checkpoints
+            self.accelerator,
+            unwrap(self.model),
+            self.optimizer,
+            self.output_dir,
+            self.loader,
+            self.tokenizer,
+            self.keep_checkpoints,
         )
 
     def run(self, checkpoint: Path | None) -> bool:
@@ -320,21 +327,29 @@ class TrainingLoop:
 
     def _evaluate_and_sample(self, state: TrainingState, console: Console) -> None:
         """Evaluate and sample if due. A failure is reported and training continues: the checkpoint is safe."""
+        due = [each for each in self.evaluations if is_due(each.every, state.step, self.plan.num_steps)]
+        samples = is_due(self.sample_every, state.step, self.plan.num_steps)
+        if not due and not samples:
+            return
+        try:
+            model = whole_copy(unwrap(self.model), self.accelerator)
+        except RuntimeError as error:
+            console.say(f"step {state.step:06d} | nothing evaluated, training continues: {error}")
+            return
         with self.without_fp8():
-            for evaluation in self.evaluations:
-                if is_due(evaluation.every, state.step, self.plan.num_steps):
-                    self._evaluate(evaluation, state.step, console)
-            if is_due(self.sample_every, state.step, self.plan.num_steps) and self.accelerator.is_main_process:
+            for evaluation in due:
+                self._evaluate(evaluation, model, state.step, console)
+            if samples and self.accelerator.is_main_process:
                 try:
-                    lines = self.sample(unwrap(self.model))
+                    lines = self.sample(model)
                 except Exception as error:
                     lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
                 for line in lines:
                     console.say(line)
 
-    def _evaluate(self, evaluation: Evaluation, step: int, console: Console) -> None:
+    def _evaluate(self, evaluation: Evaluation, model: PreTrainedModel, step: int, console: Console) -> None:
         try:
-            record = {"step": step, **evaluation.measure(unwrap(self.model))}
+            record = {"step": step, **evaluation.measure(model)}
         except Exception as error:
             console.say(f"step {step:06d} | {evaluation.name} failed, training continues: {error}")
         else:

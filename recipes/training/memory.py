@@ -45,6 +45,7 @@ def estimate_memory(
     optimizer: str = "muon",
     ranks: int = 1,
     trainer: bool = False,
+    sharded: bool = False,
 ) -> dict[str, float]:
     """Bytes a GPU needs, by purpose, to compute in bf16 with replicated fp32 weights (DDP) and `rows` at a time.
 
@@ -54,7 +55,8 @@ def estimate_memory(
     Muon's state is divided among `ranks`: matrices always, the rest if they are a power of two, by which the sizes of
     our models can be divided. Other optimizers are taken to keep two moments of every weight, as AdamW does. With
     `trainer` the step is that of TRL's trainers: not compiled, the state undivided, and with several ranks DDP's
-    buckets beside the gradients.
+    buckets beside the gradients. Of `sharded` weights (FSDP) all that is kept is divided; embedding, head and two
+    blocks at a time are whole.
     """
     in_blocks = sum(
         facts.parameter_counts.get(name, 0)
@@ -75,8 +77,15 @@ def estimate_memory(
         # Muon keeps one momentum, AdamW two moments.
         "optimizer": 4.0 * in_blocks / sharers + 8.0 * rest / pieces if optimizer == "muon" else 8.0 * trained,
     }
+    copies = 2.0 * (all_weights - tables)  # in bf16
+    if sharded:
+        whole = rest - tables + 2 * (in_blocks + tables) / facts.num_layers  # in bf16, and so their gradients
+        copies = 2.0 * whole
+        lasting = {name: size / ranks for name, size in lasting.items()}
+        lasting["gradients"] += 2.0 * whole
+        lasting["optimizer"] = (4.0 * in_blocks + 8.0 * rest) / ranks
     passes = lasting | {
-        "weights": lasting["weights"] + 2.0 * (all_weights - tables),  # their bf16 copies
+        "weights": lasting["weights"] + copies,
         "activations": _activations(facts, rows, max_seq_len, gradient_checkpointing, trainer),
         "loss": _loss(facts, rows * max_seq_len, trainer),
     }
@@ -132,9 +141,10 @@ def fits(
     optimizer: str = "muon",
     ranks: int = 1,
     trainer: bool = False,
+    sharded: bool = False,
 ) -> bool:
     """Whether the estimate is within a device of `capacity` bytes."""
-    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks, trainer)
+    parts = estimate_memory(facts, rows, max_seq_len, gradient_checkpointing, optimizer, ranks, trainer, sharded)
     return sum(parts.values()) < USABLE * capacity
 
 
@@ -145,11 +155,13 @@ def choose_device_batch(
     capacity: float | None,
     optimizer: str = "muon",
     ranks: int = 1,
+    sharded: bool = False,
 ) -> int:
     """The largest power of two of rows whose estimate fits into `capacity` bytes; on a CPU (None) 32."""
     if capacity is None:
         return CPU_DEVICE_BATCH
+    shared = gradient_checkpointing, capacity, optimizer, ranks
     rows = LARGEST_DEVICE_BATCH
-    while rows > 1 and not fits(facts, rows, max_seq_len, gradient_checkpointing, capacity, optimizer, ranks):
+    while rows > 1 and not fits(facts, rows, max_seq_len, *shared, sharded=sharded):
         rows //= 2
     return rows

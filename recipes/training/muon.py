@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.optim.adamw import adamw
 
-from recipes.training.sharding import Shares
+from recipes.training.sharding import RowShares, Shares, is_divided
 
 
 class Polynomials(NamedTuple):
@@ -172,8 +172,8 @@ class Muon(torch.optim.Optimizer):
     `transposed=True` says that a group's weights are stored (inputs, outputs), as in GPT-2's `Conv1D`.
     Groups of kind "adamw": AdamW (arXiv 1711.05101) by torch's own fused kernels.
 
-    Where gradients are equal on several ranks (as after DDP), `shard_state` divides state and work among them. Without
-    it every rank keeps and computes everything.
+    Where gradients are equal on several ranks (as after DDP), or ranks have rows of them (FSDP), `shard_state` divides
+    state and work among the ranks. Without it every rank keeps and computes everything.
 
     Args:
         params: parameter groups, each with "kind"; a group's own settings go before the defaults below.
@@ -229,9 +229,9 @@ class Muon(torch.optim.Optimizer):
         `state_dict` is then that of the share, and every rank has to save its own.
         """
         if ranks > 1:
-            self.shares = Shares(
-                [p for group in self.param_groups if group["kind"] == "muon" for p in group["params"]], rank, ranks
-            )
+            matrices = [p for group in self.param_groups if group["kind"] == "muon" for p in group["params"]]
+            under_fsdp = any(is_divided(p) for group in self.param_groups for p in group["params"])
+            self.shares = (RowShares if under_fsdp else Shares)(matrices, rank, ranks)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
@@ -240,22 +240,25 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.shares is None and any(is_divided(p) for group in self.param_groups for p in group["params"]):
+            raise ValueError("ranks hold rows of the weights (FSDP): call shard_state(rank, ranks) before the steps")
         adamw_groups = [group for group in self.param_groups if group["kind"] == "adamw"]
         if self.shares is None:
             for group, params in self._muon_batches():
-                self._apply(group, params, self._muon_updates(group, params))
+                self._apply(group, params, self._muon_updates(group, params, [p.grad for p in params]))
             for group in adamw_groups:
                 self._adamw_step(group)
             return loss
+        gradients = self.shares.owned_gradients()
         updates: dict[torch.Tensor, torch.Tensor] = {}
         for group, params in self._muon_batches():
-            if own := [p for p in params if self.shares.owns(p)]:
-                updates.update(zip(own, self._muon_updates(group, own), strict=True))
+            if own := [p for p in params if p in gradients]:
+                updates.update(zip(own, self._muon_updates(group, own, [gradients[p] for p in own]), strict=True))
         arrived = self.shares.send_updates(updates, self.orthogonalize_dtype)
         sent = [work for group in adamw_groups for work in self._adamw_step(group)]  # while the updates travel
         updates = arrived()
         for group, params in self._muon_batches():
-            self._apply(group, params, [updates[p].to(p.dtype) for p in params])
+            self._apply(group, params, [updates[p].to(p.dtype) for p in params], self.shares.local)
         for work in sent:
             work.wait()
         return loss
@@ -306,22 +309,24 @@ class Muon(torch.optim.Optimizer):
             }
         return own
 
-    def _muon_updates(self, group: dict[str, Any], params: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+    def _muon_updates(
+        self, group: dict[str, Any], params: list[torch.Tensor], gradients: list[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
         """Updates of `params`, all of one shape (R, C), computed as one batch (K, R, C), and their new states."""
         states = [self.state[p] for p in params]
         inputs_dim = -2 if group["transposed"] else -1
-        for p, state in zip(params, states, strict=True):
+        for gradient, state in zip(gradients, states, strict=True):
             if not state:
                 state["step"] = torch.tensor(0.0)
-                state["momentum_buffer"] = torch.zeros_like(p)
+                state["momentum_buffer"] = torch.zeros_like(gradient)
                 if group["second_moment"] is not None:
-                    first = p.narrow(averaged_dim(p.shape, inputs_dim), 0, 1)  # (R, 1) or (1, C)
+                    first = gradient.narrow(averaged_dim(gradient.shape, inputs_dim), 0, 1)  # (R, 1) or (1, C)
                     state["second_moment_buffer"] = torch.zeros_like(first)
         warmth = min(1.0, states[0]["step"].item() / max(1, group["momentum_warmup"]))
         momentum = group["momentum_start"] + (group["momentum"] - group["momentum_start"]) * warmth
         torch._foreach_add_([state["step"] for state in states], 1)
 
-        buffers, gradients = [state["momentum_buffer"] for state in states], [p.grad for p in params]
+        buffers = [state["momentum_buffer"] for state in states]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov, (K, R, C)
         if group["equilibrate_rows"]:
@@ -334,10 +339,17 @@ class Muon(torch.optim.Optimizer):
             updates = normalize_neurons_(updates, second_moments, group["second_moment"], inputs_dim)
         return updates.unbind()
 
-    def _apply(self, group: dict[str, Any], params: list[torch.Tensor], updates: Sequence[torch.Tensor]) -> None:
-        """Weight decay, and the updates, of `params`, all of one shape (R, C)."""
+    def _apply(
+        self,
+        group: dict[str, Any],
+        params: list[torch.Tensor],
+        updates: Sequence[torch.Tensor],
+        local: Callable[[torch.Tensor], torch.Tensor] = lambda p: p,
+    ) -> None:
+        """Weight decay, and the updates, of `params`, all of one shape (R, C), or of what is `local` of them."""
         rows, columns = params[0].shape
         outputs, inputs = (columns, rows) if group["transposed"] else (rows, columns)
+        params = [local(p) for p in params]
         if group["weight_decay"] and group["cautious"]:
             updates = add_cautious_decay_(updates, params, group["weight_decay"])
         elif group["weight_decay"]:

@@ -10,6 +10,7 @@ from accelerate.utils import find_executable_batch_size
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from recipes.training.checkpoint_files import describe_newest, find_checkpoint
+from recipes.training.fsdp import is_sharded
 from recipes.training.plan import Plan, next_smaller
 from recipes.utils.errors import InputError, in_one_line
 from recipes.utils.processes import has_lost_another
@@ -25,13 +26,23 @@ def rehearse(accelerator: Accelerator, model: torch.nn.Module, compute_loss: Cal
     """Try one forward and backward pass, so that all processes learn together whether their memory is enough.
 
     A process that runs out of memory later leaves the others waiting for it in an exchange of gradients. Here nothing
-    is exchanged but the news. Raises `OutOfMemoryOnAll` on every process if memory runs out on any of them.
+    is exchanged but the news. Raises `OutOfMemoryOnAll` on every process if memory runs out on any of them. With
+    sharded weights every pass is an exchange, so that a process that runs out is on its own.
 
     Where memory is enough, gradients are exchanged once, too: DDP orders its buckets after the first exchange, and so
     the sums of three and more processes. With that behind it, a resumed run is an undisturbed one bit for bit.
     """
     if accelerator.num_processes == 1:
         return
+    if not is_sharded(model):  # their passes exchange rows all the time: the one that runs out ends the others
+        _agree_on_memory(accelerator, model, compute_loss)
+    accelerator.backward(compute_loss())
+    model.zero_grad(set_to_none=False)  # they are views of the buckets now, and stay so
+
+
+def _agree_on_memory(
+    accelerator: Accelerator, model: torch.nn.Module, compute_loss: Callable[[], torch.Tensor]
+) -> None:
     failed = False
     try:
         with accelerator.no_sync(model):
@@ -46,8 +57,6 @@ def rehearse(accelerator: Accelerator, model: torch.nn.Module, compute_loss: Cal
     if any(everyone):
         ranks = ", ".join(str(rank) for rank, failed in enumerate(everyone) if failed)
         raise OutOfMemoryOnAll(f"rank {ranks} is out of memory.")  # accelerate knows it by the last words
-    accelerator.backward(compute_loss())
-    model.zero_grad(set_to_none=False)  # they are views of the buckets now, and stay so
 
 
 def halve_batch_when_out_of_memory(

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from recipes.utils.errors import InputError
 from recipes.utils.hardware import check_card
 
 # How long processes wait for each other at a barrier, while one tokenizes data or writes a checkpoint. NCCL's default
@@ -29,6 +30,20 @@ def join_processes(use_cpu: bool = False, timeout: timedelta = PATIENCE) -> Part
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
         _join_again(cpu, timeout)
     return PartialState(cpu=cpu, timeout=timeout)
+
+
+def launched_with_fsdp() -> bool:
+    """Whether the launcher was told to divide the weights among the processes, as by accelerate_configs/fsdp2.yaml."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP")
+
+
+def refuse_fsdp() -> None:
+    """Raise `InputError` in a stage that cannot divide the weights where the launcher asks for it."""
+    if launched_with_fsdp():
+        raise InputError(
+            "accelerate was launched with FSDP, which only pretraining and midtraining support: use "
+            "accelerate_configs/ddp.yaml for this stage."
+        )
 
 
 def has_lost_another(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """A run joins its trackers and its precision, and is compiled where that pays."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch._dynamo.backends import distributed
 from benchmarks.graphs import count_graphs
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training import environment
+from recipes.training.arguments import PretrainArguments
 from recipes.training.environment import (
     PIECES,
     compiler_warning,
@@ -23,6 +25,7 @@ from recipes.training.environment import (
     start_accelerator,
 )
 from recipes.utils.errors import InputError
+from recipes.utils.processes import refuse_fsdp
 from recipes.utils.run_directory import METRICS, read_metrics
 from tests.recipes.processes import flags, run
 from tests.recipes.training.test_plan import plan_of
@@ -198,8 +201,44 @@ def test_a_budget_without_compilation_is_refused():
         keep_activations(0.5, compiled=False)
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
-def test_launchers_that_divide_the_weights_are_refused(monkeypatch, name):
+@pytest.mark.parametrize("name", ["DEEPSPEED", "PARALLELISM_CONFIG"])
+def test_launchers_that_the_loop_does_not_know_are_refused(monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(InputError, match=f"launched with {name}, which this loop does not support"):
-        refuse_other_launchers()
+        refuse_other_launchers(PretrainArguments())
+
+
+@pytest.fixture
+def under_fsdp(monkeypatch):
+    """What `accelerate launch` sets for accelerate_configs/fsdp2.yaml."""
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+
+
+def test_fsdp_is_taken(under_fsdp):
+    refuse_other_launchers(PretrainArguments())
+    assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "False", "every process loads what it begins with"
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "what"),
+    [
+        ({}, {"FSDP_VERSION": "1"}, "fsdp_version 1"),
+        ({}, {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params"),
+        ({}, {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "take --gradient_checkpointing"),
+        ({"optimizer": "adamw"}, {}, "--optimizer adamw"),
+        ({"mixed_precision": "fp16"}, {}, "--mixed_precision fp16"),
+        ({"use_peft": True, "model_name_or_path": "model"}, {}, "--use_peft"),
+    ],
+)
+def test_what_does_not_go_together_with_fsdp_is_refused(under_fsdp, monkeypatch, flags, variables, what):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"launched with FSDP, which does not go together with .*{what}"):
+        refuse_other_launchers(PretrainArguments(**flags))
+
+
+def test_later_stages_refuse_fsdp(under_fsdp):
+    with pytest.raises(InputError, match=r"FSDP, which only pretraining and midtraining support: use .*ddp\.yaml"):
+        refuse_fsdp()
