@@ -78,14 +78,15 @@ def estimate_memory(
         "optimizer": 4.0 * in_blocks / sharers + 8.0 * rest / pieces if optimizer == "muon" else 8.0 * trained,
     }
     copies = 2.0 * (all_weights - tables)  # in bf16
+    whole_gradients = 0.0
     if sharded:
-        whole = rest - tables + 2 * (in_blocks + tables) / facts.num_layers  # in bf16, and so their gradients
-        copies = 2.0 * whole
+        by_block = in_blocks + facts.parameter_counts.get("value_embeddings", 0)
+        copies = whole_gradients = 2.0 * (all_weights - by_block + 2 * by_block / facts.num_layers)  # in bf16
+        lasting = {"weights": 4.0 * all_weights, "gradients": 4.0 * trained, "optimizer": 4.0 * in_blocks + 8.0 * rest}
         lasting = {name: size / ranks for name, size in lasting.items()}
-        lasting["gradients"] += 2.0 * whole
-        lasting["optimizer"] = (4.0 * in_blocks + 8.0 * rest) / ranks
     passes = lasting | {
         "weights": lasting["weights"] + copies,
+        "gradients": lasting["gradients"] + whole_gradients,
         "activations": _activations(facts, rows, max_seq_len, gradient_checkpointing, trainer),
         "loss": _loss(facts, rows * max_seq_len, trainer),
     }
@@ -93,6 +94,8 @@ def estimate_memory(
     # in fp32 (4), and while that is orthogonalized four bf16 copies (8) and its square (2). Updates of all ranks
     # arrive in bf16 (2), and are made fp32 a third at a time (4 / 3).
     update = 14.0 * in_blocks / 3 / sharers + (0 if sharers == 1 else (2 + 4 / 3) * in_blocks)
+    if sharded:  # rows of gradients are sent, arrive, and are put together in fp32 (12); so are updates, in bf16 (4)
+        update = (14.0 / 3 + 16) * in_blocks / ranks
     updating = lasting | {"update": update if optimizer == "muon" else 0.0}
     return max(passes, updating, key=lambda parts: sum(parts.values()))
 
