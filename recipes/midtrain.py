@@ -64,6 +64,7 @@ def midtrain(args: MidtrainArguments, state: PartialState) -> None:
     precision = choose_precision(args.mixed_precision, state.device)
     # --- Settings: what is not given is as in the run that trained the source, its batch and learning rates above all.
     args = inherit_settings(args, state)
+    refuse_other_launchers(args)  # once more: with what is inherited
     find_builder(args.optimizer)  # an unknown optimizer is reported before data are read
     tokenizer = load_tokenizer(None, args.max_seq_len, of_model=args.source)
     if not tokenizer.chat_template:

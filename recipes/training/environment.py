@@ -104,7 +104,7 @@ def refuse_other_launchers(args: LoopArguments) -> None:
         "fsdp_activation_checkpointing (take --gradient_checkpointing)": parse_flag_from_env(
             "FSDP_ACTIVATION_CHECKPOINTING"
         ),
-        f"--optimizer {args.optimizer} (take muon)": args.optimizer != "muon",
+        f"--optimizer {args.optimizer} (take muon)": args.optimizer not in ("muon", None),  # None: not known yet
         f"--mixed_precision {args.mixed_precision} (take bf16)": args.mixed_precision in ("fp16", "fp8"),
         "--use_peft": getattr(args, "use_peft", False),
     }

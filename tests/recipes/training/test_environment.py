@@ -13,7 +13,7 @@ from torch._dynamo.backends import distributed
 from benchmarks.graphs import count_graphs
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training import environment
-from recipes.training.arguments import PretrainArguments
+from recipes.training.arguments import MidtrainArguments, PretrainArguments
 from recipes.training.environment import (
     PIECES,
     compiler_warning,
@@ -217,7 +217,11 @@ def under_fsdp(monkeypatch):
 
 
 def test_fsdp_is_taken(under_fsdp):
-    refuse_other_launchers(PretrainArguments())
+    for args in (
+        PretrainArguments(),
+        MidtrainArguments(source="base", conversations="primer", output_dir="mid"),
+    ):  # whose optimizer is that of its source
+        refuse_other_launchers(args)
     assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "False", "every process loads what it begins with"
 
 
