@@ -20,7 +20,7 @@ from benchmarks.gpu.card import dtype_of, median_seconds, timed
 from benchmarks.twins import build_ours
 from recipes.data.corpora import open_corpus
 from recipes.data.packing import build_rows_loader
-from recipes.training.checkpoints import Checkpointer, TrainingState
+from recipes.training.checkpoints import Checkpointer, TrainingState, unwrap
 from recipes.training.export import save_model
 from recipes.training.loop import rows_loss
 from recipes.training.models import set_special_tokens
@@ -107,7 +107,7 @@ def measure_resume(args: GPUArguments, state: PartialState) -> dict[str, Any]:
     if state.is_main_process:
         shutil.rmtree(directory, ignore_errors=True)
     state.wait_for_everyone()
-    checkpointer = Checkpointer(accelerator, optimizer, directory, loader, tokenizer, keep=1)
+    checkpointer = Checkpointer(accelerator, unwrap(model), optimizer, directory, loader, tokenizer, keep=1)
     try:
         batches = iter(loader)
         steps(batches, 2)

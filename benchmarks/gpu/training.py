@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 from benchmarks.gpu.arguments import GPUArguments
 from benchmarks.gpu.card import timed
 from modeling_nanochat import NanochatGPTConfig
+from recipes.training import fsdp
 from recipes.training.arguments import PretrainArguments
 from recipes.training.attention import choose_attention
 from recipes.training.checkpoints import unwrap
@@ -77,9 +78,10 @@ def prepare(
     accelerator = start_accelerator(args.output_dir, precision, args.compile, plan, handlers=handlers)
     model = build_model(config, args.max_seq_len, device, attention=kernel)
     set_compute_dtype(model, accelerator)
+    fsdp.shard_weights(model, accelerator)  # under accelerate_configs/fsdp2.yaml
     optimizer = build_optimizer("muon", model, plan.optimizer)
     shard_over_ranks(optimizer, accelerator)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = fsdp.prepare(accelerator, model, optimizer)
     return accelerator, model.train(), optimizer
 
 

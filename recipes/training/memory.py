@@ -17,9 +17,9 @@ USABLE = 0.95  # share of a device's memory, by the estimate; the rest is left t
 # for each of four products (8); queries, keys, values and their mix (8); of the ReLU its output (8), the fp32 copy
 # that autocast squares (16), and fc2's input (8).
 KEPT = {"compiled": 36.0, "not compiled": 64.0}
-# In 2026 also the residual stream before it is scaled (2), in every other block the rows of its value embedding
-# (2 / 2), and what attention without a mask keeps beside (1).
-KEPT_OF_2026 = 4.0
+# In 2026 also the residual stream before it is scaled (2), and in every other block the rows of its value embedding
+# (2 / 2).
+KEPT_OF_2026 = 3.0
 # Of another architecture, compiled under autocast: streams, rotated queries and keys are in fp32. Not measured.
 KEPT_BY_OTHERS = 44.0
 # With adapters, whose inputs are kept in fp32 before and after dropout, with its mask, and in bf16 (11 x 7); the
