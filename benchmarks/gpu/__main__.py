@@ -88,16 +88,18 @@ def parts(args: GPUArguments, state: Any, results: dict[str, Any]) -> Iterator[P
     def seconds(on_gpu: int) -> int:
         return 0 if on_cpu else on_gpu
 
+    def trained(generation: int) -> Iterator[Part]:
+        for depth in args.depths:
+            measure = partial(training.measure, args, state, depth, generation)
+            yield f"training d{depth} {generation}", seconds(30 + 3 * depth), False, measure
+
     for kind in dict.fromkeys(args.parts):
         if kind == "card":
             yield "card", seconds(10), True, partial(card.measure, state.device)
         elif kind == "attention":
             yield "attention", seconds(30), True, partial(card.measure_attention, args, state.device)
         elif kind == "training":
-            for generation in args.generations:
-                for depth in args.depths:
-                    measure = partial(training.measure, args, state, depth, generation)
-                    yield f"training d{depth} {generation}", seconds(30 + 3 * depth), False, measure
+            yield from trained(args.generations[0])
         elif kind == "buckets" and state.num_processes > 1:
             depth = args.depths[len(args.depths) // 2]
             for size in training.BUCKETS:
@@ -117,6 +119,9 @@ def parts(args: GPUArguments, state: Any, results: dict[str, Any]) -> Iterator[P
             depth = args.depths[-1]
             measure = partial(training.measure, args, state, depth, args.generations[0], precision="fp8")
             yield f"fp8 d{depth} {args.generations[0]}", seconds(30 + 4 * depth), False, measure
+    if "training" in args.parts:  # other generations, if there is time left
+        for generation in args.generations[1:]:
+            yield from trained(generation)
 
 
 if __name__ == "__main__":
