@@ -9,6 +9,7 @@ about what to compute once and what anew.
 
 import json
 import re
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from unittest import mock
 
@@ -146,11 +147,17 @@ def count_kernels(config: NanochatGPTConfig, rows: int = 1, precision: str = "fp
     return found
 
 
+def chunks_as_on_a_gpu() -> AbstractContextManager:
+    """Inside it the loss is computed in chunks of the size that a GPU takes."""
+    chunk_size = loss_nanochat.chunk_size
+    return mock.patch.object(loss_nanochat, "chunk_size", lambda *sizes: chunk_size(*sizes[:-1], "cuda"))
+
+
 def loss_as_on_a_gpu(step: torch.nn.Module, rows: int) -> torch.Tensor:
     """The loss of `rows` that are as long as the model allows, in chunks of the size that a GPU takes."""
     torch._dynamo.reset()
     tokens = torch.zeros(rows, step.config.max_position_embeddings + 1, dtype=torch.long)
-    with mock.patch.object(loss_nanochat, "LOSS_CHUNK_BYTES_CPU", loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR):
+    with chunks_as_on_a_gpu():
         return rows_loss(step, tokens, num_tokens=tokens[:, 1:].numel())
 
 

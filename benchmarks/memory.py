@@ -53,6 +53,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._ordered_set import OrderedSet
 from transformers.initialization import no_init_weights
 
+from benchmarks.graphs import chunks_as_on_a_gpu
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM, loss_nanochat
 from recipes.training.attention import has_windows
 from recipes.training.dry_run import DEFAULT_VOCABULARY
@@ -139,8 +140,7 @@ def a_fake_gpu() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(no_init_weights())
-        chunk = loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR
-        stack.enter_context(mock.patch.object(loss_nanochat, "LOSS_CHUNK_BYTES_CPU", chunk))
+        stack.enter_context(chunks_as_on_a_gpu())
         stack.enter_context(mock.patch("torch._inductor.ir.is_cpu", lambda node: False))
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         library.impl("pow.Tensor_Scalar", _power_in_fp32, "AutocastCPU")  # squares as well

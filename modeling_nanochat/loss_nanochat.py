@@ -6,6 +6,9 @@ from torch.autograd.function import once_differentiable
 # Bytes of fp32 logits that exist at once in training: small enough for a CPU's cache, large enough to keep a GPU busy.
 LOSS_CHUNK_BYTES_CPU = 16 * 2**20
 LOSS_CHUNK_BYTES_ACCELERATOR = 2**30
+LOSS_CHUNK_BYTES_NOT_COMPILED = 2**28  # on a GPU: softmax and gradient are then written out, nine times these bytes
+# Of more chunks Inductor computes all logits first, and they wait for their turn: 32 took four times the memory of 8.
+MOST_COMPILED_CHUNKS = 8
 LARGEST_SAFE_EXPONENT = 60.0  # sums of exp(60) stay far below fp32's 3e38, so softmax need not subtract the maximum
 IGNORE_INDEX = -100  # label of a position without loss, as everywhere in transformers
 
@@ -47,6 +50,15 @@ def cross_entropy_and_gradient(
     return loss, gradient.mul(labelled).to(compute_dtype)
 
 
+def chunk_size(num_tokens: int, vocab_size: int, device: str) -> int:
+    """Tokens whose logits, of 4 bytes, are to exist at once on a device of this type."""
+    if device == "cpu":
+        return max(1, LOSS_CHUNK_BYTES_CPU // (4 * vocab_size))
+    if not torch.compiler.is_compiling():
+        return max(1, LOSS_CHUNK_BYTES_NOT_COMPILED // (4 * vocab_size))
+    return max(1, LOSS_CHUNK_BYTES_ACCELERATOR // (4 * vocab_size), -(-num_tokens // MOST_COMPILED_CHUNKS))
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of the head's soft-capped logits, computed a chunk of tokens at a time.
 
@@ -61,8 +73,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         """hidden (N, D), weight (V, D), targets (N,), -100 for tokens without a label. Returns nats."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        budget = LOSS_CHUNK_BYTES_CPU if device == "cpu" else LOSS_CHUNK_BYTES_ACCELERATOR
-        chunk = max(1, budget // (4 * weight.size(0)))  # tokens; 4 bytes per logit
+        chunk = chunk_size(hidden.size(0), weight.size(0), device)
         hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
 

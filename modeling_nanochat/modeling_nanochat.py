@@ -213,12 +213,14 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
             past = None if past_key_values is None else embeddings_layer(past_key_values, len(layers))
             hidden_states = self.smear(hidden_states, starts, None if past is None else past.update)
         x0 = hidden_states
+        # A copy, (layers, 2): the hooks of torch's counters of FLOPs do not take views of parameters under no_grad.
+        scalars = torch.stack((self.resid_lambdas, self.x0_lambdas), 1) if self.config.residual_scalars else None
         angles = self.rotary_table(hidden_states, position_ids, seen)  # (B or 1, T, d/2) each; shared by layers
         halfway = None
         for i, layer in enumerate(layers):
             hidden_states = layer(
                 hidden_states,
-                *self.layer_features(i, x0, input_ids, per_layer_inputs),
+                *self.layer_features(i, x0, scalars, input_ids, per_layer_inputs),
                 position_embeddings=angles,
                 attention_mask=masks[layer.self_attn.sliding_window is not None],
                 past_key_values=past_key_values,
@@ -297,11 +299,16 @@ class NanochatGPTModel(FastDecodingMixin, NanochatGPTPreTrainedModel):
         return torch.addcmul(embeddings, gate.to(embeddings.dtype), previous)
 
     def layer_features(
-        self, i: int, x0: torch.Tensor, input_ids: torch.LongTensor | None, per_layer_inputs: torch.Tensor | None
+        self,
+        i: int,
+        x0: torch.Tensor,
+        scalars: torch.Tensor | None,
+        input_ids: torch.LongTensor | None,
+        per_layer_inputs: torch.Tensor | None,
     ) -> tuple[torch.Tensor | None, ...]:
         """What layer `i` gets besides the stream: the first hidden states, its scalars, and a value embedding."""
         config = self.config
-        residual = (x0, self.resid_lambdas[i], self.x0_lambdas[i]) if config.residual_scalars else (None,) * 3
+        residual = (None,) * 3 if scalars is None else (x0, *scalars[i].unbind())
         if not config.value_embeddings or str(i) not in self.value_embeds:
             return residual
         if per_layer_inputs is None:

@@ -31,10 +31,8 @@ KEPT_TO_RECOMPUTE, KEPT_TO_RECOMPUTE_OF_2026 = 4.0, 2.0
 # Around the blocks, once: the last stream and its gradient (4); in 2026 the embedding, too (2).
 KEPT_AROUND, KEPT_AROUND_OF_2026 = 4.0, 2.0
 
-LOSS_CHUNK = 2**30  # bytes of a chunk of fp32 logits: loss_nanochat.LOSS_CHUNK_BYTES_ACCELERATOR
-# More chunks than these are not computed one after the other by what Inductor makes of the loss (torch 2.13): their
-# logits wait for each other.
-CHUNKS_IN_TURN = 9
+# Of modeling_nanochat/loss_nanochat.py: bytes of a chunk of fp32 logits, compiled and not, and the most compiled ones.
+LOSS_CHUNK, LOSS_CHUNK_NOT_COMPILED, MOST_COMPILED_CHUNKS = 2**30, 2**28, 8
 
 
 def estimate_memory(
@@ -125,14 +123,14 @@ def _loss(facts: ModelFacts, tokens: int, trainer: bool) -> float:
     if facts.logits_at_once:
         # In fp32 themselves, their softmax and its gradient, and two in bf16; the head's gradient before it is added.
         return 4 * logits + (0 if facts.adapters else 8.0 * head)
-    chunk, chunks = min(LOSS_CHUNK, logits), -(-logits // LOSS_CHUNK)
-    # The head's gradient: of each chunk in bf16, and their sum in fp32.
-    gradient = 0.0 if facts.adapters else max(4.0, 2.0 * chunks) * head
-    if trainer:  # nine steps of the softmax and its gradient, written out in fp32
-        return 9 * chunk + gradient
-    # The logits of a chunk and their gradient, in bf16; of what does not go in turn all gradients as well.
-    waiting = max(0.0, min(2 * (chunks - CHUNKS_IN_TURN) - 2, chunks - 1))
-    return chunk + waiting * chunk / 2 + gradient
+    if trainer:
+        # Nine steps of the softmax and its gradient, written out in fp32; the head's gradient in fp32, and of a chunk
+        # in bf16.
+        return 9 * min(LOSS_CHUNK_NOT_COMPILED, logits) + (0.0 if facts.adapters else 6.0 * head)
+    # The logits of a chunk and their gradient, in bf16. The head's gradient: of each chunk in bf16, and their sum in
+    # fp32.
+    chunk = min(max(LOSS_CHUNK, logits / MOST_COMPILED_CHUNKS), logits)
+    return chunk + (0.0 if facts.adapters else max(4.0, 2.0 * -(-logits // chunk)) * head)
 
 
 def fits(

@@ -206,13 +206,6 @@ def test_output_directory_that_cannot_be_written_to(mine, tmp_path):
     assert f"cannot write to output_dir {tmp_path / 'file' / 'run'}" in line
 
 
-def test_another_number_of_loader_workers_than_the_checkpoint_was_saved_with(mine):
-    assert run(flags(mine)).code == 0
-    (mine["output_dir"] / "config.json").unlink()  # not finished after all
-    line = complaint(mine | {"num_workers": 2})
-    assert "num_workers 0 there, 2 now" in line
-
-
 @pytest.mark.slow
 def test_two_launched_processes_say_it_once():
     launch = [
