@@ -9,7 +9,6 @@ about what to compute once and what anew.
 
 import json
 import re
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from unittest import mock
 
@@ -41,7 +40,8 @@ from torch._inductor.async_compile import AsyncCompile
 from torch._inductor.graph import GraphLowering
 from torch._inductor.utils import fresh_cache
 
-from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM, loss_nanochat
+from benchmarks.chunks import chunks_as_on_a_gpu
+from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.environment import bucket_size
 from recipes.training.loop import rows_loss
 from recipes.utils.model_facts import describe_config
@@ -145,12 +145,6 @@ def count_kernels(config: NanochatGPTConfig, rows: int = 1, precision: str = "fp
         loss_as_on_a_gpu(step, rows).backward()
     found.megabytes, found.kept_megabytes = round(found.megabytes), round(found.kept_megabytes)
     return found
-
-
-def chunks_as_on_a_gpu() -> AbstractContextManager:
-    """Inside it the loss is computed in chunks of the size that a GPU takes."""
-    chunk_size = loss_nanochat.chunk_size
-    return mock.patch.object(loss_nanochat, "chunk_size", lambda *sizes: chunk_size(*sizes[:-1], "cuda"))
 
 
 def loss_as_on_a_gpu(step: torch.nn.Module, rows: int) -> torch.Tensor:

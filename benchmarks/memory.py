@@ -30,7 +30,7 @@ class BenchmarkArguments(Arguments):
     """Flags of `python -m benchmarks.memory`."""
 
     depths: list[int] = flag([4, 8, 12, 16, 20, 24, 28, 32], "of the models", least=1, most=1000)
-    generations: list[int] = flag([2025, 2026], "of the models")
+    generations: list[int] = flag([2025, 2026], "of the models", choices=(2025, 2026))
     max_seq_len: int = flag(2048, "tokens a row", least=2, most=2**24)
     rows: int | None = flag(None, "rows at a time (default: as many as fit a card of card_gb by estimate)", least=1)
     card_gb: float = flag(80.0, "memory of the card", above=0)
@@ -53,7 +53,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._ordered_set import OrderedSet
 from transformers.initialization import no_init_weights
 
-from benchmarks.graphs import chunks_as_on_a_gpu
+from benchmarks.chunks import chunks_as_on_a_gpu
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM, loss_nanochat
 from recipes.training.attention import has_windows
 from recipes.training.dry_run import DEFAULT_VOCABULARY

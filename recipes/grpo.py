@@ -31,7 +31,7 @@ from recipes.training.models import set_special_tokens
 from recipes.training.optimizers import build_optimizer, find_builder
 from recipes.training.output_dir import choose_checkpoint, claim_inputs, claim_output_dir, hold_output_dir
 from recipes.training.pass_at_k import PassAtK
-from recipes.training.problems import open_problems
+from recipes.training.problems import check_room, open_problems
 from recipes.training.rates import posttraining_settings
 from recipes.training.rewards import called_calculator, right_answer
 from recipes.training.rollout_checks import check_generation
@@ -97,6 +97,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     questions = config.generation_batch_size // config.num_generations  # in a step
     if len(problems) < questions:
         raise InputError(f"{len(problems)} problems are too few for one step of {questions}: take a smaller batch.")
+    check_room(problems, tokenizer, context, args.max_completion_length)
     held_out = open_problems(args.problems, "validation", args.pass_problems, seed=1)
     claim_inputs(
         output_dir,

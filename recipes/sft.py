@@ -89,11 +89,11 @@ def sft(args: SFTArguments, model_args: ModelArguments, processes: PartialState)
         source, model_args, attention, args.max_length, args.trust_remote_code
     )
     config.max_length = args.max_length or tokenizer.model_max_length
+    if args.total_batch_size is not None:
+        config.gradient_accumulation_steps = accumulate_to(args.total_batch_size, config)
     facts = describe_model(base_model(model), config.max_length)
     if not model_args.use_peft:  # the estimate is of training all weights
         fit_rows(config, facts, config.max_length, processes)
-    if args.total_batch_size is not None:
-        config.gradient_accumulation_steps = accumulate_to(args.total_batch_size, config)
 
     # --- Data: conversations to train on and held-out ones. Exam questions are worded as in earlier stages.
     disable_progress_bar()

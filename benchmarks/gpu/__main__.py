@@ -3,7 +3,8 @@
 Matmul peak and memory bandwidth, attention kernels, tokens/s, MFU and peak memory of training, DDP's buckets where
 there are several processes, the loader's headroom, generation, a resume and a step of GRPO, and from them an estimate
 of the hours to GPT-2's CORE. Tokens are random or of the embedded corpus: no network is needed. Each part stands for
-itself: what fails, or would not end in time, is one line, and results.json is written anew after every part.
+itself: what fails, or would not end in time, is one line, and results.json is written anew after every part. What
+fails on one of several processes alone ends the run, since the others wait for it; the parts before it are kept.
 """
 
 from benchmarks.gpu.arguments import GPUArguments
@@ -25,8 +26,9 @@ from accelerate.utils import broadcast_object_list
 
 from benchmarks.gpu import card, report, stages, training
 from recipes.training.environment import has_compiler
-from recipes.utils.errors import in_one_line
-from recipes.utils.processes import join_processes
+from recipes.training.out_of_memory import OutOfMemoryOnAll
+from recipes.utils.errors import InputError, in_one_line
+from recipes.utils.processes import join_processes, launched_with_fsdp
 
 
 def main(args: GPUArguments) -> None:
@@ -43,7 +45,7 @@ def main(args: GPUArguments) -> None:
         elif alone and not state.is_main_process:
             outcome = None
         else:
-            outcome = attempt(measure)
+            outcome = attempt(measure, failures=EVERY if alone or state.num_processes == 1 else AGREED)
         state.wait_for_everyone()
         if state.is_main_process:
             results[name] = outcome
@@ -68,11 +70,15 @@ def with_defaults(args: GPUArguments, device: torch.device) -> GPUArguments:
     )
 
 
-def attempt(measure: Callable[[], Any]) -> Any:
+EVERY = Exception, SystemExit
+AGREED = InputError, OutOfMemoryOnAll  # what all processes come to alike; of others, they would wait for the one
+
+
+def attempt(measure: Callable[[], Any], failures: tuple[type[BaseException], ...] = EVERY) -> Any:
     """What `measure` returns, or in one line why there is nothing: a missing kernel must not lose the other parts."""
     try:
         return measure()
-    except (Exception, SystemExit) as error:
+    except failures as error:
         return f"failed: {type(error).__name__}: {in_one_line(error)}"
     finally:
         training.forget()
@@ -100,7 +106,7 @@ def parts(args: GPUArguments, state: Any, results: dict[str, Any]) -> Iterator[P
             yield "attention", seconds(30), True, partial(card.measure_attention, args, state.device)
         elif kind == "training":
             yield from trained(args.generations[0])
-        elif kind == "buckets" and state.num_processes > 1:
+        elif kind == "buckets" and state.num_processes > 1 and not launched_with_fsdp():
             depth = args.depths[len(args.depths) // 2]
             for size in training.BUCKETS:
                 measure = partial(training.measure, args, state, depth, args.generations[0], bucket=size)
@@ -115,7 +121,7 @@ def parts(args: GPUArguments, state: Any, results: dict[str, Any]) -> Iterator[P
             yield "resume", seconds(40), False, partial(stages.measure_resume, args, state)
         elif kind == "grpo":
             yield "grpo", seconds(60), True, partial(stages.measure_grpo, args, state.device)
-        elif kind == "fp8" and not on_cpu:
+        elif kind == "fp8" and not on_cpu and not launched_with_fsdp():
             depth = args.depths[-1]
             measure = partial(training.measure, args, state, depth, args.generations[0], precision="fp8")
             yield f"fp8 d{depth} {args.generations[0]}", seconds(30 + 4 * depth), False, measure

@@ -15,7 +15,9 @@ class GPUArguments(Arguments):
     minutes: float = flag(10.0, "parts that would end later are left out", above=0)
     parts: list[str] = flag(list(PARTS), "what to measure", choices=PARTS)
     depths: list[int] | None = flag(None, "of the models (default: 12, 20 and 24; on a CPU 1)", least=1, most=1000)
-    generations: list[int] = flag([2026, 2025], "of the models; training by all but the first comes last")
+    generations: list[int] = flag(
+        [2026, 2025], "of the models; training by all but the first comes last", choices=(2025, 2026)
+    )
     max_seq_len: int | None = flag(None, "tokens a row (default: 2048; on a CPU 64)", least=32, most=2**24)
     vocab_size: int | None = flag(
         None, "of the models (default: nanochat's of each generation; on a CPU 512)", least=300, most=2**24

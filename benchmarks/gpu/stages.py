@@ -152,6 +152,8 @@ def measure_grpo(args: GPUArguments, device: torch.device) -> dict[str, float]:
         # Without what accelerate told this process: the other trains alone.
         outside = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+        # And of one card: with several in sight, Trainer would take them all in one process.
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         command = [sys.executable, "recipes/grpo.py", *words]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         if done.returncode != 0:

@@ -146,8 +146,7 @@ class PackedRowsIterator:
         self.tokens_read = state["tokens_read"]
         self.read_to = state.get("read_to", 0)  # older checkpoints have none
         self.left = dict(state.get("left", {}))
-        if state["pool"] is not None:
-            self.pool.load_state_dict(state["pool"])
+        self.pool.load_state_dict(state["pool"])
         self._open_stream(state["stream"])
 
     def _open_stream(self, state: dict[str, Any] | None = None) -> None:
@@ -295,6 +294,7 @@ class RowsLoader(StatefulDataLoader):
                 reader,
                 rows.world_size * readers,
                 tokenized=not isinstance(rows.documents, datasets.IterableDataset),
+                pool=POOLS[rows.packing](rows.row_length),
             )
             for reader in range(rows.rank * readers, (rows.rank + 1) * readers)
         }

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,12 +66,20 @@ class BestFitPool:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Replace the waiting documents by those of `state`."""
+        self.take_over([state], 0, 1)
+
+    def take_over(self, states: Sequence[dict[str, torch.Tensor]], number: int, pools: int) -> None:
+        """Replace the waiting documents by the share that one of `pools` gets of all in `states`."""
         self.waiting, self.lengths, self.count, self.tokens = {}, [], 0, 0
+        waiting = sorted((piece for state in states for piece in self._pieces(state)), key=lambda piece: piece[0])
+        for length, tokens in waiting[number::pools]:
+            self._add(length, tokens.copy())
+
+    def _pieces(self, state: dict[str, torch.Tensor]) -> Iterable[tuple[int, np.ndarray]]:
+        """Full lengths and kept tokens of the documents in `state`, shortest first."""
         lengths = state["lengths"].tolist()
         ends = np.cumsum([self._kept(length) for length in lengths])[:-1] if lengths else []
-        kept = np.split(state["tokens"].numpy().copy(), ends)
-        for length, tokens in zip(lengths, kept, strict=bool(lengths)):
-            self._add(length, tokens)
+        return zip(lengths, np.split(state["tokens"].numpy(), ends), strict=bool(lengths))
 
     def _kept(self, length: int) -> int:
         """Tokens kept of a document of `length`."""
@@ -171,18 +179,16 @@ class ConcatenatingPool:
         return {"tokens": _as_tensor([self.tokens]), "drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.tokens = state["tokens"].numpy().copy()
-        self.drawn = state.get("drawn", 0)  # older checkpoints have none
+        self.take_over([state], 0, 1)
 
-
-def merge_pools(states: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The state of one pool in which all that waits in several of its kind does; None of no pool."""
-    if not states:
-        return None
-    return {
-        name: torch.cat([state[name] for state in states]) if torch.is_tensor(value) else value
-        for name, value in states[0].items()
-    }
+    def take_over(self, states: Sequence[dict[str, Any]], number: int, pools: int) -> None:
+        """Replace the waiting tokens by the share that one of `pools` gets of all in `states`."""
+        size, pieces = self.row_length, []
+        for tokens in (state["tokens"].numpy() for state in states):
+            pieces += np.split(tokens, range(size, len(tokens), size))
+        whole_rows_first = sorted(pieces, key=len, reverse=True)
+        self.tokens = np.concatenate([np.empty(0, dtype=np.int32), *whole_rows_first[number::pools]])
+        self.drawn = states[0].get("drawn", 0)  # older checkpoints have none
 
 
 def _as_tensor(pieces: list[np.ndarray]) -> torch.Tensor:

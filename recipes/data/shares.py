@@ -16,8 +16,6 @@ from typing import Any, Protocol
 import datasets
 from datasets.distributed import split_dataset_by_node
 
-from recipes.data.pools import merge_pools
-
 
 class Stream(Protocol):
     """Documents in order, by column, with a position. `read_to` is counted only where documents are numbered."""
@@ -27,6 +25,14 @@ class Stream(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Pool(Protocol):
+    """What waits to be packed: see recipes/data/pools.py."""
+
+    def take_over(self, states: Sequence[dict[str, Any]], number: int, pools: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
 
 
 class Shared(Protocol):
@@ -127,11 +133,15 @@ class Leftovers:
         return {"parts": [asdict(part.left()) for part in self.parts]}
 
 
-def take_over(states: Sequence[dict[str, Any]], reader: int, num_readers: int, tokenized: bool) -> dict[str, Any]:
+def take_over(
+    states: Sequence[dict[str, Any]], reader: int, num_readers: int, tokenized: bool, pool: Pool
+) -> dict[str, Any]:
     """The state with which one of `num_readers` readers goes on from the `states` of all earlier ones, in their order.
 
-    No document is read twice in its epoch, none is left out, and those that wait to be packed go along.
+    No document is read twice in its epoch, and none is left out. Those that wait to be packed are dealt out one by one
+    (through `pool`): all readers are to make equally many rows, and in a small corpus most documents wait.
     """
+    pool.take_over([state["pool"] for state in states], reader, num_readers)
     first = min(state["epoch"] for state in states)  # some were ahead, perhaps by an epoch that others had not begun
     last = max(epoch for state in states for epoch in (state["epoch"], *state.get("left", ())))
     left = {}
@@ -146,7 +156,7 @@ def take_over(states: Sequence[dict[str, Any]], reader: int, num_readers: int, t
         "read_to": max(state.get("read_to", 0) for state in states),
         "stream": left.pop(first),
         "left": left,
-        "pool": merge_pools([state["pool"] for state in states[reader::num_readers]]),
+        "pool": pool.state_dict(),
     }
 
 

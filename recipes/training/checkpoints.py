@@ -167,7 +167,7 @@ class Checkpointer:
         if (len(files), workers) == (self.accelerator.num_processes, self.loader.num_workers):
             self.loader.load_state_dict(place)
             return
-        # Mapped into memory: of what waits in all of them, a process reads only what it takes over.
+        # Mapped into memory: of what waits in all of them, a process copies only what it takes over.
         self.loader.take_over([torch.load(file, weights_only=True, mmap=True) for file in files])
         if rank >= len(files):
             set_seed(int(np.random.SeedSequence([torch.initial_seed(), step, rank]).generate_state(1)[0]))

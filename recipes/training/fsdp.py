@@ -91,7 +91,7 @@ def is_sharded(model: nn.Module) -> bool:
 def whole_copy(model: PreTrainedModel, accelerator: Accelerator) -> PreTrainedModel:
     """The model itself; of sharded weights a copy on every process, in the precision of training.
 
-    All processes must call this. Raises `RuntimeError` on all of them if one has no memory for it.
+    All processes must call this. Raises `RuntimeError` on all of them if one has no memory for the copy itself.
     """
     if not is_sharded(model):
         return model

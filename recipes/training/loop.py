@@ -341,7 +341,8 @@ class TrainingLoop:
                 self._evaluate(evaluation, model, state.step, console)
             if samples and self.accelerator.is_main_process:
                 try:
-                    lines = self.sample(model)
+                    with self.accelerator.autocast():  # `generate` of a model with adapters passes by their forward
+                        lines = self.sample(model)
                 except Exception as error:
                     lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
                 for line in lines:

@@ -49,7 +49,8 @@ def fp8_recipe(emulate: bool = False) -> AORecipeKwargs:
     """
     from torchao.float8 import Float8LinearConfig
 
-    return AORecipeKwargs(config=Float8LinearConfig(emulate=emulate), module_filter_func=suits_fp8)
+    config = Float8LinearConfig(emulate=emulate, pad_inner_dim=True)  # for numbers of tokens that 16 does not divide
+    return AORecipeKwargs(config=config, module_filter_func=suits_fp8)
 
 
 def suits_fp8(module: nn.Module, name: str) -> bool:

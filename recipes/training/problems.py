@@ -3,6 +3,7 @@
 from itertools import accumulate, pairwise
 
 import datasets
+from transformers import PreTrainedTokenizerFast
 
 from recipes.data.messages import user
 from recipes.data.primer.problems import problems as primer_problems
@@ -33,3 +34,14 @@ def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.
         raise InputError(f"no problems called {spec!r}: choose primer, gsm8k, or gsm8k:PATH for local files.")
     problems = problems.shuffle(seed=seed).select(range(min(count, len(problems))))
     return problems.map(lambda row: {"prompt": [user(row["question"])]}, remove_columns="question")
+
+
+def check_room(problems: datasets.Dataset, tokenizer: PreTrainedTokenizerFast, context: int, reply: int) -> None:
+    """Raise `InputError` if a question and a `reply` are more tokens than the model's `context`."""
+    prompts = tokenizer.apply_chat_template(problems["prompt"][:], add_generation_prompt=True, return_dict=False)
+    longest = max(map(len, prompts))
+    if longest + reply > context:
+        raise InputError(
+            f"the longest question has {longest:,} tokens, which with max_completion_length {reply:,} are more than "
+            f"the model's context of {context:,}: lower max_completion_length to {max(1, context - longest):,}."
+        )

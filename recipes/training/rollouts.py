@@ -55,9 +55,9 @@ class RolloutTrainer(GRPOTrainer):
         # All prompts, at first. Later ones only if TRL made something else of a call than `answer` did.
         if unforeseen := [ids for ids in prompt_ids if not self.foreseen[tuple(ids)]]:
             self.write(unforeseen)
-        # Without probabilities, which TRL would use only for vLLM: a step trains once on what its own weights wrote,
-        # so the ratio of new and old probabilities is 1 (TRL takes it as that, and computes none). That bf16 rounds
-        # the weights is no news to it: under autocast the pass that is trained multiplies by the same rounded ones.
+        # Without probabilities, which TRL would use only for vLLM. A step that trains once on what its own weights
+        # wrote takes the ratio of new and old probabilities as 1; with `--num_iterations` TRL computes the old ones.
+        # The bf16 copy rounds the weights as autocast does in the pass that is trained.
         return [self.foreseen[tuple(ids)].popleft() for ids in prompt_ids], None
 
     def write(self, prompts: list[list[int]]) -> None:
@@ -152,7 +152,7 @@ def gains_from_bf16_copy(model: torch.nn.Module, bf16: bool) -> bool:
     """Whether a bf16 copy of `model`, trained with `bf16`, generates faster than the model itself.
 
     Under autocast every new token would cast all weights again. Without bf16 units (`bf16` is False) fp32 is faster.
-    Adapters and quantized weights are not copied: their base is in 16 or fewer bits already, or stays as it is.
+    Models with adapters and quantized ones are not copied: they write replies as they are.
     """
     plain = isinstance(model, PreTrainedModel) and not getattr(model, "is_quantized", False)
     return bf16 and plain and any(parameter.dtype == torch.float32 for parameter in model.parameters())

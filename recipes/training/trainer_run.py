@@ -65,7 +65,7 @@ def accumulate_to(total_batch_size: int, config: TrainingArguments) -> int:
 
 
 def fit_rows(config: TrainingArguments, facts: ModelFacts, length: int, processes: PartialState) -> None:
-    """Halve the rows that a GPU handles at a time until they fit by the estimate, and accumulate as many more.
+    """Divide the rows that a GPU handles at a time until they fit by the estimate, and accumulate as many more.
 
     The batch of an optimizer step stays what it was. Says so, and warns where a single row of `length` tokens does not
     fit. Does nothing on a CPU.
@@ -73,22 +73,27 @@ def fit_rows(config: TrainingArguments, facts: ModelFacts, length: int, processe
     capacity, asked = smallest_memory(processes), config.per_device_train_batch_size
     if capacity is None:
         return
+    generates = hasattr(config, "steps_per_generation")  # GRPO: the replies that are sampled at once, in micro-batches
+    if generates:
+        capacity -= 2 * facts.num_parameters  # the copy in bf16 that writes them stays (training/rollouts.py)
 
-    def enough() -> bool:
-        rows, recompute = config.per_device_train_batch_size, bool(config.gradient_checkpointing)
+    def enough(rows: int) -> bool:
+        recompute = bool(config.gradient_checkpointing)
         return fits(facts, rows, length, recompute, capacity, ranks=processes.num_processes, trainer=True)
 
-    while not enough() and config.per_device_train_batch_size % 2 == 0:
-        config.per_device_train_batch_size //= 2
-        config.gradient_accumulation_steps *= 2
-        if hasattr(config, "steps_per_generation"):  # of GRPO: the replies that are sampled at once, in micro-batches
-            config.steps_per_generation *= 2
-    if config.per_device_train_batch_size < asked:
+    rows = next(
+        (asked // pieces for pieces in range(1, asked + 1) if asked % pieces == 0 and enough(asked // pieces)), 1
+    )
+    config.per_device_train_batch_size = rows
+    config.gradient_accumulation_steps *= asked // rows
+    if generates:
+        config.steps_per_generation *= asked // rows
+    if rows < asked:
         processes.print(
-            f"per_device_train_batch_size {config.per_device_train_batch_size} in place of {asked}, as fit by "
-            f"estimate, with gradient_accumulation_steps {config.gradient_accumulation_steps}: the same batch"
+            f"per_device_train_batch_size {rows} in place of {asked}, as fit by estimate, with "
+            f"gradient_accumulation_steps {config.gradient_accumulation_steps}: the same batch"
         )
-    if not enough():
+    if not enough(rows):
         processes.print("warning: by estimate, memory is too small even so: add --gradient_checkpointing true")
 
 

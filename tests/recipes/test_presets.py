@@ -178,17 +178,36 @@ def test_a_later_stage_takes_as_many_rows_as_fit_a_card_and_keeps_its_batch(
         config = NanochatGPTConfig.from_depth(depth, vocab_size, generation=generation, max_position_embeddings=2048)
         facts, before = describe_config(config, 2048), args.per_device_train_batch_size
         chosen = SimpleNamespace(
-            per_device_train_batch_size=before, gradient_accumulation_steps=2, steps_per_generation=2,
-            gradient_checkpointing=None,
-        )  # fmt: skip
+            per_device_train_batch_size=before, gradient_accumulation_steps=2, gradient_checkpointing=None
+        )
+        capacity = gigabytes * 1e9
+        if stage == "grpo":
+            chosen.steps_per_generation = 2
+            capacity -= 2 * facts.num_parameters  # the copy in bf16 that writes replies
         said.clear()
         trainer_run.fit_rows(chosen, facts, length, processes)
         rows, accumulated = chosen.per_device_train_batch_size, chosen.gradient_accumulation_steps
-        assert rows * accumulated == 2 * before and chosen.steps_per_generation == accumulated
-        enough = fits(facts, rows, length, False, gigabytes * 1e9, ranks=8, trainer=True)
+        assert rows * accumulated == 2 * before
+        assert getattr(chosen, "steps_per_generation", accumulated) == accumulated
+        enough = fits(facts, rows, length, False, capacity, ranks=8, trainer=True)
         assert enough or (rows == 1 and "gradient_checkpointing" in said[-1])
-        assert rows == before or not fits(facts, 2 * rows, length, False, gigabytes * 1e9, ranks=8, trainer=True)
+        assert rows == before or not fits(facts, 2 * rows, length, False, capacity, ranks=8, trainer=True)
         assert enough or gigabytes < 80
+
+
+def test_rows_of_any_number_are_divided_until_they_fit(monkeypatch):
+    """24 layers of 2025 on 40 GB, which hold three rows and not four."""
+    monkeypatch.setattr(trainer_run, "smallest_memory", lambda processes: 40e9)
+    facts = describe_config(NanochatGPTConfig.from_depth(24, 65_536, max_position_embeddings=2048), 2048)
+    for asked, expected in ((6, 3), (10, 2), (5, 1)):
+        chosen = SimpleNamespace(
+            per_device_train_batch_size=asked, gradient_accumulation_steps=1, gradient_checkpointing=None
+        )
+        said: list[str] = []
+        trainer_run.fit_rows(chosen, facts, 2048, SimpleNamespace(num_processes=8, print=said.append))
+        assert chosen.per_device_train_batch_size == expected
+        assert chosen.gradient_accumulation_steps == asked // expected
+        assert len(said) == 1 and f"{expected} in place of {asked}" in said[0]
 
 
 def test_sft_in_one_stage_goes_on_where_the_base_run_ended():

@@ -14,7 +14,7 @@ from recipes.data import packing, pools
 from recipes.data.packing import build_rows_loader
 from recipes.data.shards import _write_shard
 from recipes.data.tokenized import Shard, TokenizedDocuments
-from recipes.data.tokens import TokenShares
+from recipes.data.tokens import TokenShares, rows_of_one_pass
 
 BOS = 0
 ROW = 2
@@ -181,3 +181,32 @@ def test_a_prepared_corpus_is_known_to_be_read_as_far_as_the_foremost_reader_was
     rows_of(earlier[0], 10), rows_of(earlier[1], 2)
     (loader,) = begin(documents, 1, 0, "concatenated", [each.state_dict() for each in earlier])
     assert loader.read_to == earlier[0].read_to > earlier[1].read_to
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 8), (4, 3)])
+def test_one_pass_on_other_readers_trains_no_document_twice(before, after, monkeypatch):
+    """As midtraining: all readers make equally many rows, and most of a small corpus waits to be packed."""
+    monkeypatch.setattr(pools, "POOL_DOCUMENTS", 1000)
+    rng, row = np.random.default_rng(0), 65
+    lengths = np.minimum(64, (rng.pareto(1.5, 3000) * 8 + 4).astype(int))
+    ids = [[number + 1] * length for number, length in enumerate(lengths)]
+    tokens = datasets.Dataset.from_dict({"input_ids": ids, "length": lengths.tolist()})
+    options = {"packing": "best_fit", "epochs": 1, "endless": True}
+    half = rows_of_one_pass(tokens, row, "best_fit", before) * before // 48 * 24
+    read: Counter[int] = Counter()
+
+    def train(readers: int, states: list | None = None) -> list:
+        loaders = [
+            build_rows_loader(TokenShares(tokens), None, row, 1, rank=rank, world_size=readers, **options)
+            for rank in range(readers)
+        ]
+        for loader in loaders:
+            if states:
+                loader.take_over(states)
+            for batch in islice(loader, half // readers):
+                read.update(set(batch["tokens"][0].tolist()))
+        return [loader.state_dict() for loader in loaders]
+
+    train(after, train(before))
+    assert max(read.values()) == 1
+    assert len(read) > 0.6 * len(ids)

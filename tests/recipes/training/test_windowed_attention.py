@@ -5,8 +5,9 @@ torch has the kernel for GPUs alone. Here a slow one, written after its document
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from recipes.training import attention
+from recipes.training import attention, windowed_attention
 from recipes.training.attention import choose_attention, describe_attention, set_attention
 from recipes.training.windowed_attention import WINDOWED_SDPA, works_on
 from tests.modeling_nanochat.tiny import WINDOW, assert_close, random_ids, random_model, tiny_config
@@ -82,8 +83,20 @@ def test_a_compiled_step_has_no_mask_and_one_graph():
     assert [node.kwargs.get("attn_mask") for node in attentions] == [None]
 
 
-def test_a_card_is_tried_before_windows_go_to_it(calls):
-    assert works_on(CPU, 16) is False  # the stand-in has no gradient: what is not as SDPA, or fails, is not used
+@pytest.mark.parametrize(("off_by", "works"), [(0, True), (1, False), (-1, False), (None, False)])
+def test_a_card_is_tried_before_windows_go_to_it(monkeypatch, off_by, works):
+    """Its windows, and their gradients, must be those of a mask; None: its kernel fails."""
+
+    def attend(query, key, value, window, scaling):
+        places = torch.arange(query.size(2))
+        age = places[:, None] - places
+        mask = (age >= 0) & (age < window + off_by)
+        return F.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(1, 2)
+
+    monkeypatch.setattr(windowed_attention, "attend_within_window", attend)
+    works_on.cache_clear()
+    assert works_on(CPU, 64) is works
+    works_on.cache_clear()
 
 
 @pytest.mark.parametrize(("works", "chosen"), [(True, WINDOWED_SDPA), (False, "sdpa")])
