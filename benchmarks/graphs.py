@@ -44,6 +44,7 @@ from benchmarks.chunks import chunks_as_on_a_gpu
 from modeling_nanochat import NanochatGPTConfig, NanochatGPTForCausalLM
 from recipes.training.environment import bucket_size
 from recipes.training.loop import rows_loss
+from recipes.training.precision import compute_in_bf16
 from recipes.utils.model_facts import describe_config
 
 ANGLES = re.compile(r"\b(?:cos|sin|pow)\(")
@@ -134,7 +135,7 @@ def count_kernels(config: NanochatGPTConfig, rows: int = 1, precision: str = "fp
 
     model = NanochatGPTForCausalLM(config)
     if precision == "bf16":
-        model.base_model.compute_dtype = torch.bfloat16
+        compute_in_bf16(model)
     step = torch.compile(model, fullgraph=True, dynamic=False)
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"),

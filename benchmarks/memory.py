@@ -61,6 +61,7 @@ from recipes.training.loop import rows_loss
 from recipes.training.memory import choose_device_batch, estimate_memory
 from recipes.training.muon import MUON
 from recipes.training.optimizers import OptimizerSettings, build_optimizer
+from recipes.training.precision import compute_in_bf16
 from recipes.training.windowed_attention import WINDOWED_SDPA
 from recipes.utils.model_facts import describe_config, generation_of
 
@@ -212,7 +213,7 @@ def compiled_passes(model: NanochatGPTForCausalLM, rows: int) -> dict[str, int]:
         fullgraph=True,
         dynamic=False,
     )
-    model.base_model.compute_dtype = torch.bfloat16  # as on a GPU, in place of autocast (training/precision.py)
+    compute_in_bf16(model)  # as on a GPU, in place of autocast
     if has_windows(model.config, model.config.max_position_embeddings):
         model.set_attn_implementation(WINDOWED_SDPA)
     with fresh_cache():

@@ -132,6 +132,7 @@ class Linear(nn.Linear):
     """A linear layer that computes in the precision of its input, whatever its weight is kept in.
 
     Training may keep weights in fp32 for the optimizer and hidden states in bf16 (`NanochatGPTModel.compute_dtype`).
+    Projections to queries, keys and values are torch's own, which bitsandbytes looks for; training makes them these.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -180,9 +181,9 @@ class NanochatGPTAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.is_causal = True
         kv_size = config.num_key_value_heads * self.head_dim
-        self.q_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = Linear(config.hidden_size, kv_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
         self.o_proj = ZeroInitLinear(config.hidden_size, config.hidden_size, bias=False)
         self.sliding_window = config.sliding_window if config.is_sliding(layer_idx) else None
         if layer_idx in config.value_layers:

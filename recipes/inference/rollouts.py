@@ -136,11 +136,16 @@ def read_prompts(
 @contextmanager
 def _generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
     """Make `config` the model's own for a while: `generate` takes from that what it is given as None."""
-    before, model.generation_config = model.generation_config, config
+    holders = [model]
+    if hasattr(model, "get_base_model"):  # peft's `generate` hands its own on to the model that it adapts
+        holders.append(model.get_base_model())
+    before = [each.generation_config for each in holders]
+    model.generation_config = config
     try:
         yield
     finally:
-        model.generation_config = before
+        for each, own in zip(holders, before, strict=True):
+            each.generation_config = own
 
 
 class _ReadAnswers(LogitsProcessor):

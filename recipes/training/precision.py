@@ -38,7 +38,15 @@ def precision_handlers(
 def set_compute_dtype(model: PreTrainedModel, accelerator: Accelerator) -> None:
     """Let `model` compute in bf16 by itself where autocast is off."""
     if accelerator.autocast_handler is not None and not accelerator.autocast_handler.enabled:
-        model.base_model.compute_dtype = torch.bfloat16
+        compute_in_bf16(model)
+
+
+def compute_in_bf16(model: PreTrainedModel) -> None:
+    """Let `model`, one of ours, keep its weights as they are, and all else in bf16."""
+    model.base_model.compute_dtype = torch.bfloat16
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear  # which adds nothing but the cast of its weight
 
 
 def fp8_recipe(emulate: bool = False) -> AORecipeKwargs:
@@ -55,7 +63,7 @@ def fp8_recipe(emulate: bool = False) -> AORecipeKwargs:
 
 def suits_fp8(module: nn.Module, name: str) -> bool:
     """Whether a layer of ours computes in fp8: the matrices of the blocks, without the first one and the gates."""
-    if not isinstance(module, Linear) or isinstance(module, Gate | Head) or name == FIRST_LINEAR:
+    if not isinstance(module, nn.Linear) or isinstance(module, Gate | Head) or name == FIRST_LINEAR:
         return False
     return module.in_features % 16 == 0 and module.out_features % 16 == 0  # which the products require
 

@@ -16,6 +16,7 @@ from recipes.training.optimizers import build_optimizer
 from recipes.training.precision import (
     FIRST_LINEAR,
     check_fp8,
+    compute_in_bf16,
     fp8_recipe,
     precision_handlers,
     set_compute_dtype,
@@ -127,6 +128,19 @@ def test_autocast_is_off_where_the_model_casts_by_itself(precision, device, conf
 # fp8
 
 
+def test_a_resized_head_and_plain_linear_layers_follow_their_input(tmp_path):
+    """And bitsandbytes, which replaces only torch's own class, finds some to replace in a model that is loaded."""
+    model = random_model(generation=2026)
+    model.resize_token_embeddings(140)
+    prepared(model, OWN_CASTS)
+    assert model(random_ids(1, 5)).logits.isfinite().all()
+    model.save_pretrained(tmp_path)
+    loaded = NanochatGPTForCausalLM.from_pretrained(tmp_path)
+    assert {name for name, module in loaded.model.layers[0].named_modules() if type(module) is torch.nn.Linear} == {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+    }  # fmt: skip
+
+
 def fp8_model(generation=2026):
     """A tiny model that computes in emulated fp8, and its context for evaluations."""
     model = random_model(generation=generation)
@@ -139,7 +153,7 @@ def fp8_model(generation=2026):
 def test_the_matrices_of_the_blocks_compute_in_fp8_but_the_first(generation):
     plain = dict(NanochatGPTForCausalLM(tiny_config(generation)).named_modules())
     model, _ = fp8_model(generation)
-    changed = {name for name, module in model.named_modules() if type(module) is not type(plain[name])}
+    changed = {name for name, module in model.named_modules() if type(module).__name__ == "Float8Linear"}
     matrices = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
     assert changed == {name for name in plain if name.endswith(matrices)} - {FIRST_LINEAR}
     assert changed == {name for name in plain if suits_fp8(plain[name], name)}
@@ -150,7 +164,7 @@ def test_training_in_fp8_learns_like_bf16_and_saves_a_plain_checkpoint(tmp_path)
     ids = random_ids(4, 33)
     model, evaluated = fp8_model()
     twin = random_model(generation=2026)
-    twin.base_model.compute_dtype = torch.bfloat16
+    compute_in_bf16(twin)
     optimizers = [build_optimizer("muon", each, plan_of(depth=2).optimizer) for each in (model, twin)]
     losses = []
     for _ in range(12):
@@ -170,7 +184,7 @@ def test_training_in_fp8_learns_like_bf16_and_saves_a_plain_checkpoint(tmp_path)
     assert {type(module).__name__ for module in loaded.modules() if isinstance(module, torch.nn.Linear)} == {
         "Linear", "ZeroInitLinear", "MLPInput", "Head", "Gate",
     }  # fmt: skip
-    loaded.base_model.compute_dtype = torch.bfloat16
+    compute_in_bf16(loaded)
     with evaluated(), torch.no_grad():
         assert training_loss(model, ids).item() == training_loss(loaded, ids).item()
     with torch.no_grad():
