@@ -168,6 +168,7 @@ def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(grpo
         ({"problems": "gsm8k:./nowhere"}, "no such directory: nowhere"),
         ({"num_generations": 12}, "num_generations"),
         ({"max_completion_length": 112}, "leaves no room for a question in the model's context of 112 tokens"),
+        ({"max_completion_length": 110}, "more than the model's context of 112: lower max_completion_length to"),
         ({"pass_samples": 0}, "pass_samples must be at least 1 and at most 10,000, not 0"),
         ({"max_problems": 0}, "max_problems must be at least 1, not 0"),
         ({"reward_weights": 1}, "reward_weights has no effect here: use --format_reward"),
