@@ -35,8 +35,10 @@ needs_torchao = pytest.mark.skipif(not is_torchao_available(), reason="needs tor
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator():
+    """Of another test's state, and of ours for the next."""
+    AcceleratorState._reset_state()
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    AcceleratorState._reset_state()
 
 
 def prepared(model, *handlers, precision="bf16"):
@@ -77,7 +79,7 @@ def test_a_step_keeps_no_activation_in_fp32():
     large = [dtype for size, dtype in kept if size >= stream]
     assert torch.bfloat16 in large
     assert torch.float32 not in large
-    AcceleratorState._reset_state(reset_partial_state=True)
+    AcceleratorState._reset_state()
     kept = kept_for_backward(prepared(random_model(generation=2026)), ids)
     assert torch.float32 in [dtype for size, dtype in kept if size >= stream]  # autocast does keep such
 
