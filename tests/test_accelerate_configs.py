@@ -6,7 +6,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 DIRECTORY = Path(__file__).parents[1] / "accelerate_configs"
-PROCESSES = {"cpu": 1, "single_gpu": 1, "ddp": 8, "multi_node": 16}
+PROCESSES = {"cpu": 1, "single_gpu": 1, "ddp": 8, "fsdp2": 8, "multi_node": 16}
 
 
 @pytest.mark.parametrize("name", PROCESSES)
