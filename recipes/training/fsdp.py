@@ -66,7 +66,7 @@ def further_tables(model: PreTrainedModel) -> list[nn.Module]:
 def compile_parts(model: PreTrainedModel, layers: list[nn.Module], options: dict[str, Any]) -> None:
     """Compile each block and the loss, with torch.compile's `options`; alike blocks share one graph.
 
-    Not the whole model: between the blocks weights are gathered and freed, which is no part of a graph.
+    The whole model cannot be one graph: FSDP gathers and frees weights between the blocks.
     """
     for layer in layers:
         layer.forward = torch.compile(layer.forward, **options)

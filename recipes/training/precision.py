@@ -42,7 +42,7 @@ def set_compute_dtype(model: PreTrainedModel, accelerator: Accelerator) -> None:
 
 
 def compute_in_bf16(model: PreTrainedModel) -> None:
-    """Let `model`, one of ours, keep its weights as they are, and all else in bf16."""
+    """Compute in bf16 without touching the dtype of the weights. `model` must be a NanochatGPT."""
     model.base_model.compute_dtype = torch.bfloat16
     for module in model.modules():
         if type(module) is nn.Linear:
@@ -62,7 +62,7 @@ def fp8_recipe(emulate: bool = False) -> AORecipeKwargs:
 
 
 def suits_fp8(module: nn.Module, name: str) -> bool:
-    """Whether a layer of ours computes in fp8: the matrices of the blocks, without the first one and the gates."""
+    """Whether to convert a layer to fp8: all matrices of the blocks except the first one and the gates."""
     if not isinstance(module, nn.Linear) or isinstance(module, Gate | Head) or name == FIRST_LINEAR:
         return False
     return module.in_features % 16 == 0 and module.out_features % 16 == 0  # which the products require

@@ -127,9 +127,8 @@ class RolloutTrainer(GRPOTrainer):
         """Log-probabilities of replies, the last `logits_to_keep` of input_ids (B, P + C); entropies; None."""
         # On a GPU TRL has kernels that never hold the logits, and DDP wants one pass forward for one back.
         alone = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
-        recomputes = any(
-            getattr(module, "gradient_checkpointing", False) for module in model.modules()
-        )  # and no cache
+        # Gradient checkpointing switches the cache off.
+        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
         if not alone or recomputes or is_recurrent(model) or self._entropy_bonus_enabled or self.aux_loss_enabled:
             more = {"compute_entropy": compute_entropy, **kwargs}
             return super()._get_per_token_logps_and_entropies(

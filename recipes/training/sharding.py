@@ -6,7 +6,7 @@ since Muon needs all of a matrix; what AdamW updates is cut into equal pieces.
 
 Under FSDP (training/fsdp.py) every rank has some rows of each gradient and weight. The owner of a matrix is sent all
 rows of its gradient, and sends back to each rank those of the update. AdamW updates rows where they are. Either way
-the same files are saved, and one way goes on with what the other has saved.
+the same files are saved, so DDP can resume a checkpoint of FSDP, and FSDP one of DDP.
 """
 
 from collections.abc import Callable, Sequence

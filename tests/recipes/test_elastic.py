@@ -1,4 +1,4 @@
-"""A checkpoint of so many processes goes on with others: fewer, more, and back again."""
+"""A run resumes on another number of processes: fewer, more, and the first number again."""
 
 import json
 import math

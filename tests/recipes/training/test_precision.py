@@ -35,7 +35,7 @@ needs_torchao = pytest.mark.skipif(not is_torchao_available(), reason="needs tor
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator():
-    """Of another test's state, and of ours for the next."""
+    """Reset accelerate's state before and after each test: it keeps the precision of the first Accelerator."""
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()
