@@ -25,6 +25,7 @@ from recipes.publish import after_training
 from recipes.training.adapters import base_model, merge_adapters
 from recipes.training.chat_model import load_trainable_chat_model, resolve_source
 from recipes.training.checkpoint_files import TRAINERS
+from recipes.training.curriculum import Curriculum, CurriculumCallback
 from recipes.training.export import save_model
 from recipes.training.fingerprint import fingerprint_conversations, fingerprint_model
 from recipes.training.models import set_special_tokens
@@ -115,6 +116,11 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     # along it costs what SFT taught. TRL's scheduler lets all rates fall in a line to 0 over the run.
     optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
 
+    # --- Which problems come next
+    curriculum = Curriculum(problems, args.seed) if args.curriculum else None
+    if curriculum and checkpoint:
+        curriculum.load(checkpoint)
+
     # --- Trainer. What is left of GRPO with nanochat's settings is close to REINFORCE:
     # - The advantage of a reply is r - mean(r) over the replies to its question, the mean being a baseline that needs
     #   no value model. It is not divided by the deviation (scale_rewards none): that would weigh a question that all
@@ -135,7 +141,10 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
             tools=[calculator],
             processing_class=tokenizer,
             optimizers=(optimizer, None),
+            curriculum=curriculum,
         )
+    if curriculum:
+        trainer.add_callback(CurriculumCallback(curriculum))
     metrics = log_like_pretraining(trainer, output_dir)
     sampling = Sampling(args.max_completion_length, args.temperature, args.top_k or None, args.top_p)
     passes = PassAtK(trainer, metrics, held_out, args.pass_every, args.pass_samples, sampling, args.pass_batch_size)

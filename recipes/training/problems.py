@@ -1,39 +1,71 @@
 """The problems that GRPO trains on: the primer's or GSM8K's, each with an answer that can be checked."""
 
+from collections.abc import Callable
 from itertools import accumulate, pairwise
+from random import Random
 
 import datasets
 from transformers import PreTrainedTokenizerFast
 
 from recipes.data.messages import user
+from recipes.data.primer.composed_stories import draw_composed
+from recipes.data.primer.problems import Problem
 from recipes.data.primer.problems import problems as primer_problems
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.utils.errors import InputError
 
-PRIMER_PROBLEMS = {1: 0.2, 2: 0.4, 3: 0.4}  # share of each number of steps; few easy ones, so as not to forget them
+# Share of each number of steps; few easy ones, so as not to forget them. Training has stories, told in one more
+# way than conversations tell them, and composed problems, which are new to the model altogether.
+HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
+STORIES = {1: 0.1, 2: 0.2, 3: 0.2}
+COMPOSED = {2: 0.15, 3: 0.25, 4: 0.1}
 
 
 def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.Dataset:
-    """Columns `prompt` (messages) and `answer` (a number) of the primer's problems or GSM8K's; at most `count` rows.
+    """Columns `prompt` (messages), `answer` (a number) and `kind`; at most `count` rows.
 
+    Problems of one kind differ only in numbers and names (the primer's), or are one problem (GSM8K's).
     Raises `InputError` for an unknown name, missing files and an unreachable Hub.
     """
     name, _, path = spec.partition(":")
     if name == "primer" and not path:
-        ends = [round(share * count) for share in accumulate(PRIMER_PROBLEMS.values(), initial=0.0)]
-        drawn = [
-            problem
-            for steps, (start, end) in zip(PRIMER_PROBLEMS, pairwise(ends), strict=True)
-            for problem in primer_problems(split, steps, end - start, seed)
-        ]
-        rows = {"question": [problem.question for problem in drawn], "answer": [problem.answer for problem in drawn]}
-        problems = datasets.Dataset.from_dict(rows)
+        drawn = draw_primer_problems(split, count, seed)
+        columns = {name: [getattr(problem, name) for problem in drawn] for name in ("question", "answer", "kind")}
+        problems = datasets.Dataset.from_dict(columns)
     elif name == "gsm8k":
         problems = gsm8k_problems(path or None, split)
+        problems = problems.add_column("kind", [str(row) for row in range(len(problems))])
     else:
         raise InputError(f"no problems called {spec!r}: choose primer, gsm8k, or gsm8k:PATH for local files.")
     problems = problems.shuffle(seed=seed).select(range(min(count, len(problems))))
     return problems.map(lambda row: {"prompt": [user(row["question"])]}, remove_columns="question")
+
+
+def draw_primer_problems(split: str, count: int, seed: int) -> list[Problem]:
+    """`count` different problems of a split of the primer, the shares of their kinds as above."""
+
+    def stories(steps: int, number: int) -> list[Problem]:
+        return primer_problems(split, steps, number, seed)
+
+    def composed(steps: int, number: int) -> list[Problem]:
+        rng = Random(f"{seed} composed problems of {steps}")
+        drawn: dict[str, Problem] = {}
+        while len(drawn) < number:
+            problem = draw_composed(rng, steps)
+            drawn.setdefault(problem.question, problem)
+        return list(drawn.values())
+
+    parts: list[tuple[Callable[[int, int], list[Problem]], int, float]] = (
+        [(stories, *part) for part in HELD_OUT.items()]
+        if split == "validation"
+        else [(stories, *part) for part in STORIES.items()] + [(composed, *part) for part in COMPOSED.items()]
+    )
+    ends = [round(share * count) for share in accumulate((share for *_, share in parts), initial=0.0)]
+    return [
+        problem
+        for (draw, steps, _), (start, end) in zip(parts, pairwise(ends), strict=True)
+        for problem in draw(steps, end - start)
+    ]
 
 
 def check_room(problems: datasets.Dataset, tokenizer: PreTrainedTokenizerFast, context: int, reply: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from recipes.data.messages import user
+from recipes.data.primer.composed_stories import STEPS, draw_composed
 from recipes.data.primer.inquiries import draw_choices, draw_inquiry, offer_choices
 from recipes.data.primer.invented import draw_unanswerable
 from recipes.data.primer.problems import draw_problem
@@ -118,6 +119,12 @@ def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
     return ask
 
 
+def _ask_new_kind(rng: Random) -> ExamItem:
+    """A problem with a sequence of steps that nothing trained on has."""
+    problem = draw_composed(rng, rng.choice(STEPS["validation"]), "validation")
+    return ExamItem("new_kinds", [user(problem.question)], problem.answer)
+
+
 EXAMS: dict[str, Callable[[Random], ExamItem]] = {
     "facts": _ask_fact,
     "choice": _ask_choice,
@@ -125,6 +132,7 @@ EXAMS: dict[str, Callable[[Random], ExamItem]] = {
     "two_step": _ask_problem("two_step", 2),
     "three_step": _ask_problem("three_step", 3),
     "multi_step": _ask_problem("multi_step", 2, 3),
+    "new_kinds": _ask_new_kind,
     "honesty": _ask_unanswerable,
 }
 # Seeds use the former names of the exams, so that they still draw the items that published scores were measured on.

@@ -42,12 +42,16 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A word problem, its answer, and the expressions to compute in order, with earlier results filled in."""
+    """A word problem, its answer, and the expressions to compute in order, with earlier results filled in.
+
+    kind names the story and the phrasing: problems that differ only in numbers, people and things are of one kind.
+    """
 
     question: str
     answer: str
     steps: int
     expressions: tuple[str, ...]
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def draw_problem(rng: Random, steps: int, split: str = "shown") -> Problem:
         worked = _work(story, phrasing, numbers)
         if worked and any(map(has_reserved_numbers, worked[0])) == (split == "validation"):
             expressions, answer = worked
-            return Problem(_tell(phrasing, numbers, rng), str(answer), steps, expressions)
+            kind = f"{' '.join(story.steps)}, {phrasing}"
+            return Problem(fill(phrasing, numbers, rng), str(answer), steps, expressions, kind)
 
 
 def has_reserved_numbers(expression: str) -> bool:
@@ -170,7 +175,7 @@ def _parts(expression: str) -> tuple[str, str, str]:
     return left, sign, right
 
 
-def _tell(phrasing: str, numbers: dict[str, int], rng: Random) -> str:
+def fill(phrasing: str, numbers: dict[str, int], rng: Random) -> str:
     """Fill a phrasing with people, things and numbers, and capitalize every sentence."""
     thing = rng.choice(THINGS)
     cast: Row = draw_cast(rng) | {"thing": thing, "things": f"{thing}s"}
