@@ -1,9 +1,9 @@
 """What settings of GRPO gain: `python -m benchmarks.reinforcement --sources runs/a/sft,runs/b/sft --output_dir DIR`.
 
-A setting is the recipe's configuration with a few flags changed. Each is run with several seeds, and each seed may have
-an SFT model of its own, since what GRPO adds depends on that, too. The recipe and the evaluation run as users run them,
-each in its own process. All answers are greedy and to the same problems, so that the standard error of a gain is that
-of the differences from problem to problem. Finished runs are skipped when the command is repeated.
+A setting is the recipe's configuration with a few flags changed. Each is run with several seeds, and each seed may
+have an SFT model of its own, since what GRPO adds depends on that, too. The recipe and the evaluation run as users run
+them, each in its own process. All answers are greedy and to the same problems, so that the standard error of a gain is
+that of the differences from problem to problem. Finished runs are skipped when the command is repeated.
 """
 
 import json
@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "4_x_16": {"num_generations": 16},  # replies a step as before, to half as many problems
     "no_curriculum": {"curriculum": "false"},
     "scale_by_group": {"scale_rewards": "group"},
-    # Nothing is clipped where each reply is trained on once. As many steps as before: half as many replies are written.
+    # Nothing is clipped where each reply is trained on once. Of as many steps, half write replies.
     "clip_higher": {"num_iterations": 2, "epsilon_high": 0.28},
 }
 

@@ -100,7 +100,7 @@ def test_runs_and_exams_are_made_once_and_compared(sources, tmp_path, capsys):
     reinforcement.main(args)
     printed = capsys.readouterr().out
     content = json.loads((output_dir / "reinforcement.json").read_text())
-    assert [(each["seed"], each["source"]) for each in content["results"]] == [(0, str(sources[0])), (1, str(sources[1]))]
+    assert [(each["seed"], each["source"]) for each in content["results"]] == list(enumerate(map(str, sources)))
     for each in content["results"]:
         assert each["before"] in (0, 1) and each["gain"] == each["after"] - each["before"]
         assert each["error"] == 0, "one problem, four times"
@@ -110,14 +110,15 @@ def test_runs_and_exams_are_made_once_and_compared(sources, tmp_path, capsys):
     # Only what is missing is made anew: here an exam, and no model.
     exam = output_dir / "preset" / "seed_1" / "evals" / "chat.json"
     exam.unlink()
-    made = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*") if path.is_file() and path.suffix != ".log"}
-    made.pop(output_dir / "reinforcement.json")
+    made = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*.safetensors")}
+    made |= {path: path.stat().st_mtime_ns for path in output_dir.rglob("before_*.json")}
+    assert len(made) > 2
     reinforcement.main(args)
     assert exam.exists() and capsys.readouterr().out == printed
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
     config.write_text(json.dumps(small | {"max_steps": 3}))
-    with pytest.raises(InputError, match=r"seed_0 is another run \(max_steps 2 there, 3 now\): choose another output_"):
+    with pytest.raises(InputError, match=r"seed_0 is another run \(max_steps 2 there, 3 now\)"):
         reinforcement.main(args)
     config.write_text(json.dumps(small | {"pass_samples": 3}))  # which changes nothing of a run
     shutil.rmtree(sources[1])

@@ -85,7 +85,8 @@ def test_the_gpu_preset_trains_on_gsm8k_resumes_and_its_model_gets_a_chat_core(r
     assert "6 held-out problems, 8 sampled replies each" in end.stdout and (output_dir / "pass_at_k.png").exists()
 
     tasks = chat_tasks(write_chat_files(tmp_path)) | {"gsm8k": f"gsm8k:{gsm8k}"}
-    evaluate(parse_arguments(ChatEvalArguments, argv=["--model", str(output_dir), "--tasks", ",".join(tasks.values())]))
+    asked = flags({"model": output_dir, "tasks": ",".join(tasks.values())})
+    evaluate(parse_arguments(ChatEvalArguments, argv=asked))
     results = json.loads((output_dir / "evals" / "chat.json").read_text())
     assert not results["failed"] and results["tasks"]["gsm8k"]["count"] == 6
     assert 0 < results["tasks"]["gsm8k"]["accuracy"] == results["tasks"]["gsm8k_flexible"]["accuracy"], "all marked"
