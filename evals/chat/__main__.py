@@ -20,7 +20,8 @@ class ChatEvalArguments(Arguments):
     model: str = flag(REQUIRED, "directory or Hub id of a chat model", path=True)
     tasks: str | None = flag(
         None,
-        "comma-separated; NAME:PATH takes local files in place of the Hub's (default: the primer's exams)",
+        "comma-separated; NAME:PATH takes local files in place of the Hub's, and multi_step:600 as many questions of "
+        "an exam of the primer (default: its exams, 200 questions each)",
         path=True,
     )
     batch_size: int = flag(32, "answers that one process works on at a time", least=1)

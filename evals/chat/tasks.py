@@ -37,6 +37,7 @@ CHAT_CORE = (*MULTIPLE_CHOICE, "gsm8k", "humaneval")
 RIGHT, UNMARKED, WRONG = "right", "right but unmarked", "wrong"
 FLEXIBLE = "_flexible"  # suffix of the task's name in the result that counts `UNMARKED` answers as right
 GSM8K_TOKENS = 512  # most tokens of an answer, as in nanochat
+MOST_QUESTIONS = 1000  # of an exam of the primer, which are all different
 CHOICE_NOTES = {
     PLAIN: "ARC and MMLU are asked in the wording of nanochat-transformers, which differs from nanochat's.",
     NANOCHAT: "ARC and MMLU are asked in nanochat's wording, as the model's chat format specifies.",
@@ -72,27 +73,32 @@ class Task:
 
 
 def check_task(spec: str) -> None:
-    """Raise `InputError` for an unknown task, and for a path to a task that has no files."""
+    """Raise `InputError` for an unknown task, and for what cannot stand after its colon."""
     name, _, path = spec.partition(":")
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}: {suggest(name, TASKS)}")
-    if path and name in PRIMER_TASKS:
-        raise InputError(f"task {spec}: {name} is generated, not read from a file: leave out the path.")
+    if path and name in PRIMER_TASKS and not (path.isdecimal() and 1 <= int(path) <= MOST_QUESTIONS):
+        raise InputError(
+            f"task {spec}: {name} is generated, not read from a file: leave out the path, or say how many questions "
+            f"it has, from 1 to {MOST_QUESTIONS:,}, as {name}:600."
+        )
 
 
 def split_tasks(specs: str) -> list[str]:
     """The tasks of a comma-separated list. Raises `InputError` for one that is unknown, or that stands twice."""
-    names = [name.strip() for name in specs.split(",")]
+    tasks = [spec.strip() for spec in specs.split(",")]
+    names = [spec.partition(":")[0] for spec in tasks]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"task {twice.pop()} stands twice in {specs}.")
-    for name in names:
-        check_task(name)
-    return names
+    for spec in tasks:
+        check_task(spec)
+    return tasks
 
 
 def open_task(spec: str, max_problems: int | None = None, wording: str = PLAIN) -> Task:
     """Open the task that `spec` names: `mmlu`, or `mmlu:PATH` for local files in the Hub's layout.
 
+    An exam of the primer has 200 questions, `multi_step:600` the same and 400 more.
     With `max_problems`, the task has that many problems, always the same ones. `wording` is that of multiple choice
     (see `recipes.data.messages`). Raises `InputError` for an unknown task, and for missing or unsuitable files.
     """
@@ -120,8 +126,8 @@ def right_if(holds: Callable[[str], bool]) -> Callable[[str], str]:
 # Exams of the primer
 
 
-def open_primer_exam(name: str, path: None, max_problems: int | None) -> Task:
-    items = [item for _, item in draw(exam(name), max_problems)]
+def open_primer_exam(name: str, count: str | None, max_problems: int | None) -> Task:
+    items = [item for _, item in draw(exam(name, int(count)) if count else exam(name), max_problems)]
     problems = [Problem(item.messages, item.answer, right_if(partial(grade, item))) for item in items]
     return Task(name, "generate", 0.25 if name == "choice" else 0.0, problems)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import reinforcement, stages
+from benchmarks import stages
 from benchmarks.gpu.__main__ import attempt
 from benchmarks.gpu.arguments import GPUArguments
 from benchmarks.gpu.report import project
@@ -108,10 +108,8 @@ def test_rollouts_prints_the_parts_of_a_step_beside_trls(tmp_path):
         assert re.search(rf"^{part}( +\d+\.\d\d \( *\d+\.\d\d\)){{2}} +\d+\.\d\d x", output, re.M), output
 
 
-@pytest.mark.parametrize(("module", "argv"), [(stages, []), (reinforcement, ["--source", "runs/cpu/sft"])])
-def test_a_benchmark_of_whole_recipes_takes_its_flags(module, argv):
-    args = parse_arguments(module.BenchmarkArguments, argv=argv)
-    assert args == module.BenchmarkArguments(**({"source": argv[1]} if argv else {}))
+def test_the_benchmark_of_stages_takes_its_flags():
+    assert parse_arguments(stages.BenchmarkArguments, argv=[]) == stages.BenchmarkArguments()
 
 
 @pytest.mark.slow

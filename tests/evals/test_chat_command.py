@@ -107,6 +107,22 @@ def test_an_exam_of_the_primer_accepts_its_own_answers_and_no_others(name):
         assert not problem.is_right("") and problem.is_right("I do not know.") == (name == "honesty")
 
 
+@pytest.mark.parametrize("name", PRIMER_TASKS)
+def test_an_exam_of_the_primer_has_as_many_questions_as_asked_for_the_usual_ones_among_them(name):
+    usual, more, most = (
+        {problem.messages[-1]["content"] for problem in open_task(spec).problems}
+        for spec in (name, f"{name}:250", f"{name}:1000")
+    )
+    assert [len(usual), len(more), len(most)] == [200, 250, 1000] and usual < more < most
+    assert len(open_task(f"{name}:250", max_problems=7).problems) == 7
+
+
+@pytest.mark.parametrize("count", ["0", "1001", "-5", "many", "²"])
+def test_a_number_of_questions_that_cannot_be_is_told(count):
+    with pytest.raises(InputError, match=f"task facts:{count}: facts is generated.* say how many .*from 1 to 1,000"):
+        open_task(f"facts:{count}")
+
+
 # The command
 
 
