@@ -11,14 +11,16 @@ from recipes.data.messages import user
 from recipes.data.primer.composed_stories import draw_composed
 from recipes.data.primer.problems import Problem
 from recipes.data.primer.problems import problems as primer_problems
+from recipes.data.primer.reworded_stories import draw_reworded
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.utils.errors import InputError
 
-# Share of each number of steps; few easy ones, so as not to forget them. Training has stories, told in one more
-# way than conversations tell them, and composed problems, which are new to the model altogether.
+# Share of each number of steps. Training has few stories as conversations tell them, so as not to forget them; the
+# same in other words; and problems put together anew, some of which are out of reach until others are learned.
 HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
-STORIES = {1: 0.1, 2: 0.2, 3: 0.2}
-COMPOSED = {2: 0.15, 3: 0.25, 4: 0.1}
+STORIES = {1: 0.1, 2: 0.1, 3: 0.1}
+REWORDED = {2: 0.25, 3: 0.25}
+COMPOSED = {2: 0.1, 3: 0.07, 4: 0.03}
 
 
 def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.Dataset:
@@ -47,19 +49,22 @@ def draw_primer_problems(split: str, count: int, seed: int) -> list[Problem]:
     def stories(steps: int, number: int) -> list[Problem]:
         return primer_problems(split, steps, number, seed)
 
-    def composed(steps: int, number: int) -> list[Problem]:
-        rng = Random(f"{seed} composed problems of {steps}")
-        drawn: dict[str, Problem] = {}
-        while len(drawn) < number:
-            problem = draw_composed(rng, steps)
-            drawn.setdefault(problem.question, problem)
-        return list(drawn.values())
+    def many(draw_one: Callable[[Random, int], Problem]) -> Callable[[int, int], list[Problem]]:
+        def draw(steps: int, number: int) -> list[Problem]:
+            rng = Random(f"{seed} {draw_one.__name__} {steps}")
+            drawn: dict[str, Problem] = {}
+            while len(drawn) < number:
+                problem = draw_one(rng, steps)
+                drawn.setdefault(problem.question, problem)
+            return list(drawn.values())
 
-    parts: list[tuple[Callable[[int, int], list[Problem]], int, float]] = (
-        [(stories, *part) for part in HELD_OUT.items()]
-        if split == "validation"
-        else [(stories, *part) for part in STORIES.items()] + [(composed, *part) for part in COMPOSED.items()]
-    )
+        return draw
+
+    sources = {
+        "train": ((stories, STORIES), (many(draw_reworded), REWORDED), (many(draw_composed), COMPOSED)),
+        "validation": ((stories, HELD_OUT),),
+    }
+    parts = [(draw, steps, share) for draw, shares in sources[split] for steps, share in shares.items()]
     ends = [round(share * count) for share in accumulate((share for *_, share in parts), initial=0.0)]
     return [
         problem

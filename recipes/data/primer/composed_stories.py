@@ -10,6 +10,7 @@ from random import Random
 from zlib import crc32
 
 from recipes.data.primer.problems import LARGEST_DIVIDEND, LARGEST_RESULT, STORIES, Problem, fill, has_reserved_numbers
+from recipes.data.primer.reworded_stories import add_aside
 from recipes.utils.calculator import calculator
 from recipes.utils.errors import InputError
 
@@ -65,10 +66,6 @@ QUESTIONS_FIRST = (
     "Find out how many {things} {name} has if {he} {clauses}.",
 )
 SHARE_FIRST = "How many {things} are in one share if {name} {clauses}?"
-DISTRACTORS = (
-    *("{name} is {n} years old.", "{other} lives at number {n}.", "It is {n} degrees outside."),
-    *("A bag costs {n} cents.", "There are {n} children in the class of {name}."),
-)
 
 
 def steps_of(parts: list[Part]) -> tuple[str, ...]:
@@ -106,7 +103,7 @@ def draw_composed(rng: Random, steps: int, split: str = "train") -> Problem:
     while True:
         parts = [rng.choice(BEGINNINGS)]
         while (count := sum(len(part.steps) for part in parts)) < steps and parts[-1] is not SHARING:
-            parts.append(rng.choice((*EVENTS, SHARING) if count == steps - 1 else EVENTS))
+            parts.append(_draw_event(rng, last=count == steps - 1))
         order = steps_of(parts) if count == steps else ()
         if not order or is_held_out(order) != (split == "validation"):
             continue
@@ -114,10 +111,16 @@ def draw_composed(rng: Random, steps: int, split: str = "train") -> Problem:
         if worked and any(map(has_reserved_numbers, worked[1])) == (split == "validation"):
             numbers, expressions = worked
             form = rng.choice(("sentences", "joined", "question first"))
-            distractor = rng.random() < 0.3
-            question = _tell(parts, numbers, form, distractor, rng)
-            kind = f"composed {' '.join(order)}, {form}{', distractor' if distractor else ''}"
+            aside = rng.random() < 0.2
+            text = _tell(parts, numbers, form, rng)
+            question = fill(add_aside(text, rng) if aside else text, {}, rng)
+            kind = f"composed {' '.join(order)}, {form}{', aside' if aside else ''}"
             return Problem(question, calculator(expressions[-1]), steps, expressions, kind)
+
+
+def _draw_event(rng: Random, last: bool) -> Part:
+    """More and fewer by one step most of the time; a share only at the end."""
+    return SHARING if last and rng.random() < 0.2 else rng.choices(EVENTS, (3, 3, 1, 1))[0]
 
 
 def _draw_numbers(parts: list[Part], rng: Random) -> tuple[list[dict[str, int]], tuple[str, ...]] | None:
@@ -143,8 +146,8 @@ def _draw_numbers(parts: list[Part], rng: Random) -> tuple[list[dict[str, int]],
     return numbers, tuple(expressions)
 
 
-def _tell(parts: list[Part], numbers: list[dict[str, int]], form: str, distractor: bool, rng: Random) -> str:
-    """The problem in words."""
+def _tell(parts: list[Part], numbers: list[dict[str, int]], form: str, rng: Random) -> str:
+    """The problem in words, with places for people and things."""
     share = rng.choice(SHARES) if parts[-1] is SHARING else None
     told = [rng.choice(part.clauses) for part in parts if part is not SHARING] + ([share[0]] if share else [])
     clauses = [
@@ -161,9 +164,4 @@ def _tell(parts: list[Part], numbers: list[dict[str, int]], form: str, distracto
         first, *later = clauses
         starts = ("{he} ", "then {he} ", "after that, {he} ")
         text = " ".join([f"{{name}} {first}.", *(f"{rng.choice(starts)}{clause}." for clause in later), question])
-    if distractor:
-        aside = rng.choice(DISTRACTORS).replace("{n}", str(rng.randint(2, 99)))
-        sentences = text.replace("? ", "?\n").replace(". ", ".\n").split("\n")
-        sentences.insert(rng.randrange(len(sentences)), aside)  # never after the question
-        text = " ".join(sentences)
-    return fill(text, {}, rng)
+    return text

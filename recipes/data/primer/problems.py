@@ -129,15 +129,20 @@ def draw_problem(rng: Random, steps: int, split: str = "shown") -> Problem:
     """A random problem of `steps` steps from one of the splits of `problems`."""
     story = rng.choice(rng.choice(STORIES[steps]))
     phrasing = story.draw_phrasing(rng, split)
+    return ask(story, phrasing, rng, held_out=split == "validation")
+
+
+def ask(story: Story, phrasing: str, rng: Random, held_out: bool = False, kind: str | None = None) -> Problem:
+    """A problem of `story` in the words of `phrasing`, with random numbers: with a held-out pair, or with none."""
     while True:
         numbers = {letter: _draw_number(rng) for letter in story.given}
         if story.steps[0] == "a/b":
             numbers["a"] = numbers["b"] * _draw_number(rng)
         worked = _work(story, phrasing, numbers)
-        if worked and any(map(has_reserved_numbers, worked[0])) == (split == "validation"):
+        if worked and any(map(has_reserved_numbers, worked[0])) == held_out:
             expressions, answer = worked
-            kind = f"{' '.join(story.steps)}, {phrasing}"
-            return Problem(fill(phrasing, numbers, rng), str(answer), steps, expressions, kind)
+            kind = kind or f"{' '.join(story.steps)}, {phrasing}"
+            return Problem(fill(phrasing, numbers, rng), str(answer), len(story.steps), expressions, kind)
 
 
 def has_reserved_numbers(expression: str) -> bool:
