@@ -82,7 +82,8 @@ class PassAtK(TrainerCallback):
 
     @staticmethod
     def _share(record: dict[str, Any], key: str) -> str:
-        return share(record[key], record.get(key + STANDARD_ERROR))  # records of earlier versions have no error
+        """A figure and its error, which records of earlier versions lack; empty for another k, before a resume."""
+        return share(record[key], record.get(key + STANDARD_ERROR)) if key in record else ""
 
     def report(self, chart: Path) -> None:
         """Print what was measured as a table, how the rollouts changed, and the problems kept; draw all figures."""
