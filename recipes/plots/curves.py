@@ -159,9 +159,7 @@ def over_run(records: Records) -> list[tuple[str, str, str]]:
     return rows
 
 
-def plot_points(
-    axes: Axes, points: list[tuple[float, float]], color: str, errors: list[float] | None = None
-) -> None:
+def plot_points(axes: Axes, points: list[tuple[float, float]], color: str, errors: list[float] | None = None) -> None:
     """A line with a marker at each measurement, and a bar of the standard error where `errors` is not NaN."""
     axes.errorbar(*zip(*points, strict=True), yerr=errors, fmt="o-", color=color, capsize=2.5, elinewidth=1.2)
 

@@ -60,7 +60,7 @@ class PassAtK(TrainerCallback):
             self.measure(state.global_step)
 
     def measure(self, step: int) -> None:
-        """Log all three figures, with their errors, after `step` steps. A failure is reported, and training continues."""
+        """Log all three figures and their errors after `step` steps. A failure is reported, and training continues."""
         model, tokenizer = self.trainer.accelerator.unwrap_model(self.trainer.model), self.trainer.processing_class
         greedy = Sampling(max_new_tokens=self.sampling.max_new_tokens)
         try:

@@ -155,7 +155,9 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(grpo, fi
 
     assert run(argv).code == 0
     assert_same_run(tmp_path, finished[0])
-    assert (tmp_path / BEFORE_AFTER).read_text() == (finished[0] / BEFORE_AFTER).read_text(), "three processes wrote it"
+    assert (tmp_path / BEFORE_AFTER).read_text() == (finished[0] / BEFORE_AFTER).read_text(), (
+        "three processes wrote it"
+    )
     end = run(argv)
     assert end.code == 0 and "is finished already" in end.stdout
 

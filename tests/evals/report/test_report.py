@@ -127,7 +127,9 @@ def test_reinforcement_has_errors_the_replies_in_training_and_problems_before_an
     rows = re.sub(r" +", " ", section.replace("\\", ""))
     assert "| greedy | 30.0 ± 2.3% | 31.0 ± 2.3% |" in rows and "| pass@1 | 20.0% | 20.0% |" in rows
     assert "| groups with spread | 38% | 38% |" in rows and "| calls a reply | 2.00 | 2.00 |" in rows
-    assert "The first held-out problem, not chosen by result: likeliest replies before training and after step 10" in rows
+    assert (
+        "The first held-out problem, not chosen by result: likeliest replies before training and after step 10" in rows
+    )
     ends = "| wrong: [6*0 = 0] It is 0. | right: [6*10 = 60] It is 60. |"
     assert f"| How much is 6 times 10? &lt;b&gt; | 60 {ends}" in rows
 

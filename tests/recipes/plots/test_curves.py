@@ -102,7 +102,9 @@ def test_rewards_and_each_measure_are_in_the_picture(tmp_path):
 def test_standard_errors_are_bars_where_they_are_known(tmp_path):
     pictures = []
     for error in (None, 0.02, 0.05):
-        pictures.append(draw_passes([MEASURED[0], *(each | {"val/pass@1_se": error} for each in MEASURED[1:])], tmp_path))
+        pictures.append(
+            draw_passes([MEASURED[0], *(each | {"val/pass@1_se": error} for each in MEASURED[1:])], tmp_path)
+        )
     assert all((one != other).any() for one, other in pairwise(pictures))
     assert (pictures[0] == draw_passes(MEASURED, tmp_path)).all()
 
