@@ -178,7 +178,7 @@ def plot_smoothed(
     axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
     smoothed = smooth(points, weight)
     axes.plot(*zip(*smoothed, strict=True), color=color)
-    return [(f"{name} {write.format(smoothed[-1][1])}", color, smoothed[-1][1])]
+    return [(f"{name} {write.format(smoothed[-1][1])}".strip(), color, smoothed[-1][1])]
 
 
 def smooth(points: list[tuple[float, float]], weight: float | None = None) -> list[tuple[float, float]]:

@@ -79,7 +79,8 @@ def test_a_problem_that_does_not_fit_has_no_reply(tmp_path):
     "damage",
     ["", "[1, 2]", "null", '{"problems": 1}', '{"problems": [{"question": "?"}]}', '{"problems": [1]}',
      '{"problems": [{"question": "?", "answer": 72, "before": null, "after": null}]}',
-     '{"problems": [{"question": "?", "answer": "72", "before": {"step": 0, "working": "", "right": 1}, "after": null}]}'],
+     '{"problems": [{"question": "?", "answer": "72", "after": null, '
+     '"before": {"step": 0, "working": "", "right": 1}}]}'],
 )  # fmt: skip
 def test_a_damaged_file_is_as_none_and_is_written_anew(damage, tmp_path):
     path = tmp_path / "kept.json"
