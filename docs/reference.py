@@ -41,6 +41,7 @@ FILES = {  # of a run's directory, and what they hold
     f"STAGE/{run.METRICS}": "every logged number, one JSON object a log",
     f"STAGE/{run.LOSS_CHART}": "the curves of base, mid, SFT and DPO",
     "STAGE/pass_at_k.png": "the curves of GRPO",
+    f"STAGE/{run.BEFORE_AFTER}": "the same problems before and after GRPO, with the model's working",
     f"STAGE/{run.ARGUMENTS}": "all arguments, which a rerun has to repeat",
     "STAGE/inputs.json": "fingerprints of data, tokenizer and source, likewise",
     "STAGE/documents_read.json": "the documents read of a prepared corpus, so that another run takes others",

@@ -43,6 +43,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import torch
 
 from evals.samples import print_completions, print_conversation
+from recipes.plots.curves import over_run
 from recipes.training.output_dir import read_arguments
 from recipes.utils.child_process import launcher, wait_for
 from recipes.utils.outputs import hold
@@ -237,12 +238,14 @@ def print_headline(base_dir: Path) -> None:
 
 
 def print_comparison(run_dir: Path) -> None:
-    """Accuracy of each task after each stage, and how fast the rollouts were."""
-    steps = [record for record in read_metrics(run_dir / "grpo" / METRICS) if "train/reward" in record]
+    """Accuracy of each task after each stage; how fast the rollouts were, and what changed by them."""
+    records = read_metrics(run_dir / "grpo" / METRICS)
+    steps = [record for record in records if "train/reward" in record]
     seconds, completions = (
         statistics.median(record[key] for record in steps) for key in ("train/dt", "train/completions_per_sec")
     )
     print(f"\nreinforcement: {len(steps)} steps, median {seconds:.1f} s a step, {completions:.0f} completions/s")
+    print("; ".join(f"{name} from {first} to {last}" for name, first, last in over_run(records)))
     evaluated = [stage for stage in STAGES if results_of(run_dir, stage).exists()]  # DPO is not part of a speedrun
     results = {stage: json.loads(results_of(run_dir, stage).read_text()) for stage in evaluated}
     tasks = {stage: each["tasks"] for stage, each in results.items()}

@@ -19,6 +19,7 @@ from evals.chat.letters import choose_letters
 from evals.chat.tasks import CHAT_CORE, FLEXIBLE, RIGHT, UNMARKED, Problem, Task
 from evals.execution import ExecutionUnavailable
 from evals.metrics.core.formula import center
+from evals.uncertainty import standard_error
 from recipes.data.messages import assistant
 from recipes.inference.generate import Sampling, context_length, generate_replies
 from tokenizer.chat import Message, check_chat_template, encode_prompt
@@ -61,7 +62,14 @@ class TaskResult:
 
     def pass_at(self, k: int) -> float:
         """Estimated share of problems solved by at least one of k answers."""
-        return sum(estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts) / self.count
+        return sum(self._estimates(k)) / self.count
+
+    def standard_error(self, k: int = 1) -> float | None:
+        """Standard error of `pass_at(k)` over the problems; None for a single problem."""
+        return standard_error(self._estimates(k))
+
+    def _estimates(self, k: int) -> list[float]:
+        return [estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts]
 
     def flexible(self) -> "TaskResult":
         """The result, under its own name and without replies, that also counts `UNMARKED` answers as right."""

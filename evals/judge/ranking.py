@@ -1,13 +1,13 @@
 """Models ranked by the scores of their answers to the same instructions."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean, stdev
+from statistics import fmean
 from textwrap import shorten
 
 from evals.judge.instructions import Row
+from evals.uncertainty import standard_error
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,6 @@ def pair_models(tables: Mapping[str, Sequence[Row]]) -> list[Pair]:
         wins, ties = fmean(each > 0 for each in differences), fmean(each == 0 for each in differences)
         pairs.append(Pair(better, worse, fmean(differences), standard_error(differences), wins, ties))
     return pairs
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean; None for a single value."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def ranking_lines(tables: Mapping[str, Sequence[Row]]) -> list[str]:

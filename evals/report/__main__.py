@@ -54,6 +54,7 @@ from evals.report import sections
 from evals.report.card import write_model_card
 from evals.report.gather import Run, gather
 from evals.report.page import Page
+from evals.report.reinforcement import reinforcement_section
 from recipes.utils.outputs import ensure_writable
 
 
@@ -67,7 +68,7 @@ def build_page(run: Run, args: ReportArguments) -> Page:
         *sections.judge_section(run),
         *sections.training_section(run),
         *sections.preferences_section(run),
-        *sections.reinforcement_section(run),
+        *reinforcement_section(run),
         *sections.tokens_section(run),
         *sections.model_section(run),
         *sections.tokenizer_section(run),

@@ -27,11 +27,13 @@ from evals.report.files import (
 )
 from recipes.plots.curves import Records, series
 from recipes.plots.figures import is_number
+from recipes.training.before_after import ShownProblem, parse_problems
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import precision_name
 from recipes.utils.provenance import portable, read_launches
 from recipes.utils.run_directory import (
     ARGUMENTS,
+    BEFORE_AFTER,
     CHAT_RESULTS,
     CONFIG,
     CORE_RESULTS,
@@ -63,6 +65,7 @@ class Stage:
     core: CoreScores | None
     judge: JudgeScores | None
     samples: Samples | None
+    problems: list[ShownProblem] | None  # of GRPO, before and after
     evaluations: list[str]  # the commands that made what evals/ holds
 
     @property
@@ -188,6 +191,7 @@ def gather_stage(directory: Path, notes: list[str]) -> Stage:
         core=read(evals / CORE_RESULTS, parse_core, notes),
         judge=read(evals / JUDGE_RESULTS, parse_judge, notes),
         samples=read(evals / SAMPLES, parse_samples, notes),
+        problems=read(directory / BEFORE_AFTER, parse_problems, notes),
         evaluations=[command for path in sorted(evals.glob("*.json")) if (command := read(path, parse_command, []))],
     )
     for path in (evals / CHAT_RESULTS, evals / CORE_RESULTS):

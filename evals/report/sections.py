@@ -22,7 +22,7 @@ from evals.report.formats import (
 from evals.report.gather import Run, Stage, commands, stages_up_to
 from evals.report.page import Block, Chat, Code, Details, Heading, Picture, Pictures, Table, Text, Tiles
 from evals.tokenizer.report import tokenizer_blocks
-from recipes.plots.curves import plot_loss, plot_pass_at_k, plot_preferences, series
+from recipes.plots.curves import plot_loss, plot_preferences, series
 
 Price = Callable[[Stage], float | None]  # dollars of a stage's training, where a price is given
 
@@ -278,32 +278,6 @@ def preferences_section(run: Run) -> list[Block]:
     blocks: list[Block] = [Heading("Preferences")]
     blocks.append(Pictures([Picture("preferences", plot_preferences(stage.records, "Loss, DPO"), alt)]))
     return blocks + ([Table(["held-out preferences", "first measured", "at the end"], rows)] if rows else [])
-
-
-def reinforcement_section(run: Run) -> list[Block]:
-    """Reward and pass@k of GRPO."""
-    stage = next((stage for stage in run.stages if stage.name == "grpo"), None)
-    keys = (
-        {key for record in stage.records for key in record if key.startswith(("val/pass@", "val/greedy"))}
-        if stage
-        else set()
-    )
-    measures = {key: key.removeprefix("val/") for key in sorted(keys, key=lambda key: (len(key), key))}
-    measures = {key: name for key, name in measures.items() if series(stage.records, key)}
-    if stage is None or not (measures or series(stage.records, "train/reward")):
-        return []
-    rows = []
-    for key, name in measures.items():
-        points = series(stage.records, key)
-        rows.append([name, percent(points[0][1]), percent(points[-1][1])])
-    alt = (
-        "Reward of the rollouts over the steps"
-        + "".join(f", {row[0]} from {row[1]} to {row[2]}" for row in rows)
-        + "."
-    )
-    blocks: list[Block] = [Heading("Reinforcement")]
-    blocks.append(Pictures([Picture("reinforcement", plot_pass_at_k(stage.records, measures), alt)]))
-    return blocks + ([Table(["held-out problems", "before", "after"], rows)] if rows else [])
 
 
 def tokens_section(run: Run) -> list[Block]:

@@ -1,18 +1,28 @@
 """Training curves. A plot that fails prints why and goes no further: it must not lose the model."""
 
+import math
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from recipes.plots.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_ends, new_figure, styled
-from recipes.plots.palette import HELD_OUT, STAGE_COLORS
+from recipes.plots.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_ends, styled
+from recipes.plots.palette import HELD_OUT, SPREAD, STAGE_COLORS
 
 Records = list[dict[str, Any]]
+STANDARD_ERROR = "_se"  # ends the key of a figure's standard error in metrics.jsonl
+# What is told of GRPO's replies in training: key in metrics.jsonl, name, and how a value is written.
+ROLLOUTS: tuple[tuple[str, str, str], ...] = (
+    ("train/reward", "reward", "{:.2f}"),
+    ("train/groups_with_spread", "groups with spread", "{:.0%}"),
+    ("train/completions/mean_length", "tokens a reply", "{:.1f}"),
+    ("train/tools/call_frequency", "calls a reply", "{:.2f}"),
+)
 
 
 def draw_loss(records: Records, path: Path, title: str, stage: str) -> None:
@@ -25,9 +35,9 @@ def draw_preferences(records: Records, path: Path, title: str) -> None:
     _draw(path, lambda: plot_preferences(records, title))
 
 
-def draw_pass_at_k(records: Records, measures: dict[str, str], path: Path) -> None:
-    """Write `plot_pass_at_k` to `path` as a PNG."""
-    _draw(path, lambda: plot_pass_at_k(records, measures))
+def draw_reinforcement(records: Records, measures: dict[str, str], path: Path) -> None:
+    """Write `plot_reinforcement` to `path` as a PNG."""
+    _draw(path, lambda: plot_reinforcement(records, measures))
 
 
 def _draw(path: Path, plot: Callable[[], Figure]) -> None:
@@ -98,25 +108,60 @@ def plot_preferences(records: Records, title: str) -> Figure:
 
 
 @styled
-def plot_pass_at_k(records: Records, measures: dict[str, str]) -> Figure:
-    """Mean reward of the rollouts and each of `measures` (record key -> label) by step."""
-    figure, axes = new_figure()
-    ends = plot_smoothed(axes, series(records, "train/reward"), STAGE_COLORS["grpo"], "reward", 0.85, "{:.0%}")
-    for (key, name), color in zip(measures.items(), cycle(HELD_OUT), strict=False):
-        if points := series(records, key):
-            plot_points(axes, points, color)
-            ends.append((f"{name} {points[-1][1]:.0%}", color, points[-1][1]))
-    axes.set(xlabel="step", title="Reward, and problems solved of those held out")
-    highest = max([1.0, *(value for _, value in series(records, "train/reward"))])  # a format reward adds to 1
-    axes.set_ylim(0, 1.05 * highest)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    label_ends(axes, ends)
+def plot_reinforcement(records: Records, measures: dict[str, str]) -> Figure:
+    """Panels of GRPO by step: each of `measures` (record key -> label), reward and spread, length, and calls.
+
+    What was not measured has no panel.
+    """
+    solved = {key: name for key, name in measures.items() if series(records, key)}
+    panels = [("problems solved of those held out, ± standard error", solved, "{:.0%}")] if solved else []
+    (reward, *_), (spread, *_), *others = ROLLOUTS
+    shares = ("replies' reward, and groups with spread", {reward: "reward", spread: "spread"}, "{:.0%}")
+    panels += [shares, *((f"{name}, on average", {key: ""}, write) for key, name, write in others)]
+    panels = [each for each in panels if any(series(records, key) for key in each[1])]
+    heights = [1.7 if names is solved else 1.0 for _, names, _ in panels]
+    height = HEIGHT if len(panels) == 1 else 0.5 + 1.3 * sum(heights)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    column = figure.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (title, names, write) in zip(column, panels, strict=True):
+        colors, ends = cycle(HELD_OUT if names is solved else (STAGE_COLORS["grpo"], SPREAD)), []
+        for (key, name), color in zip(names.items(), colors, strict=False):
+            points = series(records, key)
+            if points and names is solved:
+                plot_points(axes, points, color, standard_errors(records, key, points))
+                ends.append((f"{name} {write.format(points[-1][1])}", color, points[-1][1]))
+            else:
+                ends += plot_smoothed(axes, points, color, name, 0.85, write)
+        axes.set_title(title, fontsize=11.5, fontweight="normal", color=MUTED, pad=5)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+        axes.yaxis.set_major_locator(MaxNLocator(4 if names is solved else 3))
+        if write.endswith("%}"):
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        label_ends(axes, ends)
+    column[-1].set_xlabel("step")
+    column[-1].xaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 
-def plot_points(axes: Axes, points: list[tuple[float, float]], color: str) -> None:
-    """A line with a marker at each measurement."""
-    axes.plot(*zip(*points, strict=True), "o-", color=color)
+def standard_errors(records: Records, key: str, points: list[tuple[float, float]]) -> list[float]:
+    """The standard error of each of `points` of `key`; NaN where a record has none."""
+    known = dict(series(records, key + STANDARD_ERROR))
+    return [known.get(step, math.nan) for step, _ in points]
+
+
+def over_run(records: Records) -> list[tuple[str, str, str]]:
+    """How each of `ROLLOUTS` changed: its name, and its mean over the first and the last tenth of the steps."""
+    rows = []
+    for key, name, write in ROLLOUTS:
+        if values := [value for _, value in series(records, key)]:
+            tenth = max(1, len(values) // 10)
+            rows.append((name, write.format(fmean(values[:tenth])), write.format(fmean(values[-tenth:]))))
+    return rows
+
+
+def plot_points(axes: Axes, points: list[tuple[float, float]], color: str, errors: list[float] | None = None) -> None:
+    """A line with a marker at each measurement, and a bar of the standard error where `errors` is not NaN."""
+    axes.errorbar(*zip(*points, strict=True), yerr=errors, fmt="o-", color=color, capsize=2.5, elinewidth=1.2)
 
 
 def plot_smoothed(
@@ -133,7 +178,7 @@ def plot_smoothed(
     axes.plot(*zip(*points, strict=True), color=color, alpha=0.3, linewidth=1)
     smoothed = smooth(points, weight)
     axes.plot(*zip(*smoothed, strict=True), color=color)
-    return [(f"{name} {write.format(smoothed[-1][1])}", color, smoothed[-1][1])]
+    return [(f"{name} {write.format(smoothed[-1][1])}".strip(), color, smoothed[-1][1])]
 
 
 def smooth(points: list[tuple[float, float]], weight: float | None = None) -> list[tuple[float, float]]:

@@ -32,6 +32,7 @@ STAGE_COLORS = dict(  # training data
     zip(STAGES, ("#4a80d8", "#dd8435", "#38a37c", "#b38f1f", "#a96bd0"), strict=True)
 )
 HELD_OUT = ("#c8486b", "#e07b95", "#8d5a72")  # held-out data: loss, bits per byte, pass@k
+SPREAD = "#7f8f2e"  # groups of replies that are not all worth the same
 TOKENIZER = "#2f98a8"
 REFERENCES = ("#868e9b", "#aab1bc", "#c8ccd4")  # others' models and tokenizers
 

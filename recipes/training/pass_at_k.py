@@ -9,15 +9,19 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from evals.chat.evaluate import evaluate_task
 from evals.chat.tasks import Task, number_problem
 from recipes.inference.generate import Sampling
-from recipes.plots.curves import draw_pass_at_k
+from recipes.plots.curves import STANDARD_ERROR, draw_reinforcement, over_run
+from recipes.training.before_after import keep_attempts, print_problems, read_problems
 from recipes.training.trainer_metrics import MetricsCallback
+from recipes.utils.plain_text import share
+from recipes.utils.run_directory import BEFORE_AFTER
 
 
 class PassAtK(TrainerCallback):
     """pass@1 and pass@k on held-out problems before, during and after training: logged, printed, and drawn.
 
     pass@1 and pass@k are estimated from `samples` sampled replies a problem; greedy is the share solved by the
-    likeliest one. Measured between two steps, when the checkpoint of the last one is written.
+    likeliest one; each with its standard error over the problems. Measured between two steps, when the checkpoint of
+    the last one is written. The likeliest replies to the first problems are kept (recipes/training/before_after.py).
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class PassAtK(TrainerCallback):
         self.task = Task("held-out problems", "generate", 0.0, checked)
         self.trainer, self.metrics = trainer, metrics
         self.every, self.samples, self.sampling, self.batch_size = every, samples, sampling, batch_size
+        self.kept = metrics.log.path.with_name(BEFORE_AFTER)
 
     @property
     def keys(self) -> tuple[str, str, str]:
@@ -55,7 +60,7 @@ class PassAtK(TrainerCallback):
             self.measure(state.global_step)
 
     def measure(self, step: int) -> None:
-        """Log all three figures after `step` steps. A failure is reported, and training continues."""
+        """Log all three figures and their errors after `step` steps. A failure is reported, and training continues."""
         model, tokenizer = self.trainer.accelerator.unwrap_model(self.trainer.model), self.trainer.processing_class
         greedy = Sampling(max_new_tokens=self.sampling.max_new_tokens)
         try:
@@ -65,21 +70,33 @@ class PassAtK(TrainerCallback):
             self.trainer.accelerator.print(f"step {step:06d} | pass@k failed, training continues: {error}")
             self.metrics.restart_clock()
             return
-        figures = dict(zip(self.keys, (once.accuracy, often.pass_at(1), often.pass_at(self.samples)), strict=True))
         if self.trainer.is_world_process_zero():
-            self.metrics.log.write({"step": step, **figures})
-            self.metrics.console.say(f"step {step:06d} | " + " | ".join(f"{k} {v:.1%}" for k, v in figures.items()))
+            record: dict[str, Any] = {"step": step}
+            for key, (result, k) in zip(self.keys, ((once, 1), (often, 1), (often, self.samples)), strict=True):
+                record |= {key: result.pass_at(k), key + STANDARD_ERROR: result.standard_error(k)}
+            self.metrics.log.write(record)
+            shown = " | ".join(f"{key} {self._share(record, key)}" for key in self.keys)
+            self.metrics.console.say(f"step {step:06d} | {shown}")
+            keep_attempts(self.kept, once, step)
         self.metrics.restart_clock()
 
+    @staticmethod
+    def _share(record: dict[str, Any], key: str) -> str:
+        """A figure and its error, which records of earlier versions lack; empty for another k, before a resume."""
+        return share(record[key], record.get(key + STANDARD_ERROR)) if key in record else ""
+
     def report(self, chart: Path) -> None:
-        """Print what was measured as a table, and draw it."""
+        """Print what was measured as a table, how the rollouts changed, and the problems kept; draw all figures."""
         measured = [record for record in self.metrics.log.records if self.keys[0] in record]
         if not measured:
             return
         names = [key.removeprefix("val/") for key in self.keys]
         count = f"{len(self.task.problems)} held-out problems, {self.samples} sampled replies each"
-        print(f"\n{count}; right is a reply that ends in the right number")
-        print(f"{'step':>6}" + "".join(f"{name:>10}" for name in names))
+        print(f"\n{count}; right is a reply that ends in the right number; ± is the standard error")
+        print(f"{'step':>6}" + "".join(f"{name:>14}" for name in names))
         for record in measured:
-            print(f"{record['step']:>6}" + "".join(f"{record[key]:>10.1%}" for key in self.keys))
-        draw_pass_at_k(self.metrics.log.records, dict(zip(self.keys, names, strict=True)), chart)
+            print(f"{record['step']:>6}" + "".join(f"{self._share(record, key):>14}" for key in self.keys))
+        for name, first, last in over_run(self.metrics.log.records):
+            print(f"{name}: {first} in the first tenth of the steps, {last} in the last")
+        print_problems(read_problems(self.kept))
+        draw_reinforcement(self.metrics.log.records, dict(zip(self.keys, names, strict=True)), chart)

@@ -92,8 +92,9 @@ class Console:
         self.advance(record["step"])
         if self.bar is not None:
             skipped = f"{record['train/skipped']} skipped, " if record.get("train/skipped") else ""
+            reward = f"reward {record['train/reward']:.3f}, " if "train/reward" in record else ""
             speed = f"{record['train/tok_per_sec']:,.0f} tok/s"
-            self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {skipped}{speed}")
+            self.bar.set_postfix_str(f"loss {record['train/loss']:.4f}, {reward}{skipped}{speed}")
         else:
             print(step_line(record, self.num_steps), flush=True)
 
@@ -106,7 +107,8 @@ class Console:
 def step_line(record: dict[str, Any], num_steps: int) -> str:
     """step, percent, loss, multiplier of the learning rate, time a step, tokens/s, MFU, time so far, time to go.
 
-    Of a step of reinforcement also the mean reward, and completions/s; where any were, steps skipped so far.
+    Of a step of reinforcement also the mean reward, the share of groups with spread (whose replies are not all worth
+    the same: only they teach), and completions/s; where any were, steps skipped so far.
     """
     step, seconds = record["step"], record["total_training_time"]
     mfu = f"{record['train/mfu']:.1%}" if record["train/mfu"] is not None else "unknown"
@@ -114,7 +116,9 @@ def step_line(record: dict[str, Any], num_steps: int) -> str:
     skipped = f"| {record['train/skipped']} skipped " if record.get("train/skipped") else ""
     rollouts = ""
     if "train/reward" in record:
-        rollouts = f"| reward {record['train/reward']:.3f} | {record['train/completions_per_sec']:.1f} completions/s "
+        spread = f"{record['train/groups_with_spread']:.0%} of groups with spread | "
+        speed = f"{record['train/completions_per_sec']:.1f} completions/s "
+        rollouts = f"| reward {record['train/reward']:.3f} | {spread}{speed}"
     return (
         f"step {step:06d}/{num_steps:06d} ({step / num_steps:.1%}) | loss {record['train/loss']:.4f} "
         f"{skipped}{rollouts}| lrm {record['train/lrm']:.2f} | dt {record['train/dt'] * 1e3:,.0f} ms "

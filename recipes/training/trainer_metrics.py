@@ -128,6 +128,7 @@ class MetricsCallback(TrainerCallback):
             args = self.trainer.args
             completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
             record["train/completions_per_sec"] = completions * steps / self.seconds
+            record["train/groups_with_spread"] = 1 - logs["frac_reward_zero_std"]
         self.steps, self.tokens, self.seconds = state.global_step, seen, 0.0
         return record
 

@@ -15,6 +15,11 @@ def plain_text(text: str) -> str:
     return CONTROL.sub("", text)
 
 
+def share(value: float, error: float | None = None) -> str:
+    """A share in percent, with its standard error where that is known: 39.5 ± 2.0%."""
+    return f"{value:.1%}" if error is None else f"{100 * value:.1f} ± {error:.1%}"
+
+
 def clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)

@@ -20,6 +20,7 @@ CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.js
 FILES = {"model": CONFIG, "tokenizer": TOKENIZER}  # the file that makes a directory a model's or a tokenizer's
 METRICS, ARGUMENTS, LAUNCHES, CHECKPOINTS = "metrics.jsonl", "arguments.json", "launches.json", "checkpoints"
 LOSS_CHART = "loss.png"
+BEFORE_AFTER = "before_after.json"  # the same problems before and after GRPO
 EVALS = "evals"  # results of evaluations, as evals/chat.json
 CHAT_RESULTS, CORE_RESULTS, JUDGE_RESULTS, SAMPLES = "chat.json", "core.json", "judge.json", "samples.json"
 TOKENIZER_EVALUATION = "tokenizer_evaluation.json"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -84,6 +85,7 @@ def test_generated_answers_are_graded_by_their_number(tokenizer):
     assert result.verdicts == [[True], [False], [True], [False]]
     assert said(result) == [["4."]] * 4
     assert result.accuracy == 0.5
+    assert result.standard_error() == pytest.approx((0.25 / 3) ** 0.5), "of two right and two wrong"
 
 
 def test_the_calculator_is_called_and_the_answer_is_what_comes_after(tokenizer):
@@ -113,6 +115,15 @@ def test_pass_at_k_is_the_share_of_k_samples_with_a_right_one(n):
         subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
         expected = Fraction(sum(map(any, subsets)), len(subsets))
         assert estimate_pass_at_k(n, c, k) == pytest.approx(float(expected))
+
+
+def test_the_standard_error_of_pass_at_k_is_that_of_the_problems_estimates():
+    outcomes = [[RIGHT] * right + [WRONG] * (4 - right) for right in (0, 1, 2, 4)]
+    result = TaskResult("t", "generate", 0.0, outcomes, 0, 1.0, problems=[], replies=[])
+    for k, estimates in ((1, [0, 1 / 4, 1 / 2, 1]), (2, [0, 1 / 2, 5 / 6, 1]), (4, [0, 1, 1, 1])):
+        assert result.pass_at(k) == pytest.approx(fmean(estimates))
+        assert result.standard_error(k) == pytest.approx(stdev(estimates) / 2)
+    assert dataclasses.replace(result, outcomes=outcomes[:1]).standard_error(2) is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """GRPO as its users meet it: a model that guesses how to calculate learns from its rewards alone to be right."""
 
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from recipes.data.messages import user
 from recipes.inference.generate import Sampling, generate_replies
-from recipes.utils.run_directory import read_metrics
+from recipes.training.before_after import read_problems
+from recipes.utils.run_directory import BEFORE_AFTER, read_metrics
 from tests.recipes import processes
 from tests.recipes.conftest import GUESSED
 from tests.recipes.processes import Running, flags
@@ -93,7 +95,31 @@ def test_pass_at_k_is_measured_before_during_and_after_printed_and_drawn(finishe
     assert table[1].split() == ["step", "greedy", "pass@1", "pass@16"]
     assert [line.split()[0] for line in table[2:5]] == ["0", "5", "10"]
     assert table[4].split()[2] == f"{after['val/pass@1']:.1%}"
-    assert image.imread(output_dir / "pass_at_k.png").shape == (675, 1200, 4)
+    height, width, _ = image.imread(output_dir / "pass_at_k.png").shape
+    assert width == 1200 and height > 1200, "a panel each for what is solved, the reward, the length, and the calls"
+
+
+def test_the_same_problem_is_shown_before_and_after_with_the_working(finished):
+    output_dir, end = finished
+    (problem,) = read_problems(output_dir / BEFORE_AFTER)
+    assert (problem.question, problem.answer) == (GUESSED, "48")
+    assert (problem.before.step, problem.after.step) == (0, 10)
+    assert problem.after.right and problem.after.working == "[12*4 = 48] It is 48."
+    shown = end.stdout[end.stdout.index("not chosen by result") :].splitlines()
+    assert shown[1:4] == [
+        f"1. {GUESSED} (48)",
+        f"   before  {problem.before.text}",
+        "   after   right: [12*4 = 48] It is 48.",
+    ]
+
+
+def test_groups_with_spread_and_calls_are_counted_and_told(finished):
+    output_dir, end = finished
+    for record in records_with("train/loss", output_dir):  # one group a step: it has spread unless all agree
+        assert record["train/groups_with_spread"] == (0 < record["train/reward"] < 1)
+    assert re.search(r"\| reward 0\.\d{3} \| 100% of groups with spread \| [\d.]+ completions/s ", end.stdout)
+    for name in ("reward", "groups with spread", "tokens a reply", "calls a reply"):
+        assert re.search(rf"^{name}: \S+ in the first tenth of the steps, \S+ in the last$", end.stdout, re.MULTILINE)
 
 
 def test_records_have_the_keys_of_pretraining_and_the_learning_rate_falls_in_a_line(finished):
@@ -129,6 +155,9 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(grpo, fi
 
     assert run(argv).code == 0
     assert_same_run(tmp_path, finished[0])
+    assert (tmp_path / BEFORE_AFTER).read_text() == (finished[0] / BEFORE_AFTER).read_text(), (
+        "three processes wrote it"
+    )
     end = run(argv)
     assert end.code == 0 and "is finished already" in end.stdout
 
@@ -142,6 +171,8 @@ def test_two_processes_share_the_replies_and_adapters_are_merged(grpo, tmp_path)
     assert "Warning" not in end.stderr
     assert [record["step"] for record in records_with("val/pass@16", tmp_path)] == [0, 2]
     assert AutoModelForCausalLM.from_pretrained(tmp_path) and (tmp_path / "adapter").is_dir()
+    (problem,) = read_problems(tmp_path / BEFORE_AFTER)
+    assert (problem.before.step, problem.after.step) == (0, 2) and end.stdout.count("not chosen by result") == 1
 
 
 def test_a_run_whose_weights_are_not_finite_ends_and_is_not_called_finished(grpo, tmp_path):

@@ -4,9 +4,11 @@ import pytest
 from trl import ModelConfig
 
 from recipes import grpo
+from recipes.training.before_after import read_problems
+from recipes.training.problems import open_problems
 from recipes.training.rollouts import RolloutTrainer
 from recipes.utils.processes import join_processes
-from recipes.utils.run_directory import read_metrics
+from recipes.utils.run_directory import BEFORE_AFTER, read_metrics
 from tokenizer.special_tokens import OUTPUT_END, OUTPUT_START
 
 
@@ -48,7 +50,7 @@ def test_the_settings_of_the_design_reach_trl_and_hold(rollouts, tmp_path):
         assert "old_per_token_logps" not in inputs and "ref_per_token_logps" not in inputs
         for advantage in inputs["advantages"].tolist():  # r - mean(r), r being 0 or 1, and half for the form
             assert min(abs(advantage + reward - r) for r in (0, 0.5, 1, 1.5)) < 1e-5
-    assert not (tmp_path / "pass_at_k.png").exists()
+    assert not (tmp_path / "pass_at_k.png").exists() and not (tmp_path / BEFORE_AFTER).exists()
 
 
 @pytest.mark.slow
@@ -72,10 +74,16 @@ def test_what_the_calculator_says_is_not_in_the_loss_and_all_that_the_model_wrot
 
 
 @pytest.mark.slow
-def test_the_primers_problems_train_as_they_are(guesser, tmp_path, fresh_accelerate):
+def test_the_primers_problems_train_as_they_are(guesser, tmp_path, fresh_accelerate, capsys):
     sizes = {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 8, "max_problems": 4}
     passes = {"pass_every": 0, "pass_problems": 3, "pass_samples": 2}
     args = grpo.GRPOArguments(source=str(guesser), output_dir=str(tmp_path), max_steps=1, **sizes, **passes)
     grpo.grpo(args, ModelConfig(), join_processes())
     measured = [record for record in read_metrics(tmp_path / "metrics.jsonl") if "val/pass@2" in record]
     assert [record["step"] for record in measured] == [0, 1]
+    for record in measured:  # the guesser solves none
+        assert record["val/greedy_se"] == record["val/pass@1_se"] == record["val/pass@2_se"] == 0
+    assert "step 000001 | val/greedy 0.0 ± 0.0% | val/pass@1 0.0 ± 0.0% | " in capsys.readouterr().out
+    problems, held_out = read_problems(tmp_path / BEFORE_AFTER), open_problems("primer", "validation", 3, seed=1)
+    assert [each.question for each in problems] == [row["prompt"][0]["content"] for row in held_out]
+    assert [each.answer for each in problems] == held_out["answer"][:]

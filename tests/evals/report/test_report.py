@@ -122,12 +122,35 @@ def test_a_run_with_dpo_has_it_as_a_stage_between_sft_and_grpo(run_dir):
     assert "recipes/dpo.py" in markdown.partition("## Commands")[2]
 
 
+def test_reinforcement_has_errors_the_replies_in_training_and_problems_before_and_after(run_dir):
+    section = drafted(run_dir).partition("## Reinforcement")[2].partition("\n## ")[0]
+    rows = re.sub(r" +", " ", section.replace("\\", ""))
+    assert "| greedy | 30.0 ± 2.3% | 31.0 ± 2.3% |" in rows and "| pass@1 | 20.0% | 20.0% |" in rows
+    assert "| groups with spread | 38% | 38% |" in rows and "| calls a reply | 2.00 | 2.00 |" in rows
+    assert (
+        "The first held-out problem, not chosen by result: likeliest replies before training and after step 10" in rows
+    )
+    ends = "| wrong: [6*0 = 0] It is 0. | right: [6*10 = 60] It is 60. |"
+    assert f"| How much is 6 times 10? &lt;b&gt; | 60 {ends}" in rows
+
+
+def test_records_of_runs_before_there_were_errors_are_reported(run_dir):
+    path = run_dir / "grpo" / "metrics.jsonl"
+    known = ("step", "val/greedy", "val/pass@1", "train/loss", "train/reward")
+    old = [{key: value for key, value in json.loads(line).items() if key in known} for line in path.open()]
+    path.write_text(lines(old))
+    (run_dir / "grpo" / "before_after.json").unlink()
+    section = drafted(run_dir).partition("## Reinforcement")[2].partition("\n## ")[0]
+    assert re.search(r"greedy +\| +30.0% \| 31.0% \|", section) and "±" not in section and "###" not in section
+
+
 PARTS = {
     "base/evals/samples.json": "",
     "grpo/evals/samples.json": "A conversation",
     "base/evals/core.json": "CORE",
     "sft/evals/judge.json": "Judged answers",
     "grpo/metrics.jsonl": "Reinforcement",
+    "grpo/before_after.json": "",
     "tokenizer/tokenizer_evaluation.json": "Tokenizer",
     "base/arguments.json": "",
     "base/launches.json": "",

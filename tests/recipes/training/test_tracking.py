@@ -114,6 +114,12 @@ def test_a_line_holds_every_figure_of_its_step():
     )
 
 
+def test_a_line_of_reinforcement_holds_the_reward_and_which_groups_teach():
+    rollouts = {"train/reward": 0.41234, "train/groups_with_spread": 0.625, "train/completions_per_sec": 35.06}
+    line = step_line(RECORD | rollouts, 1000)
+    assert "| loss 1.2346 | reward 0.412 | 62% of groups with spread | 35.1 completions/s | lrm 0.50 |" in line
+
+
 def test_an_unknown_peak_is_said():
     assert "| mfu unknown |" in step_line({**RECORD, "train/mfu": None}, 1000)
 

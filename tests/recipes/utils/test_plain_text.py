@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.utils.plain_text import plain_text
+from recipes.utils.plain_text import plain_text, share
 
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # change the direction of what follows
 
@@ -25,3 +25,7 @@ def test_every_such_character_is_known():
     every = "".join(map(chr, range(0x110000)))
     assert not any(map(is_obeyed, plain_text(every)))
     assert len(plain_text(every)) == sum(not is_obeyed(character) for character in every)
+
+
+def test_a_share_has_its_error_beside_it_where_that_is_known():
+    assert (share(0.395), share(0.395, 0.0204), share(1.0, 0.0)) == ("39.5%", "39.5 ± 2.0%", "100.0 ± 0.0%")
