@@ -142,6 +142,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
             processing_class=tokenizer,
             optimizers=(optimizer, None),
             curriculum=curriculum,
+            sampling_rounds=args.sampling_rounds,
         )
     if curriculum:
         trainer.add_callback(CurriculumCallback(curriculum))

@@ -23,7 +23,15 @@ from recipes.utils.run_directory import METRICS
 
 CHATCORE = "chatcore"  # what its figures' names begin with (recipes/training/chat_core.py)
 # Of rollouts (GRPO) and of preferences (DPO).
-MEASURED_BY_TRL = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy", "logps/")
+MEASURED_BY_TRL = (
+    "reward",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "tools/",
+    "tried/",
+    "entropy",
+    "logps/",
+)
 
 
 class MetricsCallback(TrainerCallback):

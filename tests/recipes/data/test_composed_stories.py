@@ -40,7 +40,7 @@ def test_the_expressions_lead_to_the_answer_by_the_numbers_that_are_told(split, 
                 assert number in given + results[:index], problem
         assert all(result.isdigit() and 0 < int(result) < 1000 for result in results), problem
         unused = len(given) - len(re.findall(r"[a-h]", " ".join(sequence(problem))))
-        assert unused == ("distractor" in problem.kind), problem
+        assert unused == ("aside" in problem.kind), problem
 
 
 @pytest.mark.parametrize("split, steps", KINDS)

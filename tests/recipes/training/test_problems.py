@@ -11,17 +11,25 @@ from tests.recipes.conftest import GUESSED
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 100])
-def test_the_primer_gives_as_many_problems_as_asked_for_two_fifths_of_each_longer_kind(count):
-    problems = open_problems("primer", "train", count)
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_primer_gives_as_many_different_problems_as_asked_for(split, count):
+    problems = open_problems("primer", split, count)
     assert len(problems) == len({row["prompt"][0]["content"] for row in problems}) == count
-    if count == 100:
-        steps = {each.question: n for n in (1, 2, 3) for each in primer_problems("train", n, 40)}
-        assert Counter(steps[row["prompt"][0]["content"]] for row in problems) == {1: 20, 2: 40, 3: 40}
+
+
+def test_training_has_few_problems_as_conversations_tell_them_and_half_of_them_in_other_words():
+    kinds = Counter(
+        kind.split()[0] == "composed" or "{" not in kind for kind in open_problems("primer", "train", 200)["kind"]
+    )
+    assert kinds == {True: 140, False: 60}
+    steps = {each.question: n for n in (1, 2, 3) for each in primer_problems("validation", n, 80, seed=1)}
+    held_out = open_problems("primer", "validation", 200, seed=1)
+    assert Counter(steps[row["prompt"][0]["content"]] for row in held_out) == {1: 40, 2: 80, 3: 80}
 
 
 def test_problems_are_a_prompt_and_an_answer_the_same_for_the_same_seed_and_shuffled():
     problems = open_problems("primer", "train", 16, seed=3)
-    assert problems.column_names == ["answer", "prompt"]
+    assert set(problems.column_names) == {"answer", "kind", "prompt"}
     (message,) = problems[0]["prompt"]
     assert message["role"] == "user" and message["content"].endswith(("?", "."))
     assert problems[:] == open_problems("primer", "train", 16, seed=3)[:] != open_problems("primer", "train", 16)[:]
@@ -39,7 +47,9 @@ def test_held_out_problems_are_no_training_problems():
 
 def test_gsm8k_is_read_from_a_directory(guessed):
     problems = open_problems(guessed, "train", 3)
-    assert problems[:] == {"answer": ["48"] * 3, "prompt": [[{"role": "user", "content": GUESSED}]] * 3}
+    assert problems["answer"][:] == ["48"] * 3
+    assert problems["prompt"][:] == [[{"role": "user", "content": GUESSED}]] * 3
+    assert len(set(problems["kind"])) == 3, "each is a kind of its own"
     assert len(open_problems(guessed, "validation", 100)) == 1
 
 

@@ -1,0 +1,60 @@
+"""Reworded stories ask the same, in words that are neither shown nor held out."""
+
+import re
+from functools import cache
+from random import Random
+
+import pytest
+
+from recipes.data.primer.problems import STORIES, Problem, has_reserved_numbers
+from recipes.data.primer.problems import problems as stories
+from recipes.data.primer.reworded_stories import CHANGES, OTHER_WORDS, draw_reworded
+from recipes.utils.calculator import calculator
+from tests.recipes.data.test_composed_stories import sentences
+
+
+@cache
+def drawn(steps: int) -> tuple[Problem, ...]:
+    rng = Random(4)
+    return tuple(draw_reworded(rng, steps) for _ in range(1500))
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_answer_follows_from_the_numbers_that_are_told_of_which_an_aside_gives_one_more(steps):
+    for problem in drawn(steps):
+        results = list(map(calculator, problem.expressions))
+        assert len(results) == problem.steps == steps and results[-1] == problem.answer
+        given = re.findall(r"\d+", problem.question)
+        needed = re.findall(r"[a-d]", problem.kind.split(",")[0])
+        assert len(given) - len(set(needed)) == ("aside" in problem.kind), problem
+        assert not any(map(has_reserved_numbers, problem.expressions)), "a held-out pair of numbers"
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_they_are_clean_sentences_that_ask_once(steps):
+    for problem in drawn(steps):
+        assert not re.search(r"[{}]|  |\.\.|\\|(^|[.?] )[a-z]", problem.question), problem.question
+        assert problem.question.count("?") == 1, problem.question
+
+
+def test_all_changes_come_alone_and_together():
+    kinds = {problem.kind.split(", ")[1] for problem in drawn(2)}
+    assert len(kinds) == 7 and set(CHANGES) < kinds
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_no_question_is_one_that_a_conversation_or_an_exam_could_ask(steps):
+    """The phrasing, without people, things and numbers, is neither."""
+    told = {
+        " ".join(sentences(problem.question))
+        for split in ("shown", "validation")
+        for problem in stories(split, steps, 2000)
+    }
+    for problem in drawn(steps):
+        assert " ".join(sentences(problem.question)) not in told, problem.question
+
+
+def test_every_change_of_words_happens_to_some_story_that_training_may_use():
+    phrasings = [p for steps in (2, 3) for group in STORIES[steps] for story in group for p in story.phrasings[:-1]]
+    for pattern, _ in OTHER_WORDS:
+        assert any(re.search(pattern, phrasing) for phrasing in phrasings), pattern
