@@ -84,8 +84,10 @@ class RolloutTrainer(GRPOTrainer):
             rewards += [reward for _, reward in tried]
             if min(gather_object([len(mixed)])) * self.num_generations >= replies:
                 break
-        self._metrics["train"]["tried/right"].append(mean(rewards))
-        self._metrics["train"]["tried/with_spread"].append(mean(gather_object(spreads)))
+        spread = gather_object(spreads)
+        figures = {"right": mean(rewards), "with_spread": mean(spread), "replies": len(rewards)}
+        for name, value in figures.items():
+            self._metrics["train"][f"tried/{name}"].append(value)
         chosen = (mixed + others)[: replies // self.num_generations]
         return [row for row in chosen for _ in range(self.num_generations)]
 

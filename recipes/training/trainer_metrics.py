@@ -23,15 +23,7 @@ from recipes.utils.run_directory import METRICS
 
 CHATCORE = "chatcore"  # what its figures' names begin with (recipes/training/chat_core.py)
 # Of rollouts (GRPO) and of preferences (DPO).
-MEASURED_BY_TRL = (
-    "reward",
-    "completions/mean_length",
-    "completions/clipped_ratio",
-    "tools/",
-    "tried/",
-    "entropy",
-    "logps/",
-)
+MEASURED_BY_TRL = ("reward", "completions/mean_length", "completions/clipped_ratio", "tools/", "entropy", "logps/")
 
 
 class MetricsCallback(TrainerCallback):
@@ -135,8 +127,11 @@ class MetricsCallback(TrainerCallback):
         if "reward" in logs:
             args = self.trainer.args
             completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            # Of all replies that were tried, where that is more than the step learns from (training/rollouts.py).
+            completions = logs.get("tried/replies", completions)
             record["train/completions_per_sec"] = completions * steps / self.seconds
-            record["train/groups_with_spread"] = 1 - logs["frac_reward_zero_std"]
+            record["train/reward"] = logs.get("tried/right", logs["reward"])
+            record["train/groups_with_spread"] = logs.get("tried/with_spread", 1 - logs["frac_reward_zero_std"])
         self.steps, self.tokens, self.seconds = state.global_step, seen, 0.0
         return record
 

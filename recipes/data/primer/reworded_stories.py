@@ -34,7 +34,7 @@ OTHER_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bequally\b", ("evenly",)),
     (r"\bboxes\b(?!.* box\b)", ("baskets", "jars", "crates")),
     (r"\bbags\b(?!.* bag\b)", ("sacks", "packs", "bowls")),
-    (r"\bchildren\b", ("people", "girls", "boys")),
+    (r"\bchildren\b(?!.* child\b)", ("people", "girls", "boys")),
     (r"\bare left\?", ("remain?", "are still there?")),
     (r"\bin all\?", ("altogether?", "in the end?")),
     (r"\bnow\?", ("in the end?", "after that?")),
@@ -43,18 +43,24 @@ ASIDES = (  # numbers that nothing is done with
     *("{name} is {n} years old.", "{other} lives at number {n}.", "It is {n} degrees outside."),
     *("There are {n} children in the class of {name}.", "A book of {other} has {n} pages."),
 )
-CHANGES = ("other words", "question first", "aside")
+# Questions about what there is at the end, which say nothing of whether that is more or less than before.
+ABOUT_THE_END = re.compile(r"How many( \{things\})? (are left|are there|are there now|is that in all|are in it now)\?")
+ENDS = (
+    *("How many {things} are there in the end?", "How many {things} is that now?", "How many are there in the end?"),
+    *("How many {things} is that in all?", "What is the number of {things} now?"),
+)
+CHANGES = ("other words", "other question", "question first", "aside")
 
 
 def draw_reworded(rng: Random, steps: int) -> Problem:
-    """A random problem of 2 or 3 steps in a phrasing of its story that is changed in one to three ways."""
+    """A random problem of 2 or 3 steps in a phrasing of its story that is changed in one way or several."""
     while True:
         story = rng.choice(rng.choice(STORIES[steps]))
-        phrasing = before = story.draw_phrasing(rng, "train")
-        changes = [change for change in CHANGES if rng.random() < 0.5]
-        for change in changes:
-            phrasing = CHANGE[change](phrasing, rng)
-        if changes and phrasing != before:
+        phrasing, changes = story.draw_phrasing(rng, "train"), []
+        for change in (each for each in CHANGES if rng.random() < 0.4):
+            before, phrasing = phrasing, CHANGE[change](phrasing, rng)
+            changes += [change] if phrasing != before else []
+        if changes:
             return ask(story, phrasing, rng, kind=f"{' '.join(story.steps)}, {' and '.join(changes)}")
 
 
@@ -63,6 +69,11 @@ def use_other_words(phrasing: str, rng: Random) -> str:
         if rng.random() < 0.7:
             phrasing = re.sub(pattern, rng.choice(words), phrasing)
     return phrasing
+
+
+def ask_otherwise(phrasing: str, rng: Random) -> str:
+    """Ask in other words for what there is at the end, if that is asked for."""
+    return ABOUT_THE_END.sub(rng.choice(ENDS), phrasing)
 
 
 def ask_first(phrasing: str, rng: Random) -> str:
@@ -83,4 +94,4 @@ def split_sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.?]) ", text)
 
 
-CHANGE = dict(zip(CHANGES, (use_other_words, ask_first, add_aside), strict=True))
+CHANGE = dict(zip(CHANGES, (use_other_words, ask_otherwise, ask_first, add_aside), strict=True))

@@ -39,7 +39,7 @@ def test_they_are_clean_sentences_that_ask_once(steps):
 
 def test_all_changes_come_alone_and_together():
     kinds = {problem.kind.split(", ")[1] for problem in drawn(2)}
-    assert len(kinds) == 7 and set(CHANGES) < kinds
+    assert len(kinds) == 15 and set(CHANGES) < kinds
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from recipes.inference.generate import Sampling, generate_replies
+from recipes.training.curriculum import Curriculum
 from recipes.training.rewards import right_answer
 from recipes.training.rollouts import RolloutTrainer, bf16_copy, gains_from_bf16_copy, refresh
 from recipes.utils.calculator import calculator
@@ -122,3 +123,29 @@ def test_a_bf16_copy_says_what_the_model_says_and_is_made_only_where_it_is_faste
     )
     assert gains_from_bf16_copy(model, bf16=True)
     assert not gains_from_bf16_copy(model, bf16=False) and not gains_from_bf16_copy(copied, bf16=True)
+
+
+def test_problems_are_tried_until_enough_have_a_spread_and_trl_is_given_the_replies_that_were_tried(talker, tmp_path):
+    model, tokenizer = talker()
+    dataset = Dataset.from_list([{**row, "kind": str(i)} for i, row in enumerate(ROWS[::2])])
+    trainer = build(RolloutTrainer, model, tokenizer, tmp_path, generation_kwargs={}, per_device_train_batch_size=4)
+    trainer.train_dataset = dataset
+    trainer.curriculum, trainer.sampling_rounds = Curriculum(dataset, seed=0), 3
+    outcomes = iter([(1, 1, 1, 0), (0, 0, 1, 1), (0, 1, 0, 0)])  # one of the first two has a spread, and one at last
+    tried, writes, write = [], [], trainer.write
+
+    def check(rows: list[dict]) -> list[float]:
+        tried.append([row["kind"] for row in rows])
+        trainer.write(trainer._tokenize_prompts([row["prompt"] for row in rows])[0])
+        return list(map(float, next(outcomes)))
+
+    trainer.write_and_check = check
+    trainer.write = lambda prompts: (writes.append(len(prompts)), write(prompts))[1]
+    trainer._generate_and_score_completions([dict(row) for row in dataset])
+    assert writes == [4, 4, 4], "TRL wrote nothing anew"
+    first, _, last = tried
+    questions, asked = list(KNOWN), list(trainer._logs["prompt"])
+    assert questions[int(first[2])] in asked[0] and questions[int(last[0])] in asked[2], "those with a spread"
+    metrics = {name: values for name, values in trainer._metrics["train"].items() if name.startswith("tried/")}
+    assert metrics == {"tried/right": [0.5], "tried/with_spread": [2 / 6], "tried/replies": [12]}
+    assert sum(trainer.curriculum.tried.values()) == 12 and sum(trainer.curriculum.solved.values()) == 6
