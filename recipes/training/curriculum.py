@@ -1,23 +1,25 @@
 """Which problems GRPO tries next: those that the model solves sometimes.
 
 Where all replies to a problem are right, or all wrong, none is better than the others, and the step learns nothing
-from it. So problems are drawn by how often replies to their kind have been right so far, and kinds that are always or
-never solved become rare. DAPO (https://arxiv.org/abs/2503.14476, section 3.2) samples more replies until
-enough groups are mixed; counting costs no reply.
+from it. So problems are drawn by how much the replies to one problem of their kind have differed so far: kinds that
+are always or never solved become rare. DAPO (https://arxiv.org/abs/2503.14476, section 3.2) samples more replies until
+enough groups are mixed (`RolloutTrainer.try_problems`); counting costs no reply.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
+from statistics import pvariance
 from typing import Any
 
 import datasets
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 FILE = "curriculum.json"  # in a checkpoint
-KEPT = 0.7  # of the counts of a kind when it is tried again: the model has changed since
+KEPT = 0.9  # of the counts of a kind when it is tried again: the model has changed since
+HOPED = 0.2  # variance of a kind that has not been tried, near the most that there is: 1/4
 
 
 class Curriculum:
@@ -26,8 +28,8 @@ class Curriculum:
     def __init__(self, problems: datasets.Dataset, seed: int) -> None:
         self.problems, self.seed = problems, seed
         self.kinds: list[str] = problems["kind"][:]
-        self.tried: dict[str, float] = defaultdict(float)  # replies, by kind
-        self.solved: dict[str, float] = defaultdict(float)
+        self.tried: dict[str, float] = defaultdict(float)  # problems, by kind
+        self.variances: dict[str, float] = defaultdict(float)  # their sum
         self.left: list[int] = []  # rows that have not been drawn in this pass
         self.draws = 0
 
@@ -44,25 +46,22 @@ class Curriculum:
         return drawn
 
     def variance(self, kind: str) -> float:
-        """p (1 - p), p being the estimated share of right replies: half, until one has been tried.
+        """Mean variance of the rewards of one problem's replies; as if one problem more had been tried, with hope.
 
-        A quarter of a reply of each sort is taken for granted, so that no kind is lost for ever.
+        Of the replies to one problem: a kind of which some problems are always solved and the others never teaches
+        nothing.
         """
-        rate = (self.solved[kind] + 0.25) / (self.tried[kind] + 0.5)
-        return rate * (1 - rate)
+        return (self.variances[kind] + HOPED) / (self.tried[kind] + 1)
 
-    def count(self, kinds: Sequence[str], rewards: Sequence[float]) -> None:
-        """Take note of the rewards, 0 or 1, of one reply to each of `kinds`."""
-        for kind in set(kinds):
-            self.tried[kind] *= KEPT
-            self.solved[kind] *= KEPT
-        for kind, reward in zip(kinds, rewards, strict=True):
-            self.tried[kind] += 1
-            self.solved[kind] += reward
+    def count(self, groups: Iterable[tuple[str, Sequence[float]]]) -> None:
+        """Take note of the kinds of problems, and of the rewards of the replies to each, 0 or 1."""
+        for kind, rewards in groups:
+            self.tried[kind] = KEPT * self.tried[kind] + 1
+            self.variances[kind] = KEPT * self.variances[kind] + pvariance(rewards)
 
     def save(self, directory: Path) -> None:
         """Write what `load` needs into a checkpoint."""
-        state = {"tried": self.tried, "solved": self.solved, "left": self.left, "draws": self.draws}
+        state = {"tried": self.tried, "variances": self.variances, "left": self.left, "draws": self.draws}
         (directory / FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, directory: Path) -> None:
@@ -70,7 +69,7 @@ class Curriculum:
         if (directory / FILE).exists():
             state: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
             self.tried.update(state["tried"])
-            self.solved.update(state["solved"])
+            self.variances.update(state["variances"])
             self.left, self.draws = state["left"], state["draws"]
 
 

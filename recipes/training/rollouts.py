@@ -71,21 +71,21 @@ class RolloutTrainer(GRPOTrainer):
         DAPO's dynamic sampling (https://arxiv.org/abs/2503.14476, section 3.2). A group without a spread has no
         gradient, and the optimizer makes as large a step of few groups as of many: the fewer, the more it is noise.
         """
-        mixed, others, rewards, spreads = [], [], [], []
+        mixed, others, tried = [], [], []
         for _ in range(self.sampling_rounds):
             rows = self.draw(replies)
-            right = self.write_and_check([self.train_dataset[row] for row in rows])
+            rewards = self.write_and_check([self.train_dataset[row] for row in rows])
             for start in range(0, replies, self.num_generations):
-                group = right[start : start + self.num_generations]
-                spreads.append(0 < sum(group) < len(group))
-                (mixed if spreads[-1] else others).append(rows[start])
-            tried = gather_object(list(zip((self.curriculum.kinds[row] for row in rows), right, strict=True)))
-            self.curriculum.count(*zip(*tried, strict=True))
-            rewards += [reward for _, reward in tried]
+                group = rewards[start : start + self.num_generations]
+                (mixed if 0 < sum(group) < len(group) else others).append(rows[start])
+            tried += self.take_note([self.curriculum.kinds[row] for row in rows], rewards)
             if min(gather_object([len(mixed)])) * self.num_generations >= replies:
                 break
-        spread = gather_object(spreads)
-        figures = {"right": mean(rewards), "with_spread": mean(spread), "replies": len(rewards)}
+        figures = {
+            "right": mean(mean(group) for _, group in tried),
+            "with_spread": mean(0 < sum(group) < len(group) for _, group in tried),
+            "replies": len(tried) * self.num_generations,
+        }
         for name, value in figures.items():
             self._metrics["train"][f"tried/{name}"].append(value)
         chosen = (mixed + others)[: replies // self.num_generations]
@@ -104,8 +104,19 @@ class RolloutTrainer(GRPOTrainer):
         """Rewards (B of all processes, functions), which the curriculum takes note of."""
         rewards = super()._calculate_rewards(inputs, *args)
         if self.curriculum is not None and self.model.training and self.sampling_rounds == 1:
-            self.curriculum.count(gather_object([row["kind"] for row in inputs]), rewards[:, 0].tolist())
+            here = slice(
+                len(inputs) * self.accelerator.process_index, len(inputs) * (self.accelerator.process_index + 1)
+            )
+            self.take_note([row["kind"] for row in inputs], rewards[here, 0].tolist())
         return rewards
+
+    def take_note(self, kinds: list[str], rewards: list[float]) -> list[tuple[str, list[float]]]:
+        """Tell the curriculum of the replies of all processes; returns the kind and the rewards of each problem."""
+        kinds, rewards = gather_object(kinds), gather_object(rewards)
+        size = self.num_generations
+        groups = [(kinds[start], rewards[start : start + size]) for start in range(0, len(kinds), size)]
+        self.curriculum.count(groups)
+        return groups
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple:
         """The next turn after each of `prompt_ids`, which hold the turns before and the calculator's answers."""

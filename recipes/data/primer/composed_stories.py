@@ -120,7 +120,7 @@ def draw_composed(rng: Random, steps: int, split: str = "train") -> Problem:
 
 def _draw_event(rng: Random, last: bool) -> Part:
     """More and fewer by one step most of the time; a share only at the end."""
-    return SHARING if last and rng.random() < 0.2 else rng.choices(EVENTS, (3, 3, 1, 1))[0]
+    return SHARING if last and rng.random() < 0.2 else rng.choices(EVENTS, (3, 3, 2, 2))[0]
 
 
 def _draw_numbers(parts: list[Part], rng: Random) -> tuple[list[dict[str, int]], tuple[str, ...]] | None:

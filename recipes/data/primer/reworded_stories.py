@@ -49,19 +49,17 @@ ENDS = (
     *("How many {things} are there in the end?", "How many {things} is that now?", "How many are there in the end?"),
     *("How many {things} is that in all?", "What is the number of {things} now?"),
 )
-CHANGES = ("other words", "other question", "question first", "aside")
 
 
 def draw_reworded(rng: Random, steps: int) -> Problem:
     """A random problem of 2 or 3 steps in a phrasing of its story that is changed in one way or several."""
     while True:
         story = rng.choice(rng.choice(STORIES[steps]))
-        phrasing, changes = story.draw_phrasing(rng, "train"), []
-        for change in (each for each in CHANGES if rng.random() < 0.4):
-            before, phrasing = phrasing, CHANGE[change](phrasing, rng)
-            changes += [change] if phrasing != before else []
-        if changes:
-            return ask(story, phrasing, rng, kind=f"{' '.join(story.steps)}, {' and '.join(changes)}")
+        phrasing = told = story.draw_phrasing(rng, "train")
+        for change in CHANGES:
+            phrasing = change(phrasing, rng) if rng.random() < 0.4 else phrasing
+        if phrasing != told:
+            return ask(story, phrasing, rng, kind=f"reworded {' '.join(story.steps)}, {told}")
 
 
 def use_other_words(phrasing: str, rng: Random) -> str:
@@ -94,4 +92,4 @@ def split_sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.?]) ", text)
 
 
-CHANGE = dict(zip(CHANGES, (use_other_words, ask_otherwise, ask_first, add_aside), strict=True))
+CHANGES = (use_other_words, ask_otherwise, ask_first, add_aside)
