@@ -7,7 +7,6 @@ enough groups are mixed (`RolloutTrainer.try_problems`); counting costs no reply
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
@@ -28,8 +27,8 @@ class Curriculum:
     def __init__(self, problems: datasets.Dataset, seed: int) -> None:
         self.problems, self.seed = problems, seed
         self.kinds: list[str] = problems["kind"][:]
-        self.tried: dict[str, float] = defaultdict(float)  # problems, by kind
-        self.variances: dict[str, float] = defaultdict(float)  # their sum
+        self.tried: dict[str, float] = {}  # problems, by kind
+        self.variances: dict[str, float] = {}  # the sum of theirs
         self.left: list[int] = []  # rows that have not been drawn in this pass
         self.draws = 0
 
@@ -37,11 +36,12 @@ class Curriculum:
         """`count` rows, each with a chance in proportion to the variance of its kind's reward."""
         rng = Random(f"{self.seed} draw {self.draws}")
         self.draws += 1
+        weights = {kind: self.variance(kind) for kind in set(self.kinds)}
         drawn: list[int] = []
         while len(drawn) < count:
             self.left = self.left or list(range(len(self.kinds)))
             rows = [row for row in self.left if row not in drawn]  # where a pass ends, the next one begins
-            drawn += rng.choices(rows, [self.variance(self.kinds[row]) for row in rows])
+            drawn += rng.choices(rows, [weights[self.kinds[row]] for row in rows])
             self.left.remove(drawn[-1])
         return drawn
 
@@ -51,13 +51,13 @@ class Curriculum:
         Of the replies to one problem: a kind of which some problems are always solved and the others never teaches
         nothing.
         """
-        return (self.variances[kind] + HOPED) / (self.tried[kind] + 1)
+        return (self.variances.get(kind, 0.0) + HOPED) / (self.tried.get(kind, 0.0) + 1)
 
     def count(self, groups: Iterable[tuple[str, Sequence[float]]]) -> None:
         """Take note of the kinds of problems, and of the rewards of the replies to each, 0 or 1."""
         for kind, rewards in groups:
-            self.tried[kind] = KEPT * self.tried[kind] + 1
-            self.variances[kind] = KEPT * self.variances[kind] + pvariance(rewards)
+            self.tried[kind] = KEPT * self.tried.get(kind, 0.0) + 1
+            self.variances[kind] = KEPT * self.variances.get(kind, 0.0) + pvariance(rewards)
 
     def save(self, directory: Path) -> None:
         """Write what `load` needs into a checkpoint."""
