@@ -17,7 +17,7 @@ import datasets
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 FILE = "curriculum.json"  # in a checkpoint
-KEPT = 0.9  # of the counts of a kind when it is tried again: the model has changed since
+KEPT = 0.95  # of the counts of a kind when it is tried again: the model has changed since
 HOPED = 0.2  # variance of a kind that has not been tried, near the most that there is: 1/4
 
 
@@ -46,18 +46,23 @@ class Curriculum:
         return drawn
 
     def variance(self, kind: str) -> float:
-        """Mean variance of the rewards of one problem's replies; as if one problem more had been tried, with hope.
+        """Expected variance of the rewards of the replies to one problem of `kind`.
 
-        Of the replies to one problem: a kind of which some problems are always solved and the others never teaches
-        nothing.
+        The mean so far, as if one problem more had been as what the kind belongs to: a family, until it has been tried
+        itself. Not the variance over all replies: where some problems are always solved and the others never, none
+        teaches anything.
         """
-        return (self.variances.get(kind, 0.0) + HOPED) / (self.tried.get(kind, 0.0) + 1)
+        expected = HOPED
+        for level in levels(kind):
+            expected = (self.variances.get(level, 0.0) + expected) / (self.tried.get(level, 0.0) + 1)
+        return expected
 
     def count(self, groups: Iterable[tuple[str, Sequence[float]]]) -> None:
         """Take note of the kinds of problems, and of the rewards of the replies to each, 0 or 1."""
         for kind, rewards in groups:
-            self.tried[kind] = KEPT * self.tried.get(kind, 0.0) + 1
-            self.variances[kind] = KEPT * self.variances.get(kind, 0.0) + pvariance(rewards)
+            for level in levels(kind):
+                self.tried[level] = KEPT * self.tried.get(level, 0.0) + 1
+                self.variances[level] = KEPT * self.variances.get(level, 0.0) + pvariance(rewards)
 
     def save(self, directory: Path) -> None:
         """Write what `load` needs into a checkpoint."""
@@ -71,6 +76,12 @@ class Curriculum:
             self.tried.update(state["tried"])
             self.variances.update(state["variances"])
             self.left, self.draws = state["left"], state["draws"]
+
+
+def levels(kind: str) -> list[str]:
+    """What a kind belongs to, and itself: of `a, b, c` they are `a`, `a, b` and `a, b, c`."""
+    parts = kind.split(", ", 2)
+    return [", ".join(parts[:number]) for number in range(1, len(parts) + 1)]
 
 
 class CurriculumCallback(TrainerCallback):

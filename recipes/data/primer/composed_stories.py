@@ -114,7 +114,7 @@ def draw_composed(rng: Random, steps: int, split: str = "train") -> Problem:
             aside = rng.random() < 0.2
             text = _tell(parts, numbers, form, rng)
             question = fill(add_aside(text, rng) if aside else text, {}, rng)
-            kind = f"composed {' '.join(order)}, {form}{', aside' if aside else ''}"
+            kind = f"composed {steps}, {' '.join(order)}, {form}{', aside' if aside else ''}"
             return Problem(question, calculator(expressions[-1]), steps, expressions, kind)
 
 

@@ -44,7 +44,8 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 class Problem:
     """A word problem, its answer, and the expressions to compute in order, with earlier results filled in.
 
-    kind names the story and the phrasing: problems that differ only in numbers, people and things are of one kind.
+    kind names the sort of problem, its steps and its phrasing: `story 2, a+b x-c, {name} has {a} ...`. Problems of one
+    kind differ in numbers, people and things alone.
     """
 
     question: str
@@ -141,7 +142,7 @@ def ask(story: Story, phrasing: str, rng: Random, held_out: bool = False, kind: 
         worked = _work(story, phrasing, numbers)
         if worked and any(map(has_reserved_numbers, worked[0])) == held_out:
             expressions, answer = worked
-            kind = kind or f"{' '.join(story.steps)}, {phrasing}"
+            kind = kind or f"story {len(story.steps)}, {' '.join(story.steps)}, {phrasing}"
             return Problem(fill(phrasing, numbers, rng), str(answer), len(story.steps), expressions, kind)
 
 

@@ -59,7 +59,7 @@ def draw_reworded(rng: Random, steps: int) -> Problem:
         for change in CHANGES:
             phrasing = change(phrasing, rng) if rng.random() < 0.4 else phrasing
         if phrasing != told:
-            return ask(story, phrasing, rng, kind=f"reworded {' '.join(story.steps)}, {told}")
+            return ask(story, phrasing, rng, kind=f"reworded {steps}, {' '.join(story.steps)}, {told}")
 
 
 def use_other_words(phrasing: str, rng: Random) -> str:

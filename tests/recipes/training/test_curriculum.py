@@ -41,6 +41,16 @@ def test_a_kind_of_which_some_problems_are_always_and_others_never_solved_teache
     assert curriculum.variance("split") < 0.05 < 0.2 < curriculum.variance("mixed") < 0.26
 
 
+def test_a_kind_that_has_not_been_tried_is_expected_to_be_as_its_family():
+    curriculum = Curriculum(problems_of(kind=8), seed=0)
+    new = curriculum.variance("long, three, asked first")
+    curriculum.count([("long, three, joined", [0.0] * 8), ("long, two, joined", [0.0] * 8)] * 4)
+    family, sort = (curriculum.variance(kind) for kind in ("long, three, asked first", "long, four, asked first"))
+    assert family < sort < new == curriculum.variance("short, three, joined")
+    curriculum.count([("long, three, asked first", [1.0, 0.0] * 4)] * 4)
+    assert curriculum.variance("long, three, asked first") > 0.15, "its own replies count for more"
+
+
 def test_what_the_model_has_learned_meanwhile_is_forgotten_as_hard():
     curriculum = Curriculum(problems_of(kind=8), seed=0)
     curriculum.count([("kind", [0.0] * 8)] * 20)
