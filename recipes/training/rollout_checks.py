@@ -31,8 +31,24 @@ def check_generation(config: GRPOConfig, model: PreTrainedModel) -> None:
         raise InputError("cache_implementation has no effect here: leave it out; replies have a cache of their own.")
     if useless := sorted(NOT_SAMPLING & (config.generation_kwargs or {}).keys()):
         raise InputError(f"generation_kwargs: {', '.join(useless)} cannot be set here, only how to sample.")
+    if config.sampling_rounds > 1:
+        check_sampling_rounds(config, base_model(model))
     if config.use_vllm:
         check_vllm(config, base_model(model))
+
+
+def check_sampling_rounds(config: GRPOConfig, model: PreTrainedModel) -> None:
+    """Raise `InputError` where problems cannot be tried before TRL asks for their replies."""
+    replies = config.per_device_train_batch_size * config.steps_per_generation
+    if not config.curriculum:
+        raise InputError("sampling_rounds draws more problems by the curriculum: leave one of the two out.")
+    if config.use_vllm or getattr(model, "_is_stateful", False):
+        raise InputError("sampling_rounds works where our own loop writes the replies: leave it out.")
+    if replies % config.num_generations:
+        raise InputError(
+            f"sampling_rounds needs whole groups in a process, which writes {replies} replies at a time: take a "
+            f"multiple of num_generations {config.num_generations}."
+        )
 
 
 def check_vllm(config: GRPOConfig, model: PreTrainedModel) -> None:

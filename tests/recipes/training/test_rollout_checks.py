@@ -4,9 +4,9 @@ import sys
 
 import pytest
 from transformers import NanoChatConfig, NanoChatForCausalLM
-from trl import GRPOConfig
 
 from modeling_nanochat import NanochatGPTForCausalLM
+from recipes.grpo import TrainerConfig
 from recipes.training.rollout_checks import VLLM_BACKEND, check_generation
 from recipes.utils.errors import InputError
 from tests.modeling_nanochat.tiny import tiny_config
@@ -33,7 +33,7 @@ def vllm(tmp_path, monkeypatch):
 
 
 def refused(model, tmp_path, **options) -> str:
-    args = GRPOConfig(str(tmp_path / "run"), report_to="none", use_cpu=True, bf16=False, **options)
+    args = TrainerConfig(output_dir=str(tmp_path / "run"), report_to="none", use_cpu=True, bf16=False, **options)
     with pytest.raises(InputError) as error:
         check_generation(args, model)
     return str(error.value)
@@ -45,10 +45,20 @@ def refused(model, tmp_path, **options) -> str:
         ({"use_transformers_continuous_batching": True}, "rounds the weights that are trained to bf16"),
         ({"cache_implementation": "static"}, "cache_implementation has no effect here"),
         ({"generation_kwargs": {"num_beams": 2, "typical_p": 0.9}}, "generation_kwargs: num_beams cannot be set here"),
+        ({"sampling_rounds": 2, "curriculum": False}, "sampling_rounds draws more problems by the curriculum"),
+        ({"sampling_rounds": 2, **BY_TRANSFORMERS}, "sampling_rounds works where our own loop writes the replies"),
     ],
 )
 def test_ways_of_generating_that_do_not_fit_are_refused(tmp_path, options, expected):
     assert expected in refused(CONVERTED, tmp_path, **options)
+
+
+def test_problems_are_tried_in_whole_groups_of_a_process(tmp_path):
+    args = TrainerConfig(output_dir=str(tmp_path / "run"), report_to="none", use_cpu=True, sampling_rounds=2)
+    check_generation(args, CONVERTED)
+    args.per_device_train_batch_size = 8  # as of two processes, which TRL allows
+    with pytest.raises(InputError, match="which writes 8 replies at a time: take a multiple of num_generations 16"):
+        check_generation(args, CONVERTED)
 
 
 def test_vllm_is_refused_for_our_own_code_and_where_the_soft_cap_is_left_out(tmp_path, vllm):
@@ -63,4 +73,6 @@ def test_vllm_is_refused_for_our_own_code_and_where_the_soft_cap_is_left_out(tmp
 
 def test_vllm_is_allowed_for_a_converted_model_where_logits_are_capped(tmp_path, vllm):
     vllm('LogitsProcessor(vocab_size, soft_cap=getattr(config, "final_logit_softcapping", None))')
-    check_generation(GRPOConfig(str(tmp_path / "run"), report_to="none", use_cpu=True, **BY_TRANSFORMERS), CONVERTED)
+    check_generation(
+        TrainerConfig(output_dir=str(tmp_path / "run"), report_to="none", use_cpu=True, **BY_TRANSFORMERS), CONVERTED
+    )
