@@ -1,5 +1,6 @@
 """GRPO as its users meet it: a model that guesses how to calculate learns from its rewards alone to be right."""
 
+import json
 import re
 import signal
 from functools import partial
@@ -160,6 +161,25 @@ def test_killed_and_stopped_and_run_again_it_equals_the_undisturbed_run(grpo, fi
     )
     end = run(argv)
     assert end.code == 0 and "is finished already" in end.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_tried_next_survives_a_stop(grpo, tmp_path, processes):
+    """By counts of many kinds, and with problems that are tried and left out, on one process and on two."""
+    varied = {"problems": "primer", "max_problems": 60, "sampling_rounds": 3, "num_generations": 4, "max_steps": 4}
+    varied |= {"per_device_train_batch_size": 16 // processes, "save_steps": 1, "pass_every": -1}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run(flags(grpo | varied | {"output_dir": whole}), processes).code == 0
+    argv = flags(grpo | varied | {"output_dir": stopped})
+    attempt = Running(argv, processes, script="grpo")
+    attempt.wait_until(lambda: len(records_with("train/loss", stopped)) >= 2)
+    attempt.kill()
+    end = run(argv, processes)
+    assert end.code == 0, end.stderr
+    assert_same_run(stopped, whole)
+    kept = [(path / "checkpoints" / "checkpoint-4" / "curriculum.json").read_text() for path in (stopped, whole)]
+    assert kept[0] == kept[1] and len(json.loads(kept[0])["tried"]) > 10
 
 
 @pytest.mark.slow
