@@ -64,7 +64,7 @@ from recipes.utils.run_directory import (
 )
 
 CONFIGS = ROOT / "recipes" / "configs"
-TASKS = {"cpu": "facts,choice,one_step,multi_step", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
+TASKS = {"cpu": "facts,choice,one_step,multi_step:600", "gpu": "arc_easy,arc_challenge,mmlu,gsm8k,humaneval"}
 # Of a base model a few short answers are enough: it does not know when to stop.
 BASE_MODEL_LIMITS = ["--max_problems", "50", "--max_new_tokens", "32"]
 

@@ -13,6 +13,7 @@ TASK_NAMES = {
     "choice": "multiple choice",
     "one_step": "one-step problems",
     "multi_step": "two and three steps",
+    "new_kinds": "new kinds of problems",
     "honesty": "honesty",
     "problems1": "one-step problems",  # former names, in results of earlier evaluations
     "harder": "two and three steps",
