@@ -22,14 +22,16 @@ ROOT = Path(__file__).parent.parent
 SETTINGS: dict[str, dict[str, Any]] = {
     "preset": {},
     "steps_50": {"max_steps": 50},
-    "lr_0.075": {"init_lr_frac": 0.075},
-    "lr_0.3": {"init_lr_frac": 0.3},
+    "one_round": {"sampling_rounds": 1},  # groups without a spread are left as they come, not replaced
+    "no_curriculum": {"sampling_rounds": 1, "curriculum": "false"},
+    "lr_0.08": {"init_lr_frac": 0.08},
+    "lr_0.15": {"init_lr_frac": 0.15},
     "embedding_lr_0.2": {"embedding_lr": 0.2},  # pretraining's, of 2025
-    "embedding_lr_0": {"embedding_lr": 0.0},
+    "embedding_lr_0.005": {"embedding_lr": 0.005},
     "temperature_0.8": {"temperature": 0.8},
-    "temperature_1.2": {"temperature": 1.2},
+    "temperature_1.3": {"temperature": 1.3},
+    "temperature_1.3_of_5": {"temperature": 1.3, "top_k": 5},
     "4_x_16": {"num_generations": 16},  # replies a step as before, to half as many problems
-    "no_curriculum": {"curriculum": "false"},
     "scale_by_group": {"scale_rewards": "group"},
     # Nothing is clipped where each reply is trained on once. Of as many steps, half write replies.
     "clip_higher": {"num_iterations": 2, "epsilon_high": 0.28},
@@ -47,7 +49,7 @@ class BenchmarkArguments(Arguments):
     settings: str | None = flag(None, "the settings to compare, comma-separated (default: all)")
     recipe_config: str = flag(str(ROOT / "recipes/configs/grpo/cpu.yaml"), "of recipes/grpo.py", path=True)
     tasks: str = flag(
-        "multi_step:600,facts,choice,one_step,honesty",
+        "multi_step:600,facts,choice,one_step,new_kinds",
         "as of evals.chat: the one that GRPO is to raise, then the others",
         path=True,
     )
