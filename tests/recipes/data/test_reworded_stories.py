@@ -1,6 +1,7 @@
 """Reworded stories ask the same, in words that are neither shown nor held out."""
 
 import re
+from collections import defaultdict
 from functools import cache
 from random import Random
 
@@ -60,6 +61,26 @@ def test_no_question_is_one_that_a_conversation_or_an_exam_could_ask(steps):
     }
     for problem in drawn(steps):
         assert " ".join(sentences(problem.question)) not in told, problem.question
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_no_new_sentence_with_a_later_number_is_that_of_the_storys_held_out_phrasing(steps):
+    told = {split: defaultdict(set) for split in ("train", "validation")}
+    for split, by_story in told.items():
+        for problem in stories(split, steps, 2000):
+            by_story[problem.kind.split(", ")[1]].update(told_later(problem))
+    for problem in drawn(steps):
+        story = problem.kind.split(", ")[1]
+        assert not told_later(problem) & (told["validation"][story] - told["train"][story]), problem
+
+
+def told_later(problem: Problem) -> set[str]:
+    """Sentences of a problem that give a number after its first, without people, things and numbers."""
+    told, given, later = sentences(problem.question), 0, set()
+    for sentence in told:
+        given += sentence.count("#")
+        later |= {sentence} if "#" in sentence and given > 1 else set()
+    return later
 
 
 def test_every_change_of_words_happens_to_some_story_that_training_may_use():
