@@ -114,7 +114,7 @@ def plot_reinforcement(records: Records, measures: dict[str, str]) -> Figure:
     What was not measured has no panel.
     """
     solved = {key: name for key, name in measures.items() if series(records, key)}
-    panels = [("problems solved of those held out, ± standard error", solved, "{:.0%}")] if solved else []
+    panels = [("held-out problems solved, ± standard error", solved, "{:.0%}")] if solved else []
     (reward, *_), (spread, *_), *others = ROLLOUTS
     shares = ("replies' reward, and groups with spread", {reward: "reward", spread: "spread"}, "{:.0%}")
     panels += [shares, *((f"{name}, on average", {key: ""}, write) for key, name, write in others)]
