@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.chat.before_after import ShownProblem, parse_problems
 from evals.report.files import (
     ChatScores,
     CoreScores,
@@ -27,7 +28,6 @@ from evals.report.files import (
 )
 from recipes.plots.curves import Records, series
 from recipes.plots.figures import is_number
-from recipes.training.before_after import ShownProblem, parse_problems
 from recipes.utils.errors import InputError
 from recipes.utils.hardware import precision_name
 from recipes.utils.provenance import portable, read_launches

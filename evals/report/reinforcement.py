@@ -1,9 +1,9 @@
 """The report's section on GRPO: pass@k, the replies in training, and the same problems before and after."""
 
+from evals.chat.before_after import heading
 from evals.report.gather import Run, Stage
 from evals.report.page import Block, Heading, Picture, Pictures, Table, Text
 from recipes.plots.curves import STANDARD_ERROR, over_run, plot_reinforcement, series
-from recipes.training.before_after import heading
 from recipes.utils.plain_text import share
 
 

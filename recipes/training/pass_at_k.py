@@ -6,11 +6,11 @@ from typing import Any
 import datasets
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from evals.chat.before_after import keep_attempts, print_problems, read_problems
 from evals.chat.evaluate import evaluate_task
 from evals.chat.tasks import Task, number_problem
 from recipes.inference.generate import Sampling
 from recipes.plots.curves import STANDARD_ERROR, draw_reinforcement, over_run
-from recipes.training.before_after import keep_attempts, print_problems, read_problems
 from recipes.training.trainer_metrics import MetricsCallback
 from recipes.utils.plain_text import share
 from recipes.utils.run_directory import BEFORE_AFTER
@@ -21,7 +21,7 @@ class PassAtK(TrainerCallback):
 
     pass@1 and pass@k are estimated from `samples` sampled replies a problem; greedy is the share solved by the
     likeliest one; each with its standard error over the problems. Measured between two steps, when the checkpoint of
-    the last one is written. The likeliest replies to the first problems are kept (recipes/training/before_after.py).
+    the last one is written. The likeliest replies to the first problems are kept (evals/chat/before_after.py).
     """
 
     def __init__(

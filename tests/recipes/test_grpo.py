@@ -13,9 +13,9 @@ from matplotlib import image
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from evals.chat.before_after import read_problems
 from recipes.data.messages import user
 from recipes.inference.generate import Sampling, generate_replies
-from recipes.training.before_after import read_problems
 from recipes.utils.run_directory import BEFORE_AFTER, read_metrics
 from tests.recipes import processes
 from tests.recipes.conftest import GUESSED

@@ -3,8 +3,8 @@
 import pytest
 from trl import ModelConfig
 
+from evals.chat.before_after import read_problems
 from recipes import grpo
-from recipes.training.before_after import read_problems
 from recipes.training.problems import open_problems
 from recipes.training.rollouts import RolloutTrainer
 from recipes.utils.processes import join_processes

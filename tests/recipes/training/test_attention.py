@@ -92,11 +92,13 @@ def test_the_line_says_when_windows_cost_a_mask(card):
 
 
 def test_kernels_of_a_cpu_train_alike_and_the_run_says_which(tiny, tmp_path):
+    plain = tiny | {"generation": 2026, "mixed_precision": "no"}
     for name in ("eager", "sdpa"):
-        end = run(flags(tiny | {"output_dir": tmp_path / name, "attn_implementation": name, "generation": 2026}))
+        end = run(flags(plain | {"output_dir": tmp_path / name, "attn_implementation": name}))
         assert end.code == 0, end.stderr
         assert f"attention    {name}" in end.stdout
-    torch.testing.assert_close(losses(tmp_path / "eager"), losses(tmp_path / "sdpa"), rtol=1e-4, atol=0)
+    # Muon orthogonalizes in bf16 where the CPU has it, which makes more of what differs by rounding.
+    torch.testing.assert_close(losses(tmp_path / "eager"), losses(tmp_path / "sdpa"), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(

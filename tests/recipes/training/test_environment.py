@@ -156,7 +156,8 @@ def test_two_processes_learn_compiled_what_they_learn_eagerly(tiny, tmp_path):
     assert json.loads((tmp_path / "pieces.json").read_text()) > 2
     for eager, compiled in zip(records["false"], records["true"], strict=True):
         for name in eager.keys() & {"train/loss", "train/grad_norm", "val/bpb"}:
-            assert compiled[name] == pytest.approx(eager[name], rel=1e-4), (eager["step"], name)
+            # Muon orthogonalizes in bf16 where the CPU has it, which makes more of what differs by rounding.
+            assert compiled[name] == pytest.approx(eager[name], rel=5e-3), (eager["step"], name)
 
 
 # Activations

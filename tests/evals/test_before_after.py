@@ -4,10 +4,7 @@ import json
 
 import pytest
 
-from evals.chat.evaluate import TaskResult
-from evals.chat.tasks import RIGHT, WRONG, number_problem
-from recipes.data.messages import assistant, calculator_call
-from recipes.training.before_after import (
+from evals.chat.before_after import (
     MOST_CHARACTERS,
     SHOWN,
     Attempt,
@@ -19,6 +16,9 @@ from recipes.training.before_after import (
     read_problems,
     working,
 )
+from evals.chat.evaluate import TaskResult
+from evals.chat.tasks import RIGHT, WRONG, number_problem
+from recipes.data.messages import assistant, calculator_call
 
 REPLIES = {
     right: [*calculator_call("", expression, result), assistant(f"The answer is {result}.")]
