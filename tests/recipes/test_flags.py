@@ -72,7 +72,7 @@ def test_whatever_may_be_a_path_knows_the_home_directory(program, tmp_path, monk
         "accelerator_config", "base_model", "bundle", "chatcore_tasks", "continue_from", "conversations",
         "core_bundle", "dataset", "deepspeed", "fsdp_config", "instructions", "judge", "model", "model_config",
         "model_name_or_path", "output", "output_dir", "preferences", "problems", "recipe_config", "resume", "run",
-        "run_dir", "source", "tasks", "tokenizer",
+        "run_dir", "source", "sources", "tasks", "tokenizer",
     }  # fmt: skip
     trackers = {"recipes.pretrain", "recipes.midtrain"}  # where `run` is a name for them
     labels = {"evals.core"}  # whose `tasks` have no paths
