@@ -72,6 +72,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 import yaml
 
 from evals.chat.tasks import RIGHT, split_tasks
+from evals.uncertainty import standard_error
 from recipes.launch.stages import check_flags
 from recipes.training.posttraining_arguments import GRPOArguments
 from recipes.utils import atomic
@@ -222,7 +223,7 @@ def answers(found: dict[str, Any], model: str, tasks: str) -> bool:
 
 
 def call(words: list[str], log: Path) -> None:
-    """Run a program of ours; what it prints goes into `log`. Raises `InputError` if it fails."""
+    """Run one of our programs and append its output to `log`. Raises `InputError` if it fails."""
     with log.open("a") as output:
         code = wait_for(subprocess.Popen([sys.executable, *words], stdout=output, stderr=subprocess.STDOUT))
     if code != 0:
@@ -259,8 +260,8 @@ def paired_gain(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tu
         raise InputError("the two models were asked different problems: choose another output_dir.")
     right = [[row["outcomes"] == [RIGHT] for row in rows] for rows in (before, after)]
     differences = [int(is_now) - int(was) for was, is_now in zip(*right, strict=True)]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
-    return statistics.mean(differences), error
+    error = standard_error(differences)
+    return statistics.mean(differences), float("nan") if error is None else error
 
 
 def table_head(tasks: list[str]) -> str:

@@ -25,7 +25,7 @@ class Curriculum:
     """Draws rows of `problems`, each once before any comes again; equal on all processes that count the same."""
 
     def __init__(self, problems: datasets.Dataset, seed: int) -> None:
-        self.problems, self.seed = problems, seed
+        self.seed = seed
         self.kinds: list[str] = problems["kind"][:]
         self.tried: dict[str, float] = {}  # problems, by kind
         self.variances: dict[str, float] = {}  # the sum of theirs

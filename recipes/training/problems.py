@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recipes.data.messages import user
 from recipes.data.primer.composed_stories import draw_composed
-from recipes.data.primer.problems import Problem
+from recipes.data.primer.problems import Problem, draw_different
 from recipes.data.primer.problems import problems as primer_problems
 from recipes.data.primer.reworded_stories import draw_reworded
 from recipes.data.sources.gsm8k import gsm8k_problems
@@ -52,11 +52,7 @@ def draw_primer_problems(split: str, count: int, seed: int) -> list[Problem]:
     def many(draw_one: Callable[[Random, int], Problem]) -> Callable[[int, int], list[Problem]]:
         def draw(steps: int, number: int) -> list[Problem]:
             rng = Random(f"{seed} {draw_one.__name__} {steps}")
-            drawn: dict[str, Problem] = {}
-            while len(drawn) < number:
-                problem = draw_one(rng, steps)
-                drawn.setdefault(problem.question, problem)
-            return list(drawn.values())
+            return draw_different(lambda: draw_one(rng, steps), number)
 
         return draw
 

@@ -7,6 +7,7 @@ from transformers import NanoChatConfig, PreTrainedModel
 from trl import GRPOConfig
 
 from recipes.training.adapters import base_model
+from recipes.training.rollouts import is_recurrent
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import FEATURES_OF_2026
 
@@ -42,7 +43,7 @@ def check_sampling_rounds(config: GRPOConfig, model: PreTrainedModel) -> None:
     replies = config.per_device_train_batch_size * config.steps_per_generation
     if not config.curriculum:
         raise InputError("sampling_rounds draws more problems by the curriculum: leave one of the two out.")
-    if config.use_vllm or getattr(model, "_is_stateful", False):
+    if config.use_vllm or is_recurrent(model) or config.device.type == "mps":
         raise InputError("sampling_rounds works where our own loop writes the replies: leave it out.")
     if replies % config.num_generations:
         raise InputError(

@@ -59,9 +59,8 @@ class RolloutTrainer(GRPOTrainer):
     def draw(self, replies: int) -> list[int]:
         """Rows of the problems that this process writes `replies` to, each row as often as it has replies."""
         drawn = self.curriculum.draw(replies * self.accelerator.num_processes // self.num_generations)
-        rows = [
-            row for row in drawn for _ in range(self.num_generations)
-        ]  # every process draws all, and takes its part
+        rows = [row for row in drawn for _ in range(self.num_generations)]
+        # Every process draws all, and takes its part.
         start = replies * self.accelerator.process_index
         return rows[start : start + replies]
 
@@ -104,10 +103,8 @@ class RolloutTrainer(GRPOTrainer):
         """Rewards (B of all processes, functions), which the curriculum takes note of."""
         rewards = super()._calculate_rewards(inputs, *args)
         if self.curriculum is not None and self.model.training and self.sampling_rounds == 1:
-            here = slice(
-                len(inputs) * self.accelerator.process_index, len(inputs) * (self.accelerator.process_index + 1)
-            )
-            self.take_note([row["kind"] for row in inputs], rewards[here, 0].tolist())
+            mine = rewards[:, 0].view(self.accelerator.num_processes, -1)[self.accelerator.process_index]
+            self.take_note([row["kind"] for row in inputs], mine.tolist())
         return rewards
 
     def take_note(self, kinds: list[str], rewards: list[float]) -> list[tuple[str, list[float]]]:

@@ -94,7 +94,7 @@ def is_held_out(steps: tuple[str, ...]) -> bool:
 
 
 def draw_composed(rng: Random, steps: int, split: str = "train") -> Problem:
-    """A random problem of so many steps (see `STEPS`).
+    """A random problem with `steps` steps (see `STEPS`).
 
     Split `validation` has held-out sequences of steps and a held-out pair of numbers, `train` neither.
     """

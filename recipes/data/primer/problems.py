@@ -119,9 +119,14 @@ def problems(split: str, steps: int, count: int, seed: int = 0) -> list[Problem]
     if steps not in STORIES:
         raise InputError(f"primer problems: none of {steps} steps. Use 1, 2 or 3.")
     rng = Random(f"{seed} {split} problems of {steps}")
+    return draw_different(lambda: draw_problem(rng, steps, split), count)
+
+
+def draw_different(draw: Callable[[], Problem], count: int) -> list[Problem]:
+    """`count` problems by `draw`, no two of which ask the same."""
     drawn: dict[str, Problem] = {}
     while len(drawn) < count:
-        problem = draw_problem(rng, steps, split)
+        problem = draw()
         drawn.setdefault(problem.question, problem)
     return list(drawn.values())
 
