@@ -11,6 +11,7 @@ from recipes.data.messages import user
 from recipes.data.primer.composed_stories import draw_composed
 from recipes.data.primer.problems import Problem, draw_different
 from recipes.data.primer.problems import problems as primer_problems
+from recipes.data.primer.retold_stories import draw_retold
 from recipes.data.primer.reworded_stories import draw_reworded
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.utils.errors import InputError
@@ -19,8 +20,9 @@ from recipes.utils.errors import InputError
 # same in other words; and problems put together anew, some of which are out of reach until others are learned.
 HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
 STORIES = {1: 0.1, 2: 0.1, 3: 0.1}
-REWORDED = {2: 0.2, 3: 0.2}
-COMPOSED = {2: 0.2, 3: 0.08, 4: 0.02}
+REWORDED = {2: 0.1, 3: 0.1}
+RETOLD = {2: 0.2, 3: 0.2}
+COMPOSED = {2: 0.06, 3: 0.03, 4: 0.01}
 
 
 def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.Dataset:
@@ -57,7 +59,12 @@ def draw_primer_problems(split: str, count: int, seed: int) -> list[Problem]:
         return draw
 
     sources = {
-        "train": ((stories, STORIES), (many(draw_reworded), REWORDED), (many(draw_composed), COMPOSED)),
+        "train": (
+            (stories, STORIES),
+            (many(draw_reworded), REWORDED),
+            (many(draw_retold), RETOLD),
+            (many(draw_composed), COMPOSED),
+        ),
         "validation": ((stories, HELD_OUT),),
     }
     parts = [(draw, steps, share) for draw, shares in sources[split] for steps, share in shares.items()]
