@@ -22,7 +22,7 @@ from trl.models import unwrap_model_for_generation
 
 from recipes.inference.rollouts import Reply, Rules, write_replies
 from recipes.training.curriculum import Curriculum
-from recipes.training.reply_scores import score_replies
+from recipes.training.reply_scores import score_replies, score_rows
 from recipes.training.rewards import right_answer
 from recipes.utils.calculator import calculator
 from tokenizer.chat import CALCULATOR, Message
@@ -46,6 +46,10 @@ class RolloutTrainer(GRPOTrainer):
         self.foreseen: dict[tuple[int, ...], deque[list[int]]] = {}  # turns not asked for yet, by all tokens before
         self.results: dict[tuple[str, ...], list[int]] = {}  # tokens of the calculator's results
         self.call_start = self.processing_class.convert_tokens_to_ids(PYTHON_START)
+        # Above temperature 1 what is cut off would have had a share. A loss that counted it would make it likelier by
+        # every wrong reply: entropy grows until replies ramble. DeepSeek-V3.2 (https://arxiv.org/abs/2512.02556) keeps
+        # the cut for the same reason.
+        self.cuts_sampling = self.top_k > 0 and self.temperature > 1
         self.learns: list[bool] | None = None  # which of the rows of a batch move the weights; None: all
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -191,26 +195,38 @@ class RolloutTrainer(GRPOTrainer):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         logits_to_keep: int,
-        *args: Any,
+        batch_size: int | None = None,
+        *,
         compute_entropy: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Log-probabilities of replies, the last `logits_to_keep` of input_ids (B, P + C); entropies; None."""
+        top_k = self.top_k if self.cuts_sampling else 0
+        more_than_scores = self._entropy_bonus_enabled or self.aux_loss_enabled
+        if self.reads_prompts_once(model) and not more_than_scores:
+            P, mask = input_ids.size(1) - logits_to_keep, attention_mask.bool()
+            prompts = [ids[real].tolist() for ids, real in zip(input_ids[:, :P], mask[:, :P], strict=True)]
+            replies = [ids[: max(1, real.sum())] for ids, real in zip(input_ids[:, P:], mask[:, P:], strict=True)]
+            scores = score_replies(model, prompts, replies, self.temperature, self.learns, top_k)
+            logps, entropies = (F.pad(each, (0, logits_to_keep - each.size(1))) for each in scores)
+        elif self.cuts_sampling and not more_than_scores:
+            with self.accelerator.autocast():
+                logps, entropies = score_rows(
+                    model, input_ids, attention_mask, logits_to_keep, self.temperature, top_k, batch_size
+                )
+        else:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy=compute_entropy, **kwargs
+            )
+        return logps, entropies if compute_entropy else None, None
+
+    def reads_prompts_once(self, model: torch.nn.Module) -> bool:
+        """Whether replies to one prompt are scored with one pass over it."""
         # On a GPU TRL has kernels that never hold the logits, and DDP wants one pass forward for one back.
         alone = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
         # Gradient checkpointing switches the cache off.
         recomputes = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-        if not alone or recomputes or is_recurrent(model) or self._entropy_bonus_enabled or self.aux_loss_enabled:
-            more = {"compute_entropy": compute_entropy, **kwargs}
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *args, **more
-            )
-        P, mask = input_ids.size(1) - logits_to_keep, attention_mask.bool()
-        prompts = [ids[real].tolist() for ids, real in zip(input_ids[:, :P], mask[:, :P], strict=True)]
-        replies = [ids[: max(1, real.sum())] for ids, real in zip(input_ids[:, P:], mask[:, P:], strict=True)]
-        scores = score_replies(model, prompts, replies, self.temperature, self.learns)
-        logps, entropies = (F.pad(each, (0, logits_to_keep - each.size(1))) for each in scores)
-        return logps, entropies if compute_entropy else None, None
+        return alone and not recomputes and not is_recurrent(model)
 
 
 def is_recurrent(model: torch.nn.Module) -> bool:

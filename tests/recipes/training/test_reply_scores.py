@@ -54,3 +54,23 @@ def test_scores_and_gradients_are_those_of_the_rows_alone(kind, attention):
     (ours[0].square().sum() + ours[2].sum() + ours[3].sum()).backward()  # the last has no gradient: it does not learn
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight.grad, expected[name], atol=1e-3, rtol=1e-3, msg=name)
+
+
+def test_tokens_that_sampling_cut_off_have_no_part_in_the_probabilities():
+    model = random_model(generation=2026).eval()
+    with torch.no_grad():
+        likeliest = [model(torch.tensor([prompt])).logits[0, -1].topk(3).indices for prompt in PROMPTS]
+        replies = [tokens[row % 3].reshape(1) for row, tokens in enumerate(likeliest)]
+        scores, uncertain = score_replies(model, PROMPTS, replies, 2.0, top_k=3)
+        logits = torch.stack([model(torch.tensor([prompt])).logits[0, -1].topk(3).values for prompt in PROMPTS])
+    expected = (logits / 2).log_softmax(-1)  # (5, 3)
+    torch.testing.assert_close(scores[:, 0], expected[range(5), [row % 3 for row in range(5)]], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(uncertain[:, 0], -(expected.exp() * expected).sum(-1), atol=1e-4, rtol=1e-4)
+
+
+def test_a_token_that_rounding_has_cut_off_still_has_a_finite_score():
+    model = random_model(generation=2026).eval()
+    with torch.no_grad():
+        last = [model(torch.tensor([prompt])).logits[0, -1].argmin().reshape(1) for prompt in PROMPTS]
+        scores, _ = score_replies(model, PROMPTS, last, 2.0, top_k=3)
+    assert torch.isfinite(scores).all() and (scores[:, 0] < -1.09).all(), "less likely than the others of three"

@@ -91,6 +91,29 @@ def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talke
     assert measured[0] == pytest.approx(measured[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("rows", [None, 4])
+def test_where_few_tokens_are_sampled_from_rows_scored_alone_are_as_good_as_prompts_read_once(talker, tmp_path, rows):
+    """As on GPUs and on several processes. What the cut leaves out has no part in either."""
+    trainer = build(RolloutTrainer, *talker(), tmp_path, temperature=2.0, top_k=3)
+    inputs = trainer._generate_and_score_completions([dict(row) for row in ROWS])
+    ids, mask = (
+        torch.cat((inputs[f"prompt_{name}"], inputs[f"completion_{name}"]), dim=1) for name in ("ids", "mask")
+    )
+    asked = trainer.model, ids, mask, inputs["completion_ids"].size(1)
+    once, uncertain, _ = trainer._get_per_token_logps_and_entropies(*asked, compute_entropy=True)
+    trainer.reads_prompts_once = lambda model: False
+    alone, as_uncertain, _ = trainer._get_per_token_logps_and_entropies(*asked, batch_size=rows, compute_entropy=True)
+    real = inputs["completion_mask"].bool()
+    torch.testing.assert_close(once[real], alone[real], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(uncertain[real], as_uncertain[real], atol=1e-4, rtol=1e-4)
+    assert uncertain[real].max() < 1.1, "of three tokens"
+    (alone * real).sum().backward()
+    gradient = trainer.model.lm_head.weight.grad.clone()
+    trainer.model.zero_grad()
+    (once * real).sum().backward()
+    torch.testing.assert_close(trainer.model.lm_head.weight.grad, gradient, atol=1e-3, rtol=1e-3)
+
+
 def test_a_batch_of_groups_without_spread_still_has_a_gradient_which_is_zero(talker, tmp_path):
     trainer = build(RolloutTrainer, *talker(), tmp_path)
     inputs = trainer._generate_and_score_completions([dict(row) for row in ROWS])
