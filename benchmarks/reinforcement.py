@@ -21,16 +21,16 @@ ROOT = Path(__file__).parent.parent
 # Flags of recipes/grpo.py that differ from its configuration, recipes/configs/grpo/cpu.yaml by default.
 SETTINGS: dict[str, dict[str, Any]] = {
     "preset": {},
-    "steps_50": {"max_steps": 50},
+    "steps_60": {"max_steps": 60},
     "one_round": {"sampling_rounds": 1},  # groups without a spread are left as they come, not replaced
     "no_curriculum": {"sampling_rounds": 1, "curriculum": "false"},
-    "lr_0.08": {"init_lr_frac": 0.08},
-    "lr_0.15": {"init_lr_frac": 0.15},
+    "temperature_1": {"temperature": 1.0, "top_k": 50},
+    "temperature_1.5": {"temperature": 1.5},
+    "temperature_3_of_2": {"temperature": 3.0, "top_k": 2},
+    "lr_0.05": {"init_lr_frac": 0.05},
+    "lr_0.2": {"init_lr_frac": 0.2},
     "embedding_lr_0.2": {"embedding_lr": 0.2},  # pretraining's, of 2025
     "embedding_lr_0.005": {"embedding_lr": 0.005},
-    "temperature_0.8": {"temperature": 0.8},
-    "temperature_1.3": {"temperature": 1.3},
-    "temperature_1.3_of_5": {"temperature": 1.3, "top_k": 5},
     "4_x_16": {"num_generations": 16},  # replies a step as before, to half as many problems
     "scale_by_group": {"scale_rewards": "group"},
     # Nothing is clipped where each reply is trained on once. Of as many steps, half write replies.
