@@ -102,7 +102,7 @@ def _score_tokens(
     logits = logits.float() / temperature
     of_tokens = logits.gather(1, tokens[:, None])  # (N, 1)
     if top_k:  # the token that was sampled is one of them, up to rounding
-        others = logits.scatter(1, tokens[:, None], -torch.inf).topk(top_k - 1).values
+        others = logits.scatter(1, tokens[:, None], -torch.inf).topk(min(top_k, logits.size(1)) - 1).values
         logits = torch.cat((of_tokens, others), dim=1)  # (N, top_k)
     log_sum = logits.logsumexp(dim=-1)  # (N,)
     with torch.no_grad():

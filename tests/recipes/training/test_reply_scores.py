@@ -68,6 +68,15 @@ def test_tokens_that_sampling_cut_off_have_no_part_in_the_probabilities():
     torch.testing.assert_close(uncertain[:, 0], -(expected.exp() * expected).sum(-1), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("top_k", [VOCAB_SIZE, VOCAB_SIZE + 9])
+def test_a_cut_that_leaves_all_tokens_changes_nothing(top_k):
+    model, replies = random_model(generation=2025).eval(), [torch.tensor(reply) for reply in REPLIES]
+    with torch.no_grad():
+        cut, whole = (score_replies(model, PROMPTS, replies, 2.0, top_k=each) for each in (top_k, 0))
+    for ours, theirs in zip(cut, whole, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_a_token_that_rounding_has_cut_off_still_has_a_finite_score():
     model = random_model(generation=2026).eval()
     with torch.no_grad():
