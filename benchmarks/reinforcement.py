@@ -33,8 +33,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "embedding_lr_0.005": {"embedding_lr": 0.005},
     "4_x_16": {"num_generations": 16},  # replies a step as before, to half as many problems
     "scale_by_group": {"scale_rewards": "group"},
-    # Nothing is clipped where each reply is trained on once. Of as many steps, half write replies.
-    "clip_higher": {"num_iterations": 2, "epsilon_high": 0.28},
+    # Nothing is clipped where each reply is trained on once. Half of the steps write replies.
+    # To be held against temperature_1.
+    "clip_higher": {"num_iterations": 2, "epsilon_high": 0.28, "temperature": 1.0, "top_k": 50},
 }
 
 

@@ -113,7 +113,8 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
 
     # --- Optimizer: pretraining's, at init_lr_frac of its learning rates after the same scaling for the model's width:
     # 0.05 in nanochat. A reward says one number about a whole reply, so a gradient is mostly noise, and a large step
-    # along it costs what SFT taught. TRL's scheduler lets all rates fall in a line to 0 over the run.
+    # along it costs what SFT taught; the more replies of a step have something to teach, the larger it may be. TRL's
+    # scheduler lets all rates fall in a line to 0 over the run.
     optimizer = build_optimizer(args.optimizer, model, posttraining_settings(args, facts))
 
     # --- Which problems come next
@@ -129,6 +130,7 @@ def grpo(args: GRPOArguments, model_args: ModelArguments, processes: PartialStat
     #   of old and new probabilities to clip.
     # - No KL term (beta 0), which would hold a second model in memory: the reward is a check, not a model that could
     #   be gamed.
+    # - Above temperature 1 the loss counts only the top_k tokens that were sampled from (training/reply_scores.py).
     # - The loss is the mean over the tokens of all replies (loss_type dapo), not of each reply first, so that a token
     #   of a long reply counts as much as one of a short one. Results of calls are masked: they are not the model's.
     config.reward_weights = [1.0, args.format_reward]

@@ -241,7 +241,12 @@ class GRPOArguments(PosttrainingArguments, GRPOFields):
     per_device_train_batch_size: int = flag(16, "replies that a process trains on at a time", least=1)
     num_generations: int = flag(16, "replies to each problem, compared with each other", least=2)
     max_completion_length: int = flag(256, "tokens of a reply, calls and results included", least=1)
-    top_k: int = flag(50, "replies are sampled from this many likeliest tokens; 0: from all", least=0)
+    top_k: int = flag(
+        50,
+        "replies are sampled from this many likeliest tokens, which above temperature 1 are all that the loss counts; "
+        "0: from all",
+        least=0,
+    )
     loss_type: str = flag("dapo", "the loss is averaged over the tokens of all replies")
     scale_rewards: str = flag("none", "advantages are r - mean(r), not divided by the deviation")
     save_total_limit: int | None = flag(2, "newest checkpoints kept", least=1, resumable=True)

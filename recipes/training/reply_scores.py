@@ -11,6 +11,17 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
+from trl import GRPOConfig
+
+
+def keeps_cut(config: GRPOConfig) -> bool:
+    """Whether the loss counts just the `top_k` tokens that were sampled from.
+
+    Up to temperature 1 the others have next to no probability. Above, a loss that counted them would make them
+    likelier by every wrong reply. The cut is that of the weights which are trained: it is the one that was sampled by
+    where each reply is trained on once. DeepSeek-V3.2 (https://arxiv.org/abs/2512.02556) stores it for further passes.
+    """
+    return config.top_k > 0 and config.temperature > 1
 
 
 def score_replies(

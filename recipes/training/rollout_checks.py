@@ -7,6 +7,7 @@ from transformers import NanoChatConfig, PreTrainedModel
 from trl import GRPOConfig
 
 from recipes.training.adapters import base_model
+from recipes.training.reply_scores import keeps_cut
 from recipes.training.rollouts import is_recurrent
 from recipes.utils.errors import InputError
 from recipes.utils.model_facts import FEATURES_OF_2026
@@ -32,10 +33,32 @@ def check_generation(config: GRPOConfig, model: PreTrainedModel) -> None:
         raise InputError("cache_implementation has no effect here: leave it out; replies have a cache of their own.")
     if useless := sorted(NOT_SAMPLING & (config.generation_kwargs or {}).keys()):
         raise InputError(f"generation_kwargs: {', '.join(useless)} cannot be set here, only how to sample.")
+    if keeps_cut(config):
+        check_cut(config)
     if config.sampling_rounds > 1:
         check_sampling_rounds(config, base_model(model))
     if config.use_vllm:
         check_vllm(config, base_model(model))
+
+
+def check_cut(config: GRPOConfig) -> None:
+    """Raise `InputError` for flags by which the tokens that the loss counts would not be those sampled from."""
+    asked = {
+        "top_p": config.top_p < 1,
+        "min_p": bool(config.min_p),
+        "repetition_penalty": config.repetition_penalty != 1,
+        "generation_kwargs": bool(config.generation_kwargs),
+        "beta": config.beta > 0,
+        "num_iterations": config.num_iterations > 1,
+        "entropy_coef": config.entropy_coef > 0,
+        "use_adaptive_entropy": config.use_adaptive_entropy,
+        "use_vllm": config.use_vllm,
+    }
+    if names := [name for name, is_asked in asked.items() if is_asked]:
+        raise InputError(
+            f"temperature {config.temperature:g} with top_k {config.top_k}: above temperature 1 the loss counts the "
+            f"tokens of top_k alone, as it cannot with {', '.join(names)}: leave one out, or add --top_k 0."
+        )
 
 
 def check_sampling_rounds(config: GRPOConfig, model: PreTrainedModel) -> None:

@@ -22,7 +22,7 @@ from trl.models import unwrap_model_for_generation
 
 from recipes.inference.rollouts import Reply, Rules, write_replies
 from recipes.training.curriculum import Curriculum
-from recipes.training.reply_scores import score_replies, score_rows
+from recipes.training.reply_scores import keeps_cut, score_replies, score_rows
 from recipes.training.rewards import right_answer
 from recipes.utils.calculator import calculator
 from tokenizer.chat import CALCULATOR, Message
@@ -46,10 +46,7 @@ class RolloutTrainer(GRPOTrainer):
         self.foreseen: dict[tuple[int, ...], deque[list[int]]] = {}  # turns not asked for yet, by all tokens before
         self.results: dict[tuple[str, ...], list[int]] = {}  # tokens of the calculator's results
         self.call_start = self.processing_class.convert_tokens_to_ids(PYTHON_START)
-        # Above temperature 1 what is cut off would have had a share. A loss that counted it would make it likelier by
-        # every wrong reply: entropy grows until replies ramble. DeepSeek-V3.2 (https://arxiv.org/abs/2512.02556) keeps
-        # the cut for the same reason.
-        self.cuts_sampling = self.top_k > 0 and self.temperature > 1
+        self.cut = self.top_k if keeps_cut(self.args) else 0  # tokens that the loss counts at each place; 0: all
         self.learns: list[bool] | None = None  # which of the rows of a batch move the weights; None: all
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -201,18 +198,17 @@ class RolloutTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Log-probabilities of replies, the last `logits_to_keep` of input_ids (B, P + C); entropies; None."""
-        top_k = self.top_k if self.cuts_sampling else 0
         more_than_scores = self._entropy_bonus_enabled or self.aux_loss_enabled
         if self.reads_prompts_once(model) and not more_than_scores:
             P, mask = input_ids.size(1) - logits_to_keep, attention_mask.bool()
             prompts = [ids[real].tolist() for ids, real in zip(input_ids[:, :P], mask[:, :P], strict=True)]
             replies = [ids[: max(1, real.sum())] for ids, real in zip(input_ids[:, P:], mask[:, P:], strict=True)]
-            scores = score_replies(model, prompts, replies, self.temperature, self.learns, top_k)
+            scores = score_replies(model, prompts, replies, self.temperature, self.learns, self.cut)
             logps, entropies = (F.pad(each, (0, logits_to_keep - each.size(1))) for each in scores)
-        elif self.cuts_sampling and not more_than_scores:
+        elif self.cut and not more_than_scores:
             with self.accelerator.autocast():
                 logps, entropies = score_rows(
-                    model, input_ids, attention_mask, logits_to_keep, self.temperature, top_k, batch_size
+                    model, input_ids, attention_mask, logits_to_keep, self.temperature, self.cut, batch_size
                 )
         else:
             return super()._get_per_token_logps_and_entropies(

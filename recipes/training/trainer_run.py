@@ -27,6 +27,7 @@ from recipes.training.loop import StopSignal
 from recipes.training.machines import smallest_memory
 from recipes.training.memory import fits
 from recipes.training.posttraining_arguments import PosttrainingArguments
+from recipes.training.reply_scores import keeps_cut
 from recipes.utils.errors import InputError, in_one_line, writing
 from recipes.utils.hardware import has_bf16
 from recipes.utils.model_facts import ModelFacts
@@ -76,10 +77,12 @@ def fit_rows(config: TrainingArguments, facts: ModelFacts, length: int, processe
     generates = hasattr(config, "steps_per_generation")  # GRPO: the replies that are sampled at once, in micro-batches
     if generates:
         capacity -= 2 * facts.num_parameters  # the copy in bf16 that writes them stays (training/rollouts.py)
+    # All logits of a row in fp32, and what becomes of them; else they exist by chunks (training/reply_scores.py).
+    logits = 16 * config.max_completion_length * facts.vocab_size if generates and keeps_cut(config) else 0
 
     def enough(rows: int) -> bool:
-        recompute = bool(config.gradient_checkpointing)
-        return fits(facts, rows, length, recompute, capacity, ranks=processes.num_processes, trainer=True)
+        recompute, left = bool(config.gradient_checkpointing), capacity - rows * logits
+        return fits(facts, rows, length, recompute, left, ranks=processes.num_processes, trainer=True)
 
     rows = next(
         (asked // pieces for pieces in range(1, asked + 1) if asked % pieces == 0 and enough(asked // pieces)), 1

@@ -32,9 +32,9 @@ def test_a_setting_changes_what_the_recipe_takes(name):
 
 
 def test_seeds_take_the_sources_in_turn():
-    runs = reinforcement.plan_runs(arguments(sources="a/x, a/y", settings="preset,lr_0.15"))
+    runs = reinforcement.plan_runs(arguments(sources="a/x, a/y", settings="preset,lr_0.2"))
     assert [(run.setting, run.seed, run.source) for run in runs] == [
-        (name, seed, source) for name in ("preset", "lr_0.15") for seed, source in enumerate(["a/x", "a/y", "a/x"])
+        (name, seed, source) for name in ("preset", "lr_0.2") for seed, source in enumerate(["a/x", "a/y", "a/x"])
     ]
     assert len({run.directory for run in runs}) == 6
 
@@ -55,8 +55,8 @@ def test_a_gain_counts_only_problems_on_which_the_models_differ():
 
 
 def test_wrong_flags_are_one_line():
-    with pytest.raises(InputError, match=r"unknown setting 'lr_0\.2'; .*lr_0\.15"):
-        arguments(settings="preset,lr_0.2")
+    with pytest.raises(InputError, match=r"unknown setting 'lr_0\.3'; .*lr_0\.2"):
+        arguments(settings="preset,lr_0.3")
     with pytest.raises(InputError, match="seeds must be at least 1"):
         arguments(seeds=0)
 

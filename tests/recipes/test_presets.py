@@ -182,7 +182,7 @@ def test_a_later_stage_takes_as_many_rows_as_fit_a_card_and_keeps_its_batch(
         )
         capacity = gigabytes * 1e9
         if stage == "grpo":
-            chosen.steps_per_generation = 2
+            chosen.steps_per_generation, chosen.temperature, chosen.top_k = 2, args.temperature, args.top_k
             capacity -= 2 * facts.num_parameters  # the copy in bf16 that writes replies
         said.clear()
         trainer_run.fit_rows(chosen, facts, length, processes)
@@ -193,6 +193,19 @@ def test_a_later_stage_takes_as_many_rows_as_fit_a_card_and_keeps_its_batch(
         assert enough or (rows == 1 and "gradient_checkpointing" in said[-1])
         assert rows == before or not fits(facts, 2 * rows, length, False, capacity, ranks=8, trainer=True)
         assert enough or gigabytes < 80
+
+
+@pytest.mark.parametrize("temperature, expected", [(1.0, 16), (2.0, 8)])
+def test_a_loss_that_keeps_a_cut_has_room_for_all_logits(temperature, expected, monkeypatch):
+    """12 layers of 2025 and replies of 2,048 tokens: all logits of a row take 2.1 GB."""
+    monkeypatch.setattr(trainer_run, "smallest_memory", lambda processes: 40e9)
+    facts = describe_config(NanochatGPTConfig.from_depth(12, 65_536, max_position_embeddings=2048), 2048)
+    chosen = SimpleNamespace(
+        **{"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "gradient_checkpointing": None},
+        **{"steps_per_generation": 1, "max_completion_length": 2048, "temperature": temperature, "top_k": 3},
+    )
+    trainer_run.fit_rows(chosen, facts, 2048, SimpleNamespace(num_processes=1, print=str))
+    assert chosen.per_device_train_batch_size == expected
 
 
 def test_rows_of_any_number_are_divided_until_they_fit(monkeypatch):

@@ -1,4 +1,4 @@
-"""The stories of several steps in words and in an order that no conversation uses, for GRPO alone.
+"""The stories in words and in an order that no conversation uses, for GRPO alone.
 
 A model that knows a story by its wording alone solves some of these and not others, which is what a reward can teach
 from. They change the phrasings that GRPO may use; the one that is held out from training is never among them.
@@ -52,7 +52,7 @@ ENDS = (
 
 
 def draw_reworded(rng: Random, steps: int) -> Problem:
-    """A random problem of 2 or 3 steps in a phrasing of its story that is changed in one way or several."""
+    """A random problem of 1 to 3 steps in a phrasing of its story that is changed in one way or several."""
     while True:
         story = rng.choice(rng.choice(STORIES[steps]))
         phrasing = told = story.draw_phrasing(rng, "train")

@@ -1,6 +1,7 @@
 """Retold stories ask for the same steps, and share no sentence with what is held out."""
 
 import re
+from difflib import SequenceMatcher
 from functools import cache
 from random import Random
 
@@ -64,3 +65,18 @@ def test_no_sentence_that_gives_numbers_is_in_a_held_out_phrasing_and_no_questio
         for place, sentence in enumerate(asked):
             if split == "validation" and (place or sentence.count("#") > 1):
                 assert sentence not in numbered, f"{problem.question!r} says {sentence!r}"
+
+
+@pytest.mark.parametrize("steps", TOLD, ids=" ".join)
+def test_none_is_nearer_to_the_held_out_phrasing_than_those_that_are_shown_or_by_half(steps):
+    """The same sentence about other things would be seen."""
+    *others, _, held_out = TOLD[steps].phrasings
+    limit = max(0.5, *(likeness(shown, held_out) for shown in others))
+    for phrasing in PHRASINGS[steps]:
+        assert likeness(phrasing, held_out) < limit, phrasing
+
+
+def likeness(one: str, other: str) -> float:
+    """Share of the words of two phrasings that stand in both in the same order."""
+    words = (re.findall(r"\{\w+\}|\w+|[?.,]", text.lower()) for text in (one, other))
+    return SequenceMatcher(None, *words, autojunk=False).ratio()

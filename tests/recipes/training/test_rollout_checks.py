@@ -45,12 +45,20 @@ def refused(model, tmp_path, **options) -> str:
         ({"use_transformers_continuous_batching": True}, "rounds the weights that are trained to bf16"),
         ({"cache_implementation": "static"}, "cache_implementation has no effect here"),
         ({"generation_kwargs": {"num_beams": 2, "typical_p": 0.9}}, "generation_kwargs: num_beams cannot be set here"),
+        ({"temperature": 2.0, "top_k": 3, "top_p": 0.9, "beta": 0.1}, "as it cannot with top_p, beta: leave one out"),
+        ({"temperature": 1.5, "num_iterations": 2}, "temperature 1.5 with top_k 50: above temperature 1 the loss"),
         ({"sampling_rounds": 2, "curriculum": False}, "sampling_rounds draws more problems by the curriculum"),
         ({"sampling_rounds": 2, **BY_TRANSFORMERS}, "sampling_rounds works where our own loop writes the replies"),
     ],
 )
 def test_ways_of_generating_that_do_not_fit_are_refused(tmp_path, options, expected):
     assert expected in refused(CONVERTED, tmp_path, **options)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 2.0, "top_k": 0}])
+def test_up_to_temperature_1_or_without_a_cut_every_way_of_sampling_goes(tmp_path, options):
+    args = TrainerConfig(output_dir=str(tmp_path / "run"), report_to="none", use_cpu=True, top_p=0.9, **options)
+    check_generation(args, CONVERTED)
 
 
 def test_problems_are_tried_in_whole_groups_of_a_process(tmp_path):

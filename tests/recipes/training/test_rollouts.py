@@ -77,8 +77,9 @@ def test_a_turn_that_ends_within_a_call_is_answered_as_trl_does(tokenizer_dir, t
     assert got["completion_ids"][0, :2].tolist() == [start, end] and not got["tool_mask"][0, 2]
 
 
-def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talker, tmp_path):
-    theirs, ours = (build(kind, *talker(), tmp_path, temperature=0.7) for kind in (GRPOTrainer, RolloutTrainer))
+@pytest.mark.parametrize("options", [{"temperature": 0.7}, {"temperature": 1.0, "top_k": 3}])
+def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talker, tmp_path, options):
+    theirs, ours = (build(kind, *talker(), tmp_path, **options) for kind in (GRPOTrainer, RolloutTrainer))
     inputs = theirs._generate_and_score_completions([dict(row) for row in ROWS])
     inputs["advantages"] = torch.tensor([0.5, -0.5, 0.0, 0.0, -1.0, 1.0] + 8 * [0.0])
     gradients = []
@@ -92,26 +93,32 @@ def test_losses_and_gradients_are_trls_and_groups_without_spread_need_none(talke
 
 
 @pytest.mark.parametrize("rows", [None, 4])
-def test_where_few_tokens_are_sampled_from_rows_scored_alone_are_as_good_as_prompts_read_once(talker, tmp_path, rows):
-    """As on GPUs and on several processes. What the cut leaves out has no part in either."""
+def test_a_cut_is_kept_where_prompts_are_read_once_and_where_rows_are_scored_alone(talker, tmp_path, rows):
+    """The second is how GPUs and several processes score them."""
     trainer = build(RolloutTrainer, *talker(), tmp_path, temperature=2.0, top_k=3)
     inputs = trainer._generate_and_score_completions([dict(row) for row in ROWS])
     ids, mask = (
         torch.cat((inputs[f"prompt_{name}"], inputs[f"completion_{name}"]), dim=1) for name in ("ids", "mask")
     )
     asked = trainer.model, ids, mask, inputs["completion_ids"].size(1)
-    once, uncertain, _ = trainer._get_per_token_logps_and_entropies(*asked, compute_entropy=True)
-    trainer.reads_prompts_once = lambda model: False
-    alone, as_uncertain, _ = trainer._get_per_token_logps_and_entropies(*asked, batch_size=rows, compute_entropy=True)
     real = inputs["completion_mask"].bool()
-    torch.testing.assert_close(once[real], alone[real], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(uncertain[real], as_uncertain[real], atol=1e-4, rtol=1e-4)
-    assert uncertain[real].max() < 1.1, "of three tokens"
-    (alone * real).sum().backward()
-    gradient = trainer.model.lm_head.weight.grad.clone()
-    trainer.model.zero_grad()
-    (once * real).sum().backward()
-    torch.testing.assert_close(trainer.model.lm_head.weight.grad, gradient, atol=1e-3, rtol=1e-3)
+
+    def score() -> list[torch.Tensor]:
+        """Log-probabilities, entropies, and the gradient of each weight."""
+        trainer.model.zero_grad()
+        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(*asked, rows, compute_entropy=True)
+        logps[real].sum().backward()
+        gradients = [weight.grad.clone() for weight in trainer.model.parameters()]
+        return [logps[real].detach(), entropies[real], *gradients]
+
+    once = score()
+    trainer.reads_prompts_once = lambda model: False
+    for ours, alone in zip(once, score(), strict=True):
+        torch.testing.assert_close(alone, ours, atol=1e-3, rtol=1e-3)
+    trainer.cut = 0
+    logps, entropies, *_ = score()
+    assert (once[0] >= logps - 1e-5).all() and (once[0] - logps).max() > 0.01, "of all tokens each is less likely"
+    assert once[1].max() < 1.1 < entropies.max()
 
 
 def test_a_batch_of_groups_without_spread_still_has_a_gradient_which_is_zero(talker, tmp_path):
