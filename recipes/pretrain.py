@@ -28,6 +28,7 @@ from accelerate.utils import set_seed
 from recipes.data.corpora import open_corpus
 from recipes.data.coverage import choose_packing, describe_coverage, measure_coverage
 from recipes.data.packing import build_rows_loader
+from recipes.data.shares import describe_sharing
 from recipes.plots.curves import draw_loss
 from recipes.publish import after_training
 from recipes.training.adapters import add_lora, facts_with_adapters, lora_config, save_and_merge
@@ -138,7 +139,8 @@ def pretrain(args: PretrainArguments, state: PartialState) -> None:
     record_launch(output_dir, data=args.dataset, files=files, precision=precision)
     seen = describe_coverage(coverage, plan.num_tokens, packing)
     kernel = describe_attention(attention, config, accelerator.device, args.max_seq_len)
-    print_run(accelerator, plan, corpus.line(), f"{packing}: {seen}", kernel, peak)
+    data = corpus.line() + describe_sharing(corpus.train, accelerator.num_processes * max(1, args.num_workers))
+    print_run(accelerator, plan, data, f"{packing}: {seen}", kernel, peak)
 
     @halve_batch_when_out_of_memory(accelerator, output_dir)
     def train(plan: Plan, checkpoint: Path | None) -> TrainingLoop | None:

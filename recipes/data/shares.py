@@ -60,6 +60,14 @@ def open_share(
     return stream
 
 
+def describe_sharing(documents: datasets.IterableDataset | Shared, num_readers: int) -> str:
+    """That readers have to read the same files, if there are fewer files than readers; else nothing."""
+    if not isinstance(documents, datasets.IterableDataset) or documents.num_shards >= num_readers:
+        return ""
+    files = "1 file" if documents.num_shards == 1 else f"{documents.num_shards} files"
+    return f"; {files} for {num_readers} readers (processes x workers): each reads everything, and keeps its share"
+
+
 @dataclass(frozen=True)
 class Part:
     """What is left of the share of one of `num_readers` readers, or every `stride`-th document of that.

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from recipes.utils.errors import InputError, SaidByMain
 
-PATIENCE = 90.0  # seconds in which a file must show on a network file system, which may remember for 60 what it saw
+PATIENCE = 50.0  # seconds in which a file must show on a network file system, which may remember what it saw
 
 
 def smallest_memory(state: PartialState) -> float | None:

@@ -91,25 +91,36 @@ def halve_batch_when_out_of_memory(
                     torch.cuda.reset_peak_memory_stats(accelerator.device)
                 try:
                     return train(plan.with_device_batch_size(rows), checkpoint)
-                except RuntimeError as error:
-                    if has_lost_another(error):
-                        raise InputError(
-                            f"rank {accelerator.process_index} has lost another process, whose own message says why "
-                            f"({in_one_line(error)}); {describe_newest(output_dir)}. The same command resumes."
-                        ) from None
-                    alone = accelerator.num_processes > 1 and not isinstance(error, OutOfMemoryOnAll)
-                    if alone and should_reduce_batch_size(error):
-                        smaller = next_smaller(plan, rows)
-                        remedy = f"--device_batch_size {smaller}" if smaller else "--gradient_checkpointing"
-                        rank, device = accelerator.process_index, accelerator.device
-                        raise InputError(
-                            f"out of memory on rank {rank} ({device}) in the midst of a step, for which the other "
-                            f"processes cannot be told: train with {remedy}; {describe_newest(output_dir)}."
-                        ) from None
+                except OutOfMemoryOnAll:
                     raise
+                except RuntimeError as error:
+                    smaller = next_smaller(plan, rows)
+                    remedy = f"--device_batch_size {smaller}" if smaller else "--gradient_checkpointing"
+                    line = end_of_one_of_several(error, accelerator, output_dir, remedy)
+                    raise (line or error) from None
 
             return attempt()
 
         return retrying
 
     return decorate
+
+
+def end_of_one_of_several(
+    error: RuntimeError, accelerator: Accelerator, output_dir: Path, remedy: str
+) -> InputError | None:
+    """What to say of an error in the midst of a step that several processes make; None if it is of another kind."""
+    rank, device, newest = accelerator.process_index, accelerator.device, describe_newest(output_dir)
+    if accelerator.num_processes == 1:
+        return None
+    if has_lost_another(error):
+        return InputError(
+            f"rank {rank} has lost another process, whose own message says why ({in_one_line(error)}); {newest}. The "
+            "same command resumes."
+        )
+    if should_reduce_batch_size(error):
+        return InputError(
+            f"out of memory on rank {rank} ({device}) in the midst of a step, for which the other processes cannot be "
+            f"told: train with {remedy}; {newest}."
+        )
+    return None

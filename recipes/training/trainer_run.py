@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import ModelConfig
 
@@ -26,6 +27,7 @@ from recipes.training.horizon import check_batch
 from recipes.training.loop import StopSignal
 from recipes.training.machines import smallest_memory
 from recipes.training.memory import fits
+from recipes.training.out_of_memory import end_of_one_of_several
 from recipes.training.posttraining_arguments import PosttrainingArguments
 from recipes.training.reply_scores import keeps_cut
 from recipes.utils.errors import InputError, in_one_line, writing
@@ -187,10 +189,23 @@ class CheckpointCallback(TrainerCallback):
             write_manifest(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
+def memory_in_one_line(error: RuntimeError, trainer: Trainer, output_dir: Path) -> InputError | None:
+    """What to do when memory runs out, on this process or on another that it waits for; None for other errors."""
+    rows, pieces = trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps
+    remedy = "--gradient_checkpointing true"
+    if rows > 1:
+        remedy = f"--per_device_train_batch_size {rows // 2} --gradient_accumulation_steps {2 * pieces}, or {remedy}"
+    if line := end_of_one_of_several(error, trainer.accelerator, output_dir, remedy):
+        return line
+    if should_reduce_batch_size(error):
+        return InputError(f"out of memory: train with {remedy}; {describe_newest(output_dir)}.")
+    return None
+
+
 def train(trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> bool:
     """Train to the end, from `checkpoint` if there is one. False if a signal came before: its checkpoint is saved.
 
-    Raises `InputError` when the disk is full or fails; what was saved before stays as it is.
+    Raises `InputError` when memory runs out, or the disk is full or fails; what was saved before stays as it is.
     """
     if checkpoint is None:
         check_room(output_dir, trainer.accelerator.unwrap_model(trainer.model))
@@ -205,6 +220,8 @@ def train(trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> bool:
         try:
             with writing(f"to {output_dir}", lambda: describe_newest(output_dir)):
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except RuntimeError as error:
+            raise (memory_in_one_line(error, trainer, output_dir) or error) from None
         except InputError:
             if trainer.is_world_process_zero():  # half a checkpoint only takes room
                 for path in unfinished_checkpoints(output_dir) - left_before:

@@ -58,30 +58,35 @@ def no_more_memory_after_a_step(rank: int) -> None:
     loop.TrainingLoop._update = updating
 
 
-def test_when_one_process_has_too_little_memory_all_go_on_with_fewer_rows(tiny, tmp_path):
-    large = tiny | LARGE | {"device_batch_size": 512}
+@pytest.mark.parametrize("processes", [2, 4])
+def test_when_one_process_has_too_little_memory_all_go_on_with_fewer_rows(tiny, tmp_path, processes):
+    rows = 1024 // processes
+    large = tiny | LARGE | {"device_batch_size": rows}
     before = partial(too_little_for_a_rehearsal, 1, 60 * 2**20)
-    ends = Running(flags(large | {"output_dir": tmp_path / "halved"}), 2, before=before).wait()
-    assert [end.code for end in ends] == [0, 0], ends[1].stderr + ends[0].stderr
+    ends = Running(flags(large | {"output_dir": tmp_path / "halved"}), processes, before=before).wait()
+    assert [end.code for end in ends] == processes * [0], ends[1].stderr + ends[0].stderr
     said = [
         int(rows) for rows in re.findall(r"out of memory: continuing with device_batch_size (\d+)", ends[0].stdout)
     ]
-    assert said and said == [256, 128, 64, 32, 16][: len(said)]
+    assert said and said == [rows >> times for times in range(1, 6)][: len(said)]
 
     small = large | {"output_dir": tmp_path / "small", "device_batch_size": said[-1]}
-    assert run(flags(small), 2).code == 0
+    assert run(flags(small), processes).code == 0
     assert_same_run(tmp_path / "halved", tmp_path / "small")
 
 
-def test_memory_that_runs_out_later_on_one_process_ends_it_with_its_rank_and_the_remedy(tiny, tmp_path):
-    large = tiny | LARGE | {"device_batch_size": 512, "output_dir": tmp_path}
-    ends = Running(flags(large), 2, before=partial(no_more_memory_after_a_step, 1)).wait()
+@pytest.mark.parametrize("processes", [2, 4])
+def test_memory_that_runs_out_later_on_one_process_ends_it_with_its_rank_and_the_remedy(tiny, tmp_path, processes):
+    rows = 1024 // processes
+    large = tiny | LARGE | {"device_batch_size": rows, "output_dir": tmp_path}
+    ends = Running(flags(large), processes, before=partial(no_more_memory_after_a_step, 1)).wait()
     assert ends[1].code == 2, ends[1].stderr
     (line,) = ends[1].stderr.splitlines()
-    assert line.startswith("pretrain: out of memory on rank 1 (cpu") and "--device_batch_size 256" in line
-    assert ends[0].code == 2
-    (line,) = ends[0].stderr.splitlines()
-    assert line.startswith("pretrain: rank 0 has lost another process")
+    assert line.startswith("pretrain: out of memory on rank 1 (cpu") and f"--device_batch_size {rows // 2}" in line
+    for rank in {*range(processes)} - {1}:
+        assert ends[rank].code == 2
+        (line,) = ends[rank].stderr.splitlines()
+        assert line.startswith(f"pretrain: rank {rank} has lost another process")
 
 
 def test_a_killed_process_is_restarted_and_the_run_resumes_as_if_undisturbed(tiny, tmp_path):

@@ -61,7 +61,9 @@ def test_evaluations_take_at_most_2_percent_of_the_time_of_training_a_d12():
     """By the count of tokens, if a forward pass takes a third of forward and backward."""
     args = parse_arguments(PretrainArguments, argv=["--config", GPU, "--depth", "12"])
     plan = plan_training(args, dry_run_facts(args), 8, H100_MEMORY)
-    assert args.eval_tokens / 3 <= 0.02 * args.eval_every * plan.total_batch_size
+    mid = parse_arguments(MidtrainArguments, argv=["--config", str(CONFIGS / "mid" / "gpu.yaml"), "--source", "base"])
+    for stage in (args, mid):  # midtraining has the batch of the base run
+        assert stage.eval_tokens / 3 <= 0.02 * stage.eval_every * plan.total_batch_size
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])

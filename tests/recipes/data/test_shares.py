@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recipes.data import packing, pools
 from recipes.data.packing import build_rows_loader
 from recipes.data.shards import _write_shard
+from recipes.data.shares import describe_sharing
 from recipes.data.tokenized import Shard, TokenizedDocuments
 from recipes.data.tokens import TokenShares, rows_of_one_pass
 
@@ -210,3 +211,10 @@ def test_one_pass_on_other_readers_trains_no_document_twice(before, after, monke
     train(after, train(before))
     assert max(read.values()) == 1
     assert len(read) > 0.6 * len(ids)
+
+
+def test_fewer_files_than_readers_are_said_and_enough_are_not():
+    documents = datasets.Dataset.from_dict({"text": list("abcdefgh")})
+    two, eight = (documents.to_iterable_dataset(num_shards=count) for count in (2, 8))
+    assert describe_sharing(two, 8).startswith("; 2 files for 8 readers (processes x workers): each reads everything")
+    assert describe_sharing(eight, 8) == describe_sharing(two, 1) == ""
