@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from recipes.utils.arguments import Arguments, flag
 
 # In the order in which they run: what says most comes first, for time may run short.
-PARTS = ("card", "attention", "training", "buckets", "loader", "generation", "resume", "grpo", "fp8")
+PARTS = ("card", "attention", "training", "fp8", "loader", "generation", "resume", "grpo", "buckets")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.gpu.arguments import GPUArguments
 from recipes.training.attention import FLASH_3, has_flash_attention_3
+from recipes.training.windowed_attention import attend_within_window
 from recipes.utils.errors import in_one_line
 from recipes.utils.hardware import has_bf16, peak_flops
 
@@ -85,15 +86,28 @@ def measure_attention(args: GPUArguments, device: torch.device) -> dict[str, flo
             ("math", SDPBackend.MATH),
         )
     }
+    window = tokens // 4  # of three layers of four in generation 2026
+    kernels["efficient, in windows by a mask"] = lambda: _masked(window, query, key, value)
     if device.type == "cuda":
         kernels |= _flex(query, key, value) | _flash_3(query, key, value)
+        kernels["flash 2, in windows"] = lambda: attend_within_window(query, key, value, window, None).sum().backward()
+    seen = (tokens * window - window**2 / 2) / (tokens**2 / 2)  # by a window, of what all tokens before would be
     found: dict[str, float | str] = {}
     for name, kernel in kernels.items():
         try:
-            found[f"{name} TFLOP/s"] = flops / median_seconds(kernel, device) / 1e12
+            work = flops * seen if "in windows" in name else flops
+            found[f"{name} TFLOP/s"] = work / median_seconds(kernel, device) / 1e12
         except Exception as error:  # not built, not for this card, not for this shape, or out of memory
             found[name] = f"not here: {in_one_line(error)}"
     return found
+
+
+def _masked(window: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    places = torch.arange(query.size(2), device=query.device)
+    age = places[:, None] - places
+    mask = (age >= 0) & (age < window)
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True):
+        scaled_dot_product_attention(query, key, value, attn_mask=mask).sum().backward()
 
 
 def _flex(*inputs: torch.Tensor) -> dict[str, Callable[[], None]]:

@@ -12,6 +12,7 @@ from benchmarks import stages
 from benchmarks.gpu.__main__ import attempt
 from benchmarks.gpu.arguments import GPUArguments
 from benchmarks.gpu.report import project
+from benchmarks.gpu.training import BUCKETS
 from modeling_nanochat import NanochatGPTConfig
 from recipes.data.corpora import open_corpus
 from recipes.utils.arguments import parse_arguments
@@ -51,11 +52,28 @@ def test_gpu_measures_all_that_a_machine_has_and_writes_it(tmp_path):
     output = run("benchmarks.gpu", *setting, "--parts", *parts)
     found = json.loads((tmp_path / "results.json").read_text())["results"]
     assert found["training d1 2026"]["tokens/s"] > 0 and 0 < found["training d1 2026"]["MFU"] < 1.5
-    assert found["attention"]["cudnn"].startswith("not here") and found["attention"]["math TFLOP/s"] > 0
+    kernels = found["attention"]
+    assert kernels["cudnn"].startswith("not here") and kernels["math TFLOP/s"] > 0
+    assert kernels["efficient, in windows by a mask TFLOP/s"] > 0
     assert len(found["generation 2026"]) == 4 and found["resume"]["loss differs by"] == 0
     assert not any(name.startswith(("buckets", "fp8")) for name in found)  # of several processes, and of GPUs
     assert found["to GPT-2's CORE"]["estimated hours"] > 0 and "1.65 (published" in output
     assert {"results.json", "results.md", "mfu.png", "speed.png", "memory.png"} == {f.name for f in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_gpu_on_two_processes_measures_what_takes_both_and_what_takes_one(tmp_path):
+    parts = ["card", "training", "loader", "grpo", "buckets"]
+    setting = ["--max_seq_len", "32", "--steps", "1", "--generations", "2026", "--output_dir", str(tmp_path)]
+    launcher = ["torch.distributed.run", "--nproc_per_node", "2", "-m"]
+    run(*launcher, "benchmarks.gpu", *setting, "--parts", *parts)
+    found = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert found["machine"]["devices"].startswith("2 x") and found["card"]["bandwidth GB/s"] > 0
+    buckets = [name for name in found if name.startswith("buckets")]
+    assert len(buckets) == len(BUCKETS)
+    assert all(found[name]["with exchange ms"] > 0 for name in ("training d1 2026", *buckets))
+    assert found["loader"]["tokens/s"] > 0 and found["grpo"]["step s"] > 0
 
 
 @pytest.mark.slow
