@@ -13,6 +13,7 @@ from evals.chat.tasks import Task, open_task
 from recipes.training.loop import is_due
 from recipes.training.trainer_metrics import CHATCORE, MetricsCallback
 from recipes.utils.errors import InputError, in_one_line
+from recipes.utils.heartbeat import heartbeat
 
 PARTIAL = f"{CHATCORE}_partial"  # without all five tasks, and comparable with nothing else
 FIGURES = {"chat_core": CHATCORE, "chat_core_partial": PARTIAL}  # by their names in evals.chat
@@ -43,7 +44,8 @@ class ChatCore(TrainerCallback):
     def open_missing(self) -> dict[str, str]:
         """Open the tasks that are not open yet. Returns why some cannot be, the same on every process."""
         state, failed = PartialState(), {}
-        with state.local_main_process_first():  # which downloads them; the others find them on the disk
+        # The first one downloads them; the others find them on the disk.
+        with state.local_main_process_first(), heartbeat("opening ChatCORE's tasks", state.is_local_main_process):
             for spec in self.specs:
                 if spec not in self.tasks:
                     try:

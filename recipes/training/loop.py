@@ -26,6 +26,7 @@ from recipes.training.plan import Plan
 from recipes.training.tracking import Console, MetricsLog
 from recipes.utils.errors import InputError, writing
 from recipes.utils.hardware import peak_memory
+from recipes.utils.heartbeat import heartbeat
 from recipes.utils.run_directory import METRICS
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -341,7 +342,8 @@ class TrainingLoop:
                 self._evaluate(evaluation, model, state.step, console)
             if samples and self.accelerator.is_main_process:
                 try:
-                    with self.accelerator.autocast():  # `generate` of a model with adapters passes by their forward
+                    # `generate` of a model with adapters passes by their forward.
+                    with self.accelerator.autocast(), heartbeat("writing samples"):
                         lines = self.sample(model)
                 except Exception as error:
                     lines = [f"step {state.step:06d} | sampling failed, training continues: {error}"]
