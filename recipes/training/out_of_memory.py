@@ -96,8 +96,9 @@ def halve_batch_when_out_of_memory(
                 except RuntimeError as error:
                     smaller = next_smaller(plan, rows)
                     remedy = f"--device_batch_size {smaller}" if smaller else "--gradient_checkpointing"
-                    line = end_of_one_of_several(error, accelerator, output_dir, remedy)
-                    raise (line or error) from None
+                    if line := end_of_one_of_several(error, accelerator, output_dir, remedy):
+                        raise line from None
+                    raise
 
             return attempt()
 

@@ -221,7 +221,9 @@ def train(trainer: Trainer, checkpoint: Path | None, output_dir: Path) -> bool:
             with writing(f"to {output_dir}", lambda: describe_newest(output_dir)):
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except RuntimeError as error:
-            raise (memory_in_one_line(error, trainer, output_dir) or error) from None
+            if line := memory_in_one_line(error, trainer, output_dir):
+                raise line from None
+            raise
         except InputError:
             if trainer.is_world_process_zero():  # half a checkpoint only takes room
                 for path in unfinished_checkpoints(output_dir) - left_before:
