@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from recipes.training.assistant_trainer import AssistantTrainer
-from tests.recipes.processes import Running, flags, limit
+from tests.recipes.processes import Running, addresses, flags
 from tests.recipes.test_faults import M_MMAP_THRESHOLD
 
 pytestmark = pytest.mark.launch
@@ -21,14 +21,19 @@ def sft(student, sums) -> dict:
 
 
 def no_memory_in_the_second_step(rank: int) -> None:
-    """In a training process: from its second step on, one rank gets no more memory."""
+    """In a training process: while it makes its second step, one rank gets no more memory, as from a full card."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**12)  # freed tensors go back to the system, and would be missed
     step = AssistantTrainer.training_step
 
     def limited(self, *args, **kwargs):
-        if self.state.global_step == 1 and int(os.environ.get("RANK", "0")) == rank:
-            limit(resource.RLIMIT_AS, 0)
-        return step(self, *args, **kwargs)
+        if self.state.global_step != 1 or int(os.environ.get("RANK", "0")) != rank:
+            return step(self, *args, **kwargs)
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (addresses(), before[1]))
+        try:
+            return step(self, *args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
 
     AssistantTrainer.training_step = limited
 
@@ -47,7 +52,7 @@ def test_memory_that_runs_out_on_one_process_ends_all_and_names_it(sft, tmp_path
     before = partial(no_memory_in_the_second_step, 1)
     arguments = sft | {"output_dir": tmp_path, "per_device_train_batch_size": 4}
     ends = Running(flags(arguments), count, before=before, script="sft").wait()
-    assert [end.code for end in ends] == count * [2], ends[0].stderr
+    assert [end.code for end in ends] == count * [2], ends[1].stderr
     (line,) = ends[1].stderr.splitlines()
     assert line.startswith("sft: out of memory on rank 1 (cpu") and "--per_device_train_batch_size 2 " in line
     assert all("has lost another process" in end.stderr for end in (ends[0], *ends[2:]))
