@@ -179,7 +179,8 @@ def test_training_in_fp8_learns_like_bf16_and_saves_a_plain_checkpoint(tmp_path)
             losses[-1].append(loss.item())
     assert losses[-1][0] < 0.8 * losses[0][0]
     assert losses[0][0] != losses[0][1]  # fp8 was at work
-    assert [a for a, _ in losses] == pytest.approx([b for _, b in losses], rel=0.05)
+    # Of 5.9 at first. What they end near, when they know the batch by heart, is the rounding's, and the CPU's.
+    assert [a for a, _ in losses] == pytest.approx([b for _, b in losses], rel=0.05, abs=0.1)
 
     model.save_pretrained(tmp_path)
     loaded = NanochatGPTForCausalLM.from_pretrained(tmp_path)
