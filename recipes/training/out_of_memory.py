@@ -111,17 +111,17 @@ def end_of_one_of_several(
     error: RuntimeError, accelerator: Accelerator, output_dir: Path, remedy: str
 ) -> InputError | None:
     """What to say of an error in the midst of a step that several processes make; None if it is of another kind."""
-    rank, device, newest = accelerator.process_index, accelerator.device, describe_newest(output_dir)
     if accelerator.num_processes == 1:
         return None
+    rank, device = accelerator.process_index, accelerator.device
     if has_lost_another(error):
         return InputError(
-            f"rank {rank} has lost another process, whose own message says why ({in_one_line(error)}); {newest}. The "
-            "same command resumes."
+            f"rank {rank} has lost another process, whose own message says why ({in_one_line(error)}); "
+            f"{describe_newest(output_dir)}. The same command resumes."
         )
     if should_reduce_batch_size(error):
         return InputError(
             f"out of memory on rank {rank} ({device}) in the midst of a step, for which the other processes cannot be "
-            f"told: train with {remedy}; {newest}."
+            f"told: train with {remedy}; {describe_newest(output_dir)}."
         )
     return None

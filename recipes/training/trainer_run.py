@@ -192,9 +192,11 @@ class CheckpointCallback(TrainerCallback):
 def memory_in_one_line(error: RuntimeError, trainer: Trainer, output_dir: Path) -> InputError | None:
     """What to do when memory runs out, on this process or on another that it waits for; None for other errors."""
     rows, pieces = trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps
-    remedy = "--gradient_checkpointing true"
-    if rows > 1:
-        remedy = f"--per_device_train_batch_size {rows // 2} --gradient_accumulation_steps {2 * pieces}, or {remedy}"
+    remedies = [] if trainer.args.gradient_checkpointing else ["--gradient_checkpointing true"]
+    if rows > 1:  # a run goes on with the rows that it began with
+        fewer = f"--per_device_train_batch_size {rows // 2} --gradient_accumulation_steps {2 * pieces}"
+        remedies.append(f"{fewer} from the start, in another output_dir")
+    remedy = ", or ".join(remedies) or "a smaller model or shorter rows"
     if line := end_of_one_of_several(error, trainer.accelerator, output_dir, remedy):
         return line
     if should_reduce_batch_size(error):

@@ -54,7 +54,7 @@ def test_gpu_measures_all_that_a_machine_has_and_writes_it(tmp_path):
     assert found["training d1 2026"]["tokens/s"] > 0 and 0 < found["training d1 2026"]["MFU"] < 1.5
     kernels = found["attention"]
     assert kernels["cudnn"].startswith("not here") and kernels["math TFLOP/s"] > 0
-    assert kernels["efficient, in windows by a mask TFLOP/s"] > 0
+    assert kernels["windows by a mask TFLOP/s"] > 0 and kernels["windows by flash 2"].startswith("not here")
     assert len(found["generation 2026"]) == 4 and found["resume"]["loss differs by"] == 0
     assert not any(name.startswith(("buckets", "fp8")) for name in found)  # of several processes, and of GPUs
     assert found["to GPT-2's CORE"]["estimated hours"] > 0 and "1.65 (published" in output

@@ -15,8 +15,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -114,6 +114,17 @@ def limit(kind: int, size: int) -> None:
     """In the training process: at most `size` bytes, of addresses beyond those in use now or of a file."""
     size += addresses() if kind == resource.RLIMIT_AS else 0
     resource.setrlimit(kind, (size, size))
+
+
+@contextmanager
+def no_more_memory(size: int = 0) -> Iterator[None]:
+    """In the training process: within the block, at most `size` bytes of addresses beyond those in use now."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (addresses() + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def addresses() -> int:

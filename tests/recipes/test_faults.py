@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from recipes.training import loop, machines
+from recipes.training import loop, machines, out_of_memory
 from recipes.utils.run_directory import METRICS
-from tests.recipes.processes import REPOSITORY, Running, addresses, flags, free_port, limit, run
+from tests.recipes.processes import REPOSITORY, Running, flags, free_port, limit, no_more_memory, run
 from tests.recipes.test_exactness import assert_same_run
 
 pytestmark = [
@@ -28,19 +29,17 @@ LARGE = {"num_iterations": 2, "save_every": 0, "mixed_precision": "no", "total_b
 
 
 def too_little_for_a_rehearsal(rank: int, size: int) -> None:
-    """In a training process: while memory is tried out, one rank gets at most `size` bytes more than it has."""
-    rehearse = loop.rehearse
+    """In a training process: while memory is tried out, one rank gets at most `size` bytes more than it has.
+
+    Not while gradients are exchanged for the first time: a limit of addresses is not as even as the memory of a card.
+    """
+    try_out = out_of_memory._agree_on_memory
 
     def limited(*args):
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        if os.environ["RANK"] == str(rank):
-            resource.setrlimit(resource.RLIMIT_AS, (addresses() + size, before[1]))
-        try:
-            return rehearse(*args)
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, before)
+        with no_more_memory(size) if os.environ["RANK"] == str(rank) else nullcontext():
+            return try_out(*args)
 
-    loop.rehearse = limited
+    out_of_memory._agree_on_memory = limited
 
 
 def no_more_memory_after_a_step(rank: int) -> None:

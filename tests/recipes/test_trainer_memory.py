@@ -2,13 +2,14 @@
 
 import ctypes
 import os
-import resource
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 
 from recipes.training.assistant_trainer import AssistantTrainer
-from tests.recipes.processes import Running, addresses, flags
+from recipes.utils.run_directory import read_metrics
+from tests.recipes.processes import Running, flags, no_more_memory, run
 from tests.recipes.test_faults import M_MMAP_THRESHOLD
 
 pytestmark = pytest.mark.launch
@@ -26,24 +27,30 @@ def no_memory_in_the_second_step(rank: int) -> None:
     step = AssistantTrainer.training_step
 
     def limited(self, *args, **kwargs):
-        if self.state.global_step != 1 or int(os.environ.get("RANK", "0")) != rank:
+        is_here = self.state.global_step == 1 and int(os.environ.get("RANK", "0")) == rank
+        with no_more_memory() if is_here else nullcontext():
             return step(self, *args, **kwargs)
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (addresses(), before[1]))
-        try:
-            return step(self, *args, **kwargs)
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, before)
 
     AssistantTrainer.training_step = limited
 
 
-def test_memory_that_runs_out_is_one_line_with_the_remedy(sft, tmp_path):
-    arguments = sft | {"output_dir": tmp_path, "per_device_train_batch_size": 16}
-    ends = Running(flags(arguments), before=partial(no_memory_in_the_second_step, 0), script="sft")
-    (end,) = ends.wait()
+def test_memory_that_runs_out_is_one_line_with_a_remedy_by_which_the_run_goes_on(sft, tmp_path):
+    arguments = sft | {
+        "output_dir": tmp_path,
+        "per_device_train_batch_size": 16,
+        "save_steps": 1,
+        "eval_steps": 1,
+        "logging_steps": 1,
+    }
+    running = Running(flags(arguments), before=partial(no_memory_in_the_second_step, 0), script="sft")
+    (end,) = running.wait()
     (line,) = end.stderr.splitlines()
-    assert end.code == 2 and line.startswith("sft: out of memory: train with --per_device_train_batch_size 8 "), line
+    assert end.code == 2 and line.startswith("sft: out of memory: train with --gradient_checkpointing true, or "), line
+    assert "--per_device_train_batch_size 8 --gradient_accumulation_steps 2 from the start" in line
+    end = run(flags(arguments | {"gradient_checkpointing": "true"}), script="sft")
+    assert end.code == 0, end.stderr
+    trained = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "train/loss" in record]
+    assert trained == list(range(1, len(trained) + 1)), "the first step was not made again"
 
 
 @pytest.mark.slow
@@ -54,5 +61,5 @@ def test_memory_that_runs_out_on_one_process_ends_all_and_names_it(sft, tmp_path
     ends = Running(flags(arguments), count, before=before, script="sft").wait()
     assert [end.code for end in ends] == count * [2], ends[1].stderr
     (line,) = ends[1].stderr.splitlines()
-    assert line.startswith("sft: out of memory on rank 1 (cpu") and "--per_device_train_batch_size 2 " in line
+    assert line.startswith("sft: out of memory on rank 1 (cpu") and "--gradient_checkpointing true" in line
     assert all("has lost another process" in end.stderr for end in (ends[0], *ends[2:]))
