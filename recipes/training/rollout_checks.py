@@ -57,7 +57,7 @@ def check_cut(config: GRPOConfig) -> None:
     if names := [name for name, is_asked in asked.items() if is_asked]:
         raise InputError(
             f"temperature {config.temperature:g} with top_k {config.top_k}: above temperature 1 the loss counts the "
-            f"tokens of top_k alone, as it cannot with {', '.join(names)}: leave one out, or add --top_k 0."
+            f"tokens of top_k alone, as it cannot with {', '.join(names)}: leave that out, or add --top_k 0."
         )
 
 

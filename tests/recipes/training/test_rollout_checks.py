@@ -45,7 +45,7 @@ def refused(model, tmp_path, **options) -> str:
         ({"use_transformers_continuous_batching": True}, "rounds the weights that are trained to bf16"),
         ({"cache_implementation": "static"}, "cache_implementation has no effect here"),
         ({"generation_kwargs": {"num_beams": 2, "typical_p": 0.9}}, "generation_kwargs: num_beams cannot be set here"),
-        ({"temperature": 2.0, "top_k": 3, "top_p": 0.9, "beta": 0.1}, "as it cannot with top_p, beta: leave one out"),
+        ({"temperature": 2.0, "top_k": 3, "top_p": 0.9, "beta": 0.1}, "as it cannot with top_p, beta: leave that out"),
         ({"temperature": 1.5, "num_iterations": 2}, "temperature 1.5 with top_k 50: above temperature 1 the loss"),
         ({"sampling_rounds": 2, "curriculum": False}, "sampling_rounds draws more problems by the curriculum"),
         ({"sampling_rounds": 2, **BY_TRANSFORMERS}, "sampling_rounds works where our own loop writes the replies"),
