@@ -68,9 +68,7 @@ def plan_optimizer(
 ) -> tuple[OptimizerSettings, dict[str, str]]:
     """The optimizer of pretraining and midtraining, and the reason of each setting; `tokens` is the horizon."""
     rules = RULES[facts.generation]
-    by_batch = max(1.0, total_batch_size / REFERENCE_BATCH) ** 0.5
-    if rules.shrinks_with_batch and total_batch_size < REFERENCE_BATCH:
-        by_batch = length.between(1.0, (total_batch_size / REFERENCE_BATCH) ** 0.5)
+    by_batch = _by_batch(rules, length, total_batch_size)
     by_length = {name: _by_length(getattr(rules, name), length) for name in THREE_RATES}
     if args.learning_rate is None:
         rates = scale_learning_rates(args, facts, {name: by_batch * each for name, each in by_length.items()})
@@ -90,7 +88,7 @@ def plan_optimizer(
     by_scale = {name: _scale_in_words(each, length, by_batch, total_batch_size) for name, each in by_length.items()}
     of_scalars = " and ".join(f"{length.between(*pair):.3g}" for pair in (rules.x0_lr, rules.resid_lr))
     of_scalars += _scale_in_words(1.0, length, by_batch, total_batch_size)
-    reasons = _explain_rates(args, facts, by_scale) | {
+    reasons = _explain_rates(args, facts, rules, by_scale) | {
         "value_lr": f"{length.between(*rules.value_share):.3g} of the embedding's, for the value embeddings",
         "scalars": f"{of_scalars}; smear's for any batch",
         "weight_decay": why,
@@ -112,6 +110,14 @@ def rates_of_features(rules: Rules, length: RunLength, embedding_lr: float, fact
     }
 
 
+def _by_batch(rules: Rules, length: RunLength, total_batch_size: int) -> float:
+    """How many times the learning rates of the reference batch suit this one."""
+    root = (total_batch_size / REFERENCE_BATCH) ** 0.5
+    if root >= 1:
+        return root
+    return length.between(1.0, root) if rules.shrinks_with_batch else 1.0
+
+
 def _by_length(pair: tuple[float, float], length: RunLength) -> float:
     """How many times a long run's setting suits this run."""
     short, long = pair
@@ -130,7 +136,11 @@ def adamw_groups(rules: Rules, length: RunLength) -> dict[str, dict[str, Any]]:
 def _weight_decay(
     args: LoopArguments, facts: ModelFacts, rules: Rules, length: RunLength, total_batch_size: int, tokens: float
 ) -> tuple[float, str]:
-    """Weight decay of the matrices: as given, or so that it forgets the same share of every run (arXiv 2405.13698)."""
+    """Weight decay of the matrices: as given, or so that it forgets the same share of every run (arXiv 2405.13698).
+
+    A step forgets learning rate x weight decay. So what a long run's rule says is divided by how much larger the
+    learning rate of a shorter run is.
+    """
     if args.weight_decay is not None:
         return args.weight_decay, f"weight_decay {args.weight_decay:g}"
     if args.optimizer != "muon" or args.learning_rate is not None:
@@ -140,8 +150,14 @@ def _weight_decay(
         return 0.0, str(length)
     reference = reference_tokens(facts, getattr(args, "target_param_data_ratio", None))
     scaled = base * math.sqrt(total_batch_size / REFERENCE_BATCH) * (reference / tokens)
-    by_batch = f"(batch / 2^19)^0.5 x (a d12's {reference / 1e9:.1f}B tokens / {tokens / 1e9:.3g}B)"
-    return scaled, f"{base:.3g} {length} x {by_batch} (arXiv 2405.13698)"
+    why = f"{base:.3g} {length} x (batch / 2^19)^0.5 x (a d12's {reference / 1e9:.1f}B tokens / {tokens / 1e9:.3g}B)"
+    here, there = (
+        _by_length(rules.matrix_lr, each) * _by_batch(rules, each, total_batch_size)
+        for each in (length, RunLength(LONG_RUN_TOKENS))
+    )
+    if here != there:
+        why += f" / {here / there:.3g}, as matrix lr is that many times a long run's"
+    return scaled * there / here, f"{why} (arXiv 2405.13698)"
 
 
 def _scale_in_words(by_length: float, length: RunLength, by_batch: float, total_batch_size: int) -> str:
@@ -153,13 +169,21 @@ def _scale_in_words(by_length: float, length: RunLength, by_batch: float, total_
     return f"{by_scale} x {by_batch:.3g}, by the run's length between 1 and (batch / 2^19)^0.5"
 
 
-def _explain_rates(args: LoopArguments, facts: ModelFacts, by_scale: Mapping[str, str]) -> dict[str, str]:
+def _explain_rates(
+    args: LoopArguments, facts: ModelFacts, rules: Rules, by_scale: Mapping[str, str]
+) -> dict[str, str]:
     if args.learning_rate is not None:
         return dict.fromkeys(THREE_RATES, "learning_rate, the same for all weights, no rule applied")
+
+    def base(name: str) -> str:
+        value = getattr(args, name)
+        source = "nanochat's" if value == getattr(rules, name)[1] else name  # a long run's, where no flag is given
+        return f"{source} {value:g}"
+
     by_width = f"x (width {facts.hidden_size} / {REFERENCE_WIDTH})^-0.5"
     by_spread = f" x {facts.embedding_std:g}, the spread of its embedding" if facts.embedding_std != 1.0 else ""
     return {
-        "matrix_lr": f"matrix_lr {args.matrix_lr:g}{by_scale['matrix_lr']}",
-        "embedding_lr": f"embedding_lr {args.embedding_lr:g} {by_width}{by_scale['embedding_lr']}{by_spread}",
-        "unembedding_lr": f"unembedding_lr {args.unembedding_lr:g} {by_width}{by_scale['unembedding_lr']}",
+        "matrix_lr": f"{base('matrix_lr')}{by_scale['matrix_lr']}",
+        "embedding_lr": f"{base('embedding_lr')} {by_width}{by_scale['embedding_lr']}{by_spread}",
+        "unembedding_lr": f"{base('unembedding_lr')} {by_width}{by_scale['unembedding_lr']}",
     }

@@ -281,7 +281,7 @@ def test_what_2026_has_beside_2025_is_printed_with_its_reason(capsys):
     assert lines["horizon"].endswith(": 12 a parameter of the 729,810,624 in the blocks and the head "
                                      "(target_param_data_ratio)")  # fmt: skip
     assert lines["batch"].startswith("1,048,576 tokens a step: 2^19 x (tokens / a d12's 1.3B)^0.383")
-    assert lines["matrix lr"] == "0.0282843: matrix_lr 0.02 x (batch / 2^19)^0.5 = 1.41"
+    assert lines["matrix lr"] == "0.0282843: nanochat's 0.02 x (batch / 2^19)^0.5 = 1.41"
     assert lines["weight decay"].startswith("0.0597384, by a cosine to 0: 0.28 for a long run")
     assert "(a d12's 1.3B tokens / 8.76B) (arXiv 2405.13698)" in lines["weight decay"]
     assert lines["momentum"].startswith("0.85 to 0.97 in 400 steps, to 0.9 in the warmdown: Muon's")
@@ -336,3 +336,15 @@ def test_learning_rates_of_2026_go_from_a_short_runs_to_a_long_ones_without_a_di
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == pytest.approx(RULES[2026].matrix_lr[0], rel=0.02)
     assert rates[-1] == pytest.approx(RULES[2026].matrix_lr[1] * (batch / 2**19) ** 0.5)
+
+
+@given(batch=st.sampled_from([8_192, 65_536, 524_288]), tokens=st.integers(10**6, 10**9), factor=st.floats(1, 2))
+def test_a_longer_run_never_forgets_less_and_none_more_than_a_long_one(batch, tokens, factor):
+    def forgotten(tokens: float) -> float:
+        """Learning rate times weight decay, over all steps of a run without a schedule."""
+        steps = max(1, round(tokens / batch))
+        plan = plan_of(depth=4, total_batch_size=batch, device_batch_size=1, num_iterations=steps, world_size=1)
+        return steps * plan.optimizer.matrix_lr * plan.optimizer.weight_decay
+
+    shorter, longer, long = forgotten(tokens), forgotten(tokens * factor), forgotten(2 * LONG_RUN_TOKENS)
+    assert shorter <= longer * (1 + 1e-9) <= long * (1 + 1e-6)
