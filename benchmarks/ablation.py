@@ -3,13 +3,12 @@
 The setting is that of benchmarks.quality: depth 4, rows of 512 tokens, 819,200 tokens. One feature is off, or on, at a
 time, with several seeds; the figure is bits per byte of the whole validation split, end to end. Each run is
 recipes/pretrain.py in its own process, with the model's configuration from a file and, where a step of Muon is off, an
-optimizer of this module. Finished runs are skipped when the command is repeated.
+optimizer of this module. Every variant has the learning rates and the schedule of its generation. Finished runs are
+skipped when the command is repeated.
 """
 
 import json
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from typing import Any
 from recipes.utils.arguments import REQUIRED, Arguments, flag, read_command_line
 from recipes.utils.errors import InputError, exit_on_input_error, suggest
 from tokenizer.special_tokens import SMALLEST_VOCABULARY
-
-EVERYTHING = 10**9  # tokens of validation: more than there are
 
 
 @dataclass
@@ -37,12 +34,20 @@ class BenchmarkArguments(Arguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for seed in self.seeds.split(","):
-            if not seed.strip().isdecimal():
-                raise InputError(f"seeds: {seed.strip()!r} is not a number; give some like 0,1,2.")
+        seeds = [seed.strip() for seed in self.seeds.split(",")]
+        for seed in seeds:
+            if not seed.isdecimal():
+                raise InputError(f"seeds: {seed!r} is not a number; give some like 0,1,2.")
+        if len({int(seed) for seed in seeds}) < len(seeds):
+            raise InputError(f"seeds {self.seeds}: one of them is given twice, and would count twice.")
         for name in self.variants():
             if name not in VARIANTS:
                 raise InputError(f"only: unknown variant {name!r}; {suggest(name, VARIANTS)}")
+        if self.total_batch_size < self.max_seq_len:
+            raise InputError(
+                f"total_batch_size {self.total_batch_size} is less than a row of {self.max_seq_len} tokens: lower "
+                "max_seq_len, or take a larger batch."
+            )
         if self.num_tokens < self.total_batch_size:
             raise InputError(f"num_tokens {self.num_tokens} is less than one step of {self.total_batch_size}.")
 
@@ -100,16 +105,20 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 
 from dataclasses import replace
 
+from benchmarks.pretraining_runs import WHOLE_SPLIT, Run, is_done, num_processes, provide_tokenizer, train
 from modeling_nanochat import NanochatGPTConfig
-from recipes.data.corpora import open_corpus
 from recipes.plots.figures import as_png, draw_bars
 from recipes.plots.palette import HELD_OUT
+from recipes.training.arguments import PretrainArguments
 from recipes.training.muon import MUON_2025, MUON_2026, MuonSteps
 from recipes.training.optimizers import OptimizerBuilder, build_muon
+from recipes.training.plan import Plan, plan_training
+from recipes.training.rules import RULES, THREE_RATES
+from recipes.utils import atomic
+from recipes.utils.arguments import parse_arguments
+from recipes.utils.model_facts import describe_config
+from recipes.utils.outputs import hold
 from recipes.utils.run_directory import METRICS, read_metrics
-from tokenizer.bpe import save_tokenizer, train_tokenizer
-
-ROOT = Path(__file__).parent.parent
 
 
 def _muon(steps: MuonSteps) -> OptimizerBuilder:
@@ -139,59 +148,94 @@ class Result:
 
 def main(args: BenchmarkArguments) -> None:
     output_dir = Path(args.output_dir)
-    tokenizer_dir = output_dir / "tokenizer"
-    if not tokenizer_dir.exists():
-        texts = (row["text"] for row in open_corpus(args.dataset).train)
-        save_tokenizer(train_tokenizer(texts, args.vocab_size), tokenizer_dir)
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    results = []
-    for name in args.variants():
-        records = [train(args, name, seed, output_dir, tokenizer_dir) for seed in seeds]
-        bits = [each[-1]["val/bpb"] for each in records]
-        speeds = [statistics.median(r["train/tok_per_sec"] for r in each if "train/dt" in r) for each in records]
-        results.append(Result(name, bits, speeds))
-        print(line(results[-1], results[0]), flush=True)
-    report(args, results, output_dir)
+    with hold(output_dir):
+        tokenizer = provide_tokenizer(
+            PretrainArguments(dataset=args.dataset), args.vocab_size, output_dir / "tokenizer"
+        )
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+        runs = {name: [plan_run(args, name, seed, tokenizer) for seed in seeds] for name in args.variants()}
+        finished = {run.directory for each in runs.values() for run in each if is_done(run)}
+        results = []
+        for name, of_variant in runs.items():
+            for run in of_variant:
+                if run.directory not in finished:
+                    train(run)
+            results.append(read_result(name, of_variant))
+            print(line(results[-1], results[0]), flush=True)
+        report(args, results, output_dir)
 
 
-def train(args: BenchmarkArguments, name: str, seed: int, output_dir: Path, tokenizer_dir: Path) -> list[dict]:
-    """The metrics of one run, which is trained unless it was before. Raises `InputError` if it fails."""
-    variant, run_dir = VARIANTS[name], output_dir / name.replace(" ", "_") / f"seed_{seed}"
-    if not (run_dir / "model.safetensors").exists():
-        config_file = output_dir / f"{name.replace(' ', '_')}.json"
-        config_file.write_text(json.dumps(model_config(args, variant)), encoding="utf-8")
-        flags = {
-            "dataset": args.dataset,
-            "tokenizer": tokenizer_dir,
-            "output_dir": run_dir,
-            "model_config": config_file,
-            "max_seq_len": args.max_seq_len,
-            "device_batch_size": min(8, args.total_batch_size // args.max_seq_len),
-            "total_batch_size": args.total_batch_size,
-            "num_iterations": args.num_tokens // args.total_batch_size,
-            "eval_every": 0,
-            "eval_tokens": EVERYTHING,
-            "sample_every": -1,
-            "save_every": 0,
-            "seed": seed,
-            "optimizer": f"benchmarks.ablation:{variant.muon}" if variant.muon else "muon",
-        }
-        words = [sys.executable, "recipes/pretrain.py", *(f"--{key}={value}" for key, value in flags.items())]
-        if subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL).returncode != 0:
-            raise InputError(f"{name}, seed {seed}: recipes/pretrain.py failed, see above. Finished runs are kept.")
-    return read_metrics(run_dir / METRICS)
+def plan_run(args: BenchmarkArguments, name: str, seed: int, tokenizer: Path) -> Run:
+    """A variant with a seed; the model's configuration is written into a file."""
+    variant, output_dir = VARIANTS[name], Path(args.output_dir)
+    config = model_config(args, variant)
+    config_file = output_dir / f"{name.replace(' ', '_')}.json"
+    atomic.write_text(config_file, json.dumps(config.to_dict()))
+    directory = output_dir / name.replace(" ", "_") / f"seed_{seed}"
+    flags = {
+        "dataset": args.dataset,
+        "tokenizer": tokenizer,
+        "output_dir": directory,
+        "model_config": config_file,
+        "depth": args.depth,  # in the file already, but so it is in the run's record
+        "max_seq_len": args.max_seq_len,
+        "device_batch_size": min(8, args.total_batch_size // args.max_seq_len),
+        "total_batch_size": args.total_batch_size,
+        "num_iterations": args.num_tokens // args.total_batch_size,
+        "eval_every": 0,
+        "eval_tokens": WHOLE_SPLIT,
+        "sample_every": -1,
+        "save_every": 0,
+        "seed": seed,
+        "optimizer": f"benchmarks.ablation:{variant.muon}" if variant.muon else "muon",
+    }
+    own = plan(args, flags | {"optimizer": "muon"}, model_config(args, Variant(variant.generation))).plan
+    flags |= flags_of_rules(own, plan(args, flags, config).plan)
+    return plan(args, flags, config)
 
 
-def model_config(args: BenchmarkArguments, variant: Variant) -> dict[str, Any]:
-    """The configuration of a variant's model, as its file holds it."""
-    config = NanochatGPTConfig.from_depth(
+def plan(args: BenchmarkArguments, flags: dict[str, Any], config: NanochatGPTConfig) -> Run:
+    """The run that follows from flags of recipes/pretrain.py."""
+    words = tuple(f"--{name}={value}" for name, value in flags.items())
+    recipe = parse_arguments(PretrainArguments, argv=list(words))
+    planned = plan_training(recipe, describe_config(config, args.max_seq_len), num_processes())
+    return Run(Path(flags["output_dir"]), words, recipe, planned)
+
+
+def flags_of_rules(own: Plan, found: Plan) -> dict[str, float]:
+    """Flags by which a variant is trained as its generation's own model is, `own`, where the recipe finds other rules.
+
+    The recipe goes by the model, and one of 2025 with a feature of 2026 gets the rules of 2026, which would change
+    more than the feature; of them stays what the feature itself needs, its learning rates. Nor does the recipe know
+    which weight decay suits an optimizer that is not its own.
+    """
+    flags = {"weight_decay": own.optimizer.weight_decay}
+    if own.facts.generation != found.facts.generation:
+        rules, schedule = RULES[found.facts.generation], own.schedule
+        for name in THREE_RATES:  # a flag stands for a long run's, of which the recipe takes a multiple
+            flags[name] = getattr(rules, name)[1] * getattr(own.optimizer, name) / getattr(found.optimizer, name)
+        flags |= {"final_lr_frac": schedule.final_fraction, "warmdown_ratio": schedule.warmdown_ratio}
+        flags["grad_clip"] = RULES[own.facts.generation].grad_clip
+    return flags
+
+
+def model_config(args: BenchmarkArguments, variant: Variant) -> NanochatGPTConfig:
+    """The configuration of a variant's model."""
+    return NanochatGPTConfig.from_depth(
         args.depth,
         vocab_size=args.vocab_size,
         generation=variant.generation,
         max_position_embeddings=args.max_seq_len,
         **variant.changes,
     )
-    return config.to_dict()
+
+
+def read_result(name: str, runs: list[Run]) -> Result:
+    """The figures of a variant's finished runs."""
+    records = [read_metrics(run.directory / METRICS) for run in runs]
+    bits = [each[-1]["val/bpb"] for each in records]
+    speeds = [statistics.median(r["train/tok_per_sec"] for r in each if "train/dt" in r) for each in records]
+    return Result(name, bits, speeds)
 
 
 def line(result: Result, first: Result) -> str:
@@ -208,7 +252,7 @@ def report(args: BenchmarkArguments, results: list[Result], output_dir: Path) ->
     setting = {
         name: getattr(args, name) for name in ("depth", "max_seq_len", "num_tokens", "total_batch_size", "seeds")
     }
-    (output_dir / "ablation.json").write_text(json.dumps({**setting, "results": rows}, indent=1), encoding="utf-8")
+    atomic.write_text(output_dir / "ablation.json", json.dumps({**setting, "results": rows}, indent=1) + "\n")
     by_name = {result.name: result.median for result in results}
     pairs = [(name, VARIANTS[name].generation) for name in by_name if name not in ("2025", "2026")]
     worth = [(name, by_name[name] - by_name[str(year)]) for name, year in pairs if str(year) in by_name]

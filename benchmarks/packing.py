@@ -77,8 +77,12 @@ def train(args: BenchmarkArguments, packing: str, seed: int, directory: Path) ->
         "sample_every": -1,
         "save_every": 0,
     }
-    words = [sys.executable, "recipes/pretrain.py", *(f"--{name}={value}" for name, value in flags.items())]
-    subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    words = [
+        sys.executable,
+        str(ROOT / "recipes" / "pretrain.py"),
+        *(f"--{name}={value}" for name, value in flags.items()),
+    ]
+    subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
     return read_metrics(output_dir / METRICS)[-1]["val/bpb"]
 
 

@@ -117,7 +117,9 @@ def run_recipe(args: BenchmarkArguments, tokenizer_dir: Path, output_dir: Path) 
     }
     words = [f"--{name}={value}" for name, value in flags.items()]
     process = subprocess.Popen(
-        [sys.executable, "recipes/pretrain.py", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     output = process.stdout.read().decode()
     _, status, usage = os.wait4(process.pid, 0)

@@ -76,9 +76,13 @@ def run(dataset: str, batch: int, tokenizer_dir: Path, output_dir: Path) -> None
         "sample_every": -1,
         "save_every": 0,
     }
-    words = [sys.executable, "recipes/pretrain.py", *(f"--{name}={value}" for name, value in flags.items())]
+    words = [
+        sys.executable,
+        str(ROOT / "recipes" / "pretrain.py"),
+        *(f"--{name}={value}" for name, value in flags.items()),
+    ]
     started = time.perf_counter()
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     while is_running(process) and not read_metrics(output_dir / METRICS):
         time.sleep(0.05)
     first_step = time.perf_counter() - started

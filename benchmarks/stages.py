@@ -122,12 +122,12 @@ def build_commands(
 
 def command(script: str, flags: dict[str, Any]) -> list[str]:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    return [sys.executable, f"recipes/{script}.py", *words]
+    return [sys.executable, str(ROOT / "recipes" / f"{script}.py"), *words]
 
 
 def run(words: list[str], metrics: Path, warmup: int) -> float:
     """Run a command, and return its median tokens/s after warm-up."""
-    process = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if process.returncode != 0:
         sys.exit(process.stdout)
     records = [record for record in read_metrics(metrics) if "train/tok_per_sec" in record]

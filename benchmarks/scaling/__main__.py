@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.pretraining_runs import Run, is_done, train
 from benchmarks.scaling.fit import IsoFlop, ScalingLaw, compare_ratios, fit_scaling_law
 from benchmarks.scaling.plot import plot_grid, plot_series
-from benchmarks.scaling.runs import Result, Run, is_done, plan_runs, read_result, train
+from benchmarks.scaling.runs import Result, plan_runs, read_result
 from benchmarks.scaling.tables import (
     GRID_HEAD,
     SERIES_HEAD,

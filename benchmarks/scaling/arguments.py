@@ -39,9 +39,9 @@ class ScalingArguments(Arguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.miniseries is not None:
+            parse_series(self.miniseries)
             if (self.depths, self.budgets) != (DEPTHS, BUDGETS):
                 raise InputError("give miniseries, or depths and budgets of a grid, not both.")
-            parse_series(self.miniseries)
         else:
             if len(parse_depths(self.depths)) < FEWEST_DEPTHS:
                 raise InputError(f"depths {self.depths}: a parabola needs {FEWEST_DEPTHS} different depths or more.")

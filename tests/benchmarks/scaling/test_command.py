@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
+from benchmarks.pretraining_runs import is_done
 from benchmarks.scaling.arguments import ScalingArguments
-from benchmarks.scaling.runs import is_done, plan_runs
+from benchmarks.scaling.runs import plan_runs
 from recipes.data.corpora import open_corpus
 from recipes.training.rules import RULES, with_rules
 from recipes.utils.errors import InputError
@@ -141,6 +142,13 @@ def test_a_recipe_of_another_model_is_refused(corpus, tmp_path):
 def test_a_budget_that_pays_for_no_step_is_refused_before_anything_is_trained(corpus, tmp_path):
     with pytest.raises(InputError, match=r"^budgets: 1e\+06 FLOPs are too few for depth 1, of which one step of 32 "):
         plan(corpus, tmp_path, budgets="1e6,1e10")
+
+
+def test_a_bundle_without_tasks_is_refused_before_anything_is_trained(corpus, tmp_path):
+    args = ScalingArguments(dataset=str(corpus), output_dir=str(tmp_path / "out"), core_bundle=str(tmp_path), **GRID)
+    with pytest.raises(InputError, match="holds no file of any task"):
+        plan_runs(args)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(corpus, tmp_path):
