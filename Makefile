@@ -9,6 +9,8 @@ READY_TO_TEST := $(VENV)/.ready_to_test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Apart from the rest: where torchao is installed, every program that imports transformers prints its warnings.
 TORCHAO := $(VENV)/torchao
+NEED_TORCHAO := tests/benchmarks/test_formats.py tests/modeling_nanochat/test_quantization.py \
+	tests/recipes/training/test_precision.py
 CODE := modeling_nanochat tokenizer recipes evals space benchmarks docs notebooks tests
 PRESET ?= auto
 DEPTH ?=
@@ -38,7 +40,7 @@ install: $(READY)
 
 test: $(READY_TO_TEST)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS)
-	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/benchmarks/test_formats.py tests/recipes/training/test_precision.py
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest $(NEED_TORCHAO)
 
 # What is left out here takes long, opens a browser or launches several processes.
 test-fast: $(READY_TO_TEST)

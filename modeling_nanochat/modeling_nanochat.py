@@ -56,6 +56,9 @@ class NanochatGPTPreTrainedModel(PreTrainedModel):
     _no_split_modules = ("NanochatGPTDecoderLayer",)
     _skip_keys_device_placement = ("past_key_values",)
     _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)  # loading into a model with another head, or with none
+    # Quantizers leave these out: gates read 24 channels at most, and weights are quantized in groups of 32 and more.
+    # In fp16 gates stay in fp32, which costs nothing.
+    _keep_in_fp32_modules = (".*ve_gate", ".*smear_gate")
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

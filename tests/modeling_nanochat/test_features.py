@@ -4,7 +4,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
-from transformers.utils.import_utils import is_torchao_available
 
 from modeling_nanochat import NanochatGPTForCausalLM
 from tests.modeling_nanochat.tiny import (
@@ -128,7 +127,7 @@ def test_embedding_and_head_may_be_tied():
     assert randomized(model)(random_ids(1, 5)).logits.shape == (1, 5, VOCAB_SIZE)
 
 
-# Adapters and quantized weights
+# Adapters
 
 
 def test_adapters_merge(model):
@@ -144,19 +143,3 @@ def test_adapters_merge(model):
     assert torch.equal(merged.generate(ids, **options), written)
     loss = merged(ids, labels=ids).loss
     assert_close(merged(ids, labels=ids, skip_logits=True).loss, loss)
-
-
-@pytest.mark.skipif(not is_torchao_available(), reason="needs torchao")
-@torch.no_grad()
-def test_weights_of_eight_bits_give_nearly_the_same(model):
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-    ids = random_ids(2, 9)
-    expected = model(ids).logits
-    quantize_(model, Int8WeightOnlyConfig())
-    outputs = model(ids, labels=ids)
-    assert 0 < (outputs.logits - expected).abs().mean() < 0.2
-    assert_close(model(ids, labels=ids, skip_logits=True).loss, outputs.loss)
-    written = model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
-    whole = model(written).logits[:, 8:-1]
-    assert (whole.gather(-1, written[:, 9:, None])[..., 0] - whole.amax(-1)).abs().max() < 0.05
