@@ -193,7 +193,9 @@ class NanochatGPTConfig(PretrainedConfig):
                 context, as in `apply_window_pattern`. None means L in 2025 and SSSL in 2026.
         """
         if generation not in GENERATIONS:
-            raise ValueError(f"generation {generation} is not one of {', '.join(map(str, GENERATIONS))}")
+            raise ValueError(f"generation {generation!r} is not one of {', '.join(map(str, GENERATIONS))}")
+        if depth < 1:
+            raise ValueError(f"depth {depth} is not a number of blocks: it must be at least 1")
         settings = {"vocab_size": 65536, "window_pattern": "L"} | GENERATIONS[generation]
         given = {"vocab_size": vocab_size, "window_pattern": window_pattern}
         settings |= {name: value for name, value in given.items() if value is not None} | kwargs
@@ -211,7 +213,7 @@ class NanochatGPTConfig(PretrainedConfig):
         S sees the token itself and a quarter of the context before it, rounded up to a multiple of 128 tokens.
         Raises `ValueError` for other letters.
         """
-        if not pattern or set(pattern.upper()) - set(ATTENTION):
+        if not isinstance(pattern, str) or not pattern or set(pattern) - set("SLsl"):
             raise ValueError(f"window pattern {pattern!r} must be made of the letters S (short) and L (long)")
         letters = (pattern.upper() * self.num_hidden_layers)[: self.num_hidden_layers - 1] + "L"
         if "S" not in letters:

@@ -42,6 +42,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 
 import torch
 
+from evals.core.bundle import available, read_tasks
 from evals.samples import print_completions, print_conversation
 from recipes.plots.curves import over_run
 from recipes.training.output_dir import read_arguments
@@ -73,6 +74,8 @@ def speedrun(args: SpeedrunArguments) -> None:
     """All stages into a directory that no other speedrun is writing."""
     preset = choose_preset(args.preset)
     depth = choose_depth(preset, args.depth)
+    if args.core_bundle is not None:  # now: it is opened when the base model is trained
+        available(read_tasks(Path(args.core_bundle)), Path(args.core_bundle))
     run_dir = Path(args.run_dir or default_run_dir(preset, depth))
     check_run(run_dir, new=True)
     with hold(run_dir, "run_dir"):

@@ -174,7 +174,9 @@ def make_model(config: NanochatGPTConfig, tensors: dict[str, torch.Tensor], path
 
 def with_neutral_scalars(tensors: dict[str, torch.Tensor], depth: int) -> dict[str, torch.Tensor]:
     """The weights, with residual scalars that change nothing if there are none, as nanochat's own code adds them."""
-    return {"resid_lambdas": torch.ones(depth), "x0_lambdas": torch.zeros(depth)} | tensors
+    dtype = min((each.dtype for each in tensors.values()), key=lambda dtype: dtype.itemsize)  # which holds 0 and 1
+    missing = {"resid_lambdas": torch.ones(depth, dtype=dtype), "x0_lambdas": torch.zeros(depth, dtype=dtype)}
+    return missing | tensors
 
 
 def without_padding(name: str, tensor: torch.Tensor, vocab_size: int) -> torch.Tensor:

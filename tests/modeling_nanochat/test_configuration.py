@@ -166,6 +166,24 @@ def test_sizes_that_do_not_divide_are_refused(changes):
         tiny_config(**changes)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 0}, "depth 0 is not a number of blocks"),
+        ({"depth": -1}, "depth -1 is not a number of blocks"),
+        ({"generation": "2026"}, "generation '2026' is not one of 2025, 2026"),
+        ({"window_pattern": "SSX"}, "window pattern 'SSX' must be made of the letters S"),
+        ({"window_pattern": ""}, "window pattern '' must be"),
+        ({"window_pattern": "\u017f"}, "window pattern '\u017f' must be"),  # whose capital is S
+        ({"window_pattern": 3}, "window pattern 3 must be"),
+        ({"window_pattern": ["S", "L"]}, r"window pattern \['S', 'L'\] must be"),
+    ],
+)
+def test_a_dial_that_makes_no_model_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        NanochatGPTConfig.from_depth(**{"depth": 2, **arguments})
+
+
 def test_config_survives_the_disk(tmp_path):
     config = tiny_config(
         num_key_value_heads=2,

@@ -134,6 +134,12 @@ def test_on_gpus_sft_follows_the_base_model_at_once_by_the_preset_for_it(monkeyp
     ]
 
 
+def test_a_core_bundle_that_is_missing_is_refused_before_anything_is_trained(tiny_preset, tmp_path):
+    with pytest.raises(InputError, match="no CORE bundle in .*: no such directory"):
+        speedrun.speedrun(SpeedrunArguments("cpu", str(tmp_path / "run"), core_bundle=str(tmp_path / "bundle")))
+    assert not (tmp_path / "run").exists()
+
+
 def test_stages_of_one_depth_are_not_taken_for_those_of_another(tmp_path):
     speedrun.check_depth(tmp_path / "base", 12)  # nothing there yet
     (tmp_path / "base").mkdir()

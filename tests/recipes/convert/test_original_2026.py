@@ -137,6 +137,14 @@ def test_what_nanochats_own_code_adds_to_older_files_is_added_here(convert, writ
     assert_same_logits(logits(directory, ids), expected)
 
 
+def test_what_is_added_to_a_file_in_bf16_leaves_it_in_bf16(convert, encoding, sizes, tmp_path):
+    weights = {name: each.bfloat16() for name, each in random_weights(sizes).items() if not name.endswith("lambdas")}
+    write_checkpoint(tmp_path / "original", encoding, weights, sizes)
+    stored = load_file(convert(tmp_path / "original", tmp_path / "ours", "ours") / "model.safetensors")
+    assert {each.dtype for each in stored.values()} == {torch.bfloat16}
+    assert torch.equal(stored["model.resid_lambdas"], torch.ones(4, dtype=torch.bfloat16))
+
+
 def test_names_of_a_compiled_model_are_read(convert, encoding, sizes, tmp_path):
     weights = random_weights(sizes)
     compiled = {f"_orig_mod.{name}": each for name, each in weights.items()}
