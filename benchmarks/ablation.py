@@ -258,7 +258,7 @@ def report(args: BenchmarkArguments, results: list[Result], output_dir: Path) ->
     worth = [(name, by_name[name] - by_name[str(year)]) for name, year in pairs if str(year) in by_name]
     if worth:
         names, values = zip(*worth, strict=True)
-        title = "Bits per byte more (right) or fewer than the generation's own"
+        title = "Bits per byte against its generation"
         figure = draw_bars(names, {"difference": values}, title, [HELD_OUT[0]], write="{:+.3f}".format)
         (output_dir / "ablation.png").write_bytes(as_png(figure))
 
