@@ -4,7 +4,8 @@ A reply is written in turns: the model's tokens up to one that ends a turn, then
 next turn. An answer is fed token by token while the other replies go on, so nothing is read twice: prompts that are
 equal are read once for all replies to them, and replies that are done leave the batch.
 
-Sampling and its options are transformers' own `generate`; this works with any causal LM.
+Sampling and its options are transformers' own `generate`, but where a reply is drawn from a few tokens only
+(`DrawOfFew`); this works with any causal LM.
 """
 
 from collections import deque
@@ -26,6 +27,8 @@ from transformers import (
 
 from recipes.inference.generate import attention_for_decoding
 
+# Fields of GenerationConfig by which `generate` samples otherwise, or has a say in it; at 0, 1 or None they do not.
+OTHER_WAYS = ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "watermarking_config")
 FEW = 16  # rows that are decoded as fast as half of them, so that it does not pay to begin a new round
 
 
@@ -84,6 +87,7 @@ def write_replies(
     replies = [Reply(list(prompt)) for prompt in prompts]
     config = copy(config)
     config.update(eos_token_id=None, cache_implementation=None, return_dict_in_generate=True)
+    draw = [DrawOfFew.instead_of(config)] if DrawOfFew.suits(config) else []
     with attention_for_decoding(model), _generation_config(model, config):
         ids, mask, cache = read_prompts(model, prompts, config.pad_token_id)
         batch, written = replies, 0
@@ -98,7 +102,7 @@ def write_replies(
                 attention_mask=mask,
                 past_key_values=cache,
                 generation_config=config,
-                logits_processor=LogitsProcessorList([_ReadAnswers(batch)]),
+                logits_processor=LogitsProcessorList([*draw, _ReadAnswers(batch)]),
                 stopping_criteria=StoppingCriteriaList([_HalfDone(batch, rules)]),
             )
             new = output.sequences.size(1) - ids.size(1)
@@ -146,6 +150,35 @@ def _generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iter
     finally:
         for each, own in zip(holders, before, strict=True):
             each.generation_config = own
+
+
+class DrawOfFew(LogitsProcessor):
+    """Draws the next token among the `top_k` likeliest, and leaves no other to choose.
+
+    As `generate` samples, which draws a random number for every token of the vocabulary, though: a sixth of the time
+    that a small model takes on a CPU.
+    """
+
+    def __init__(self, top_k: int, temperature: float) -> None:
+        self.top_k, self.temperature = top_k, temperature
+
+    @staticmethod
+    def suits(config: GenerationConfig) -> bool:
+        """Whether `config` samples by `top_k` and `temperature` alone."""
+        others = any(getattr(config, name) not in (None, 0.0, 1.0) for name in OTHER_WAYS)
+        return bool(config.do_sample and config.top_k and not others)
+
+    @classmethod
+    def instead_of(cls, config: GenerationConfig) -> "DrawOfFew":
+        """One that samples by `config`, which is told to take what is left."""
+        drawn = cls(config.top_k, 1.0 if config.temperature is None else config.temperature)
+        config.update(do_sample=False, top_k=None, temperature=None)
+        return drawn
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        few, tokens = scores.topk(min(self.top_k, scores.size(1)))  # (B, k) each
+        places = torch.multinomial((few / self.temperature).softmax(-1), 1)  # (B, 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens.gather(1, places), 0.0)
 
 
 class _ReadAnswers(LogitsProcessor):

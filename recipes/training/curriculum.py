@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 FILE = "curriculum.json"  # in a checkpoint
 KEPT = 0.95  # of the counts of a kind when it is tried again: the model has changed since
 HOPED = 0.2  # variance of a kind that has not been tried, near the most that there is: 1/4
+SPREAD = 1 / 3  # share of problems to which some replies are right and some wrong, before any was tried
 
 
 class Curriculum:
@@ -29,6 +30,7 @@ class Curriculum:
         self.kinds: list[str] = problems["kind"][:]
         self.tried: dict[str, float] = {}  # problems, by kind
         self.variances: dict[str, float] = {}  # the sum of theirs
+        self.spread = SPREAD  # of the latest problems, about twenty
         self.left: list[int] = []  # rows that have not been drawn in this pass
         self.draws = 0
 
@@ -60,13 +62,15 @@ class Curriculum:
     def count(self, groups: Iterable[tuple[str, Sequence[float]]]) -> None:
         """Take note of the kinds of problems, and of the rewards of the replies to each, 0 or 1."""
         for kind, rewards in groups:
+            self.spread = KEPT * self.spread + (1 - KEPT) * (min(rewards) < max(rewards))
             for level in levels(kind):
                 self.tried[level] = KEPT * self.tried.get(level, 0.0) + 1
                 self.variances[level] = KEPT * self.variances.get(level, 0.0) + pvariance(rewards)
 
     def save(self, directory: Path) -> None:
         """Write what `load` needs into a checkpoint."""
-        state = {"tried": self.tried, "variances": self.variances, "left": self.left, "draws": self.draws}
+        names = ("tried", "variances", "spread", "left", "draws")
+        state = {name: getattr(self, name) for name in names}
         (directory / FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, directory: Path) -> None:
@@ -75,6 +79,7 @@ class Curriculum:
             state: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
             self.tried.update(state["tried"])
             self.variances.update(state["variances"])
+            self.spread = state.get("spread", SPREAD)  # which older checkpoints lack
             self.left, self.draws = state["left"], state["draws"]
 
 

@@ -220,7 +220,9 @@ class GRPOArguments(PosttrainingArguments, GRPOFields):
     max_problems: int = flag(10_000, "problems to train on at most", least=1)
     curriculum: bool = flag(True, "try more of what is solved sometimes, and less of what is always or never solved")
     sampling_rounds: int = flag(
-        1, "draw problems up to this many times for a step, until enough have replies that differ in reward", least=1
+        1,
+        "try up to this many times as many problems as a step needs, until enough have replies that differ",
+        least=1,
     )
     format_reward: float = flag(
         0.0, "reward for calling the calculator without an error, beside 1 for the answer", least=0

@@ -2,10 +2,16 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig, NanoChatConfig, NanoChatForCausalLM
+from transformers import (
+    GenerationConfig,
+    NanoChatConfig,
+    NanoChatForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+)
 
 from recipes.inference.generate import Sampling, generate_replies
-from recipes.inference.rollouts import Reply, Rules, write_replies
+from recipes.inference.rollouts import DrawOfFew, Reply, Rules, write_replies
 from recipes.utils.calculator import calculator
 from tests.modeling_nanochat.tiny import SIZES
 from tests.recipes.inference.talker import KNOWN, learn_by_heart, train_talker, user
@@ -75,6 +81,32 @@ def test_samples_go_by_temperature_and_top_k_and_by_the_seed(tokenizer_dir):
     only = write(model, tokenizer, QUESTIONS, do_sample=True, temperature=3.0, top_k=1)
     assert [reply.turns for reply in only] == greedy
     assert model.generation_config is before
+
+
+@pytest.mark.parametrize(("top_k", "temperature"), [(3, 2.0), (5, 0.7), (100, 1.0)])
+def test_a_token_of_few_is_drawn_as_transformers_draws_it(top_k, temperature):
+    config = GenerationConfig(do_sample=True, top_k=top_k, temperature=temperature)
+    assert DrawOfFew.suits(config)
+    draw = DrawOfFew.instead_of(config)
+    assert not config.do_sample, "`generate` takes the only token that is left"
+    torch.manual_seed(0)
+    scores, draws = torch.randn(12), 40_000
+    warped = TemperatureLogitsWarper(temperature)(None, scores[None])
+    expected = TopKLogitsWarper(min(top_k, 12))(None, warped).softmax(-1)[0]
+    drawn = draw(None, scores.expand(draws, -1))
+    assert ((drawn > -torch.inf).sum(1) == 1).all()
+    shares = drawn.exp().mean(0)
+    assert ((shares - expected).abs() <= 5 * (expected * (1 - expected) / draws).sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    "otherwise", [{"top_p": 0.9}, {"min_p": 0.1}, {"typical_p": 0.5}, {"epsilon_cutoff": 0.1}, {"top_k": 0}]
+)
+def test_other_ways_to_sample_stay_those_of_transformers(otherwise):
+    neutral = {"do_sample": True, "top_k": 5, "top_p": 1.0, "typical_p": 1.0}
+    assert DrawOfFew.suits(GenerationConfig(**neutral))
+    assert not DrawOfFew.suits(GenerationConfig(**neutral | otherwise))
+    assert not DrawOfFew.suits(GenerationConfig(top_k=5, do_sample=False))
 
 
 def test_transformers_own_nanochat_writes_as_its_generate_does(tokenizer_dir):

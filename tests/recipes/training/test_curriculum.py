@@ -70,6 +70,15 @@ def test_every_problem_is_drawn_once_before_any_comes_again_and_none_twice_in_a_
         assert max(times.values()) - min(times.values()) <= 1
 
 
+def test_the_share_of_problems_with_a_spread_is_that_of_the_latest():
+    curriculum = Curriculum(problems_of(kind=8), seed=0)
+    before = curriculum.spread
+    curriculum.count([("kind", [1.0, 0.0])] * 100)
+    assert before < 0.4 < 0.99 < curriculum.spread
+    curriculum.count([("kind", [1.0, 1.0]), ("kind", [0.0, 0.0])] * 50)
+    assert curriculum.spread < 0.01
+
+
 def test_a_curriculum_that_is_loaded_goes_on_as_the_one_that_was_saved(tmp_path):
     rng = Random(0)
 

@@ -162,7 +162,8 @@ def test_problems_are_tried_until_enough_have_a_spread_and_trl_is_given_the_repl
     trainer = build(RolloutTrainer, model, tokenizer, tmp_path, generation_kwargs={}, per_device_train_batch_size=4)
     trainer.train_dataset = dataset
     trainer.curriculum, trainer.sampling_rounds = Curriculum(dataset, seed=0), 3
-    outcomes = iter([(1, 1, 1, 0), (0, 0, 1, 1), (0, 1, 0, 0)])  # one of the first two has a spread, and one at last
+    trainer.curriculum.spread = 0.6  # so that four of six problems should do at first
+    outcomes = iter([(1, 1, 1, 0, 0, 0, 1, 1), (0, 1, 0, 0)])  # one of the first four has a spread, and one at last
     tried, writes, write = [], [], trainer.write
 
     def check(rows: list[dict]) -> list[float]:
@@ -173,8 +174,8 @@ def test_problems_are_tried_until_enough_have_a_spread_and_trl_is_given_the_repl
     trainer.write_and_check = check
     trainer.write = lambda prompts: (writes.append(len(prompts)), write(prompts))[1]
     trainer._generate_and_score_completions([dict(row) for row in dataset.select(range(4))])
-    assert writes == [4, 4, 4], "TRL wrote nothing anew"
-    first, _, last = tried
+    assert writes == [8, 4], "TRL wrote nothing anew"
+    first, last = tried
     questions, asked = list(KNOWN), [prompt[0]["content"] for prompt in trainer._logs["prompt"]]
     expected = [questions[int(kind)] for kind in (first[2], first[2], last[0], last[0])]
     assert asked == expected, "those with a spread"
@@ -182,3 +183,32 @@ def test_problems_are_tried_until_enough_have_a_spread_and_trl_is_given_the_repl
     assert metrics == {"tried/right": [0.5], "tried/with_spread": [2 / 6], "tried/replies": [12]}
     assert trainer.curriculum.tried == dict.fromkeys(chain(*(kinds[::2] for kinds in tried)), 1)
     assert sorted(trainer.curriculum.variances.values()) == [0, 0, 0, 0, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("spread", "rounds", "expected"),
+    [  # eight problems are wanted, and none of those that are tried has a spread
+        (0.5, 1, [8]),
+        (1.0, 3, [8, 8, 8]),
+        (0.75, 3, [11, 13]),  # not 11, 11 and 2
+        (1 / 3, 3, [24]),
+        (1e-9, 3, [24]),
+        (0.1, 20, [80, 80]),
+    ],
+)
+def test_as_many_problems_are_tried_at_once_as_should_bring_enough(talker, tmp_path, spread, rounds, expected):
+    model, tokenizer = talker()
+    dataset = Dataset.from_list([{**ROWS[0], "kind": "one"}] * 200)
+    trainer = build(RolloutTrainer, model, tokenizer, tmp_path, generation_kwargs={})
+    trainer.train_dataset = dataset
+    trainer.curriculum, trainer.sampling_rounds = Curriculum(dataset, seed=0), rounds
+    tried = []
+    trainer.write_and_check = lambda rows: (tried.append(len(rows) // trainer.num_generations), [0.0] * len(rows))[1]
+
+    def keep(groups):
+        trainer.curriculum.spread = spread
+
+    trainer.curriculum.count = keep
+    keep([])
+    chosen = trainer.try_problems(8 * trainer.num_generations)
+    assert tried == expected and len(chosen) == 8 * trainer.num_generations
