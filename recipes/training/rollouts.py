@@ -75,10 +75,11 @@ class RolloutTrainer(GRPOTrainer):
         """
         size, mixed, others, tried = self.num_generations, [], [], []
         wanted, left = replies // size, self.sampling_rounds * (replies // size)
+        processes = self.accelerator.num_processes  # each tries other problems, and none is drawn twice at a time
         while left and (missing := wanted - min(gather_object([len(mixed)]))) > 0:
             # As many at once as will bring enough, or all that are left: many replies are written faster together.
             count = math.ceil(missing / max(self.curriculum.spread, missing / left))
-            count = left if left - count < wanted else count
+            count = min(left if left - count < wanted else count, len(self.curriculum.kinds) // processes)
             left -= count
             rows = self.draw(count * size)
             rewards = self.write_and_check([self.train_dataset[row] for row in rows])

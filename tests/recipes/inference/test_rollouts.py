@@ -68,7 +68,7 @@ def test_a_reply_is_cut_at_the_limit_and_an_answer_that_would_pass_it_is_not_giv
     assert (answered.turns, answered.answers) == ([whole.turns[0], []], whole.answers[:1])
 
 
-def test_samples_go_by_temperature_and_top_k_and_by_the_seed(tokenizer_dir):
+def test_samples_go_by_temperature_and_top_k_and_by_the_seed(tokenizer_dir, monkeypatch):
     model, tokenizer = train_talker(tokenizer_dir)
     before = model.generation_config
     greedy = [reply.turns for reply in write(model, tokenizer, QUESTIONS)]
@@ -78,7 +78,10 @@ def test_samples_go_by_temperature_and_top_k_and_by_the_seed(tokenizer_dir):
         hot = write(model, tokenizer, QUESTIONS, do_sample=True, temperature=3.0, top_k=0)
         sampled.append([reply.turns for reply in hot])
     assert sampled[0] == sampled[1] and sampled[0] != sampled[2] and sampled[0] != greedy
+    drawn, draw = [], DrawOfFew.__call__
+    monkeypatch.setattr(DrawOfFew, "__call__", lambda self, *given: (drawn.append(self.top_k), draw(self, *given))[1])
     only = write(model, tokenizer, QUESTIONS, do_sample=True, temperature=3.0, top_k=1)
+    assert set(drawn) == {1}
     assert [reply.turns for reply in only] == greedy
     assert model.generation_config is before
 

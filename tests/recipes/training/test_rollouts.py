@@ -186,19 +186,22 @@ def test_problems_are_tried_until_enough_have_a_spread_and_trl_is_given_the_repl
 
 
 @pytest.mark.parametrize(
-    ("spread", "rounds", "expected"),
+    ("spread", "rounds", "problems", "expected"),
     [  # eight problems are wanted, and none of those that are tried has a spread
-        (0.5, 1, [8]),
-        (1.0, 3, [8, 8, 8]),
-        (0.75, 3, [11, 13]),  # not 11, 11 and 2
-        (1 / 3, 3, [24]),
-        (1e-9, 3, [24]),
-        (0.1, 20, [80, 80]),
+        (0.5, 1, 200, [8]),
+        (1.0, 3, 200, [8, 8, 8]),
+        (0.75, 3, 200, [11, 13]),  # not 11, 11 and 2
+        (1 / 3, 3, 200, [24]),
+        (1e-9, 3, 200, [24]),
+        (0.1, 20, 200, [80, 80]),
+        (1 / 3, 3, 10, [10, 10, 4]),  # there are no more at a time
     ],
 )
-def test_as_many_problems_are_tried_at_once_as_should_bring_enough(talker, tmp_path, spread, rounds, expected):
+def test_as_many_problems_are_tried_at_once_as_should_bring_enough(
+    talker, tmp_path, spread, rounds, problems, expected
+):
     model, tokenizer = talker()
-    dataset = Dataset.from_list([{**ROWS[0], "kind": "one"}] * 200)
+    dataset = Dataset.from_list([{**ROWS[0], "kind": "one"}] * problems)
     trainer = build(RolloutTrainer, model, tokenizer, tmp_path, generation_kwargs={})
     trainer.train_dataset = dataset
     trainer.curriculum, trainer.sampling_rounds = Curriculum(dataset, seed=0), rounds
