@@ -3,7 +3,7 @@
 A setting is the recipe's configuration with a few flags changed. Each is run with several seeds, and each seed may
 have an SFT model of its own, since what GRPO adds depends on that, too. The recipe and the evaluation run as users run
 them, each in its own process. All answers are greedy and to the same problems, so that the standard error of a gain is
-that of the differences from problem to problem. Finished runs are skipped when the command is repeated.
+that of the differences, from one kind of problem to the next. Finished runs are skipped when the command is repeated.
 """
 
 import json
@@ -253,15 +253,17 @@ def compare(run: Run, before: dict[str, Any], after: dict[str, Any], exam: str) 
 
 
 def paired_gain(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tuple[float, float]:
-    """Mean over the problems of right after less right before, and its standard error.
+    """Mean over the problems of right after less right before, and its standard error over the kinds of problems.
 
-    The problems are the same ones, so only those count that one model got right and the other did not.
+    The problems are the same ones, so only those count that one model got right and the other did not. Problems of
+    one kind, which are told in the same words, are learned together.
     """
     if [row["messages"] for row in before] != [row["messages"] for row in after]:
         raise InputError("the two models were asked different problems: choose another output_dir.")
     right = [[row["outcomes"] == [RIGHT] for row in rows] for rows in (before, after)]
     differences = [int(is_now) - int(was) for was, is_now in zip(*right, strict=True)]
-    error = standard_error(differences)
+    kinds = [row.get("kind", place) for place, row in enumerate(after)]  # older results lack it
+    error = standard_error(differences, kinds)
     return statistics.mean(differences), float("nan") if error is None else error
 
 

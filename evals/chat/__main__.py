@@ -114,16 +114,17 @@ def table_head(num_samples: int) -> str:
     """Names of the columns."""
     passed = f"{f'pass@{num_samples}':>10}" if num_samples > 1 else ""
     columns = f"{'guessing':>10}{'centered':>10}{'seconds':>10}"
-    return f"{'task':<16}{'answers':<10}{'problems':>8}{'accuracy':>10}{passed}{columns}"
+    return f"{'task':<16}{'answers':<10}{'problems':>8}{'accuracy':>16}{passed}{columns}"
 
 
 def table_line(result: TaskResult, num_samples: int) -> str:
-    """One task's figures; those of its accuracy in percent."""
-    passed = ""
+    """One task's figures; those of its accuracy in percent, with its standard error over the kinds of problems."""
+    error, passed = result.standard_error(), ""
+    accuracy = f"{100 * result.accuracy:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
     if num_samples > 1:
         passed = f"{100 * result.pass_at(num_samples):>10.1f}" if result.kind == "generate" else f"{'':>10}"
     return (
-        f"{result.task:<16}{result.kind:<10}{result.count:>8,}{100 * result.accuracy:>10.1f}{passed}"
+        f"{result.task:<16}{result.kind:<10}{result.count:>8,}{accuracy:>16}{passed}"
         f"{100 * result.baseline:>10.0f}{100 * result.centered:>10.1f}{result.seconds:>10.1f}"
     )
 
@@ -157,6 +158,7 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
         "kind": result.kind,
         "count": result.count,
         "accuracy": result.accuracy,
+        "standard_error": result.standard_error(),
         "baseline": result.baseline,
         "centered": result.centered,
         "too_long": result.too_long,
@@ -167,8 +169,16 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
         figures |= {f"pass@{k}": result.pass_at(k) for k in (1, args.num_samples)}
     if args.save_replies and result.replies:
         figures["rows"] = [
-            {"messages": problem.messages, "answer": problem.answer, "replies": replies, "outcomes": outcomes}
-            for problem, replies, outcomes in zip(result.problems, result.replies, result.outcomes, strict=True)
+            {
+                "messages": problem.messages,
+                "answer": problem.answer,
+                "kind": kind,
+                "replies": replies,
+                "outcomes": outcomes,
+            }
+            for problem, kind, replies, outcomes in zip(
+                result.problems, result.kinds, result.replies, result.outcomes, strict=True
+            )
         ]
     return figures
 

@@ -65,8 +65,13 @@ class TaskResult:
         return sum(self._estimates(k)) / self.count
 
     def standard_error(self, k: int = 1) -> float | None:
-        """Standard error of `pass_at(k)` over the problems; None for a single problem."""
-        return standard_error(self._estimates(k))
+        """Standard error of `pass_at(k)` over the kinds of problems; None for a single kind."""
+        return standard_error(self._estimates(k), self.kinds)
+
+    @property
+    def kinds(self) -> list[str | int]:
+        """The kind of each problem, or its number if it is like no other."""
+        return [problem.kind or number for number, problem in enumerate(self.problems)]
 
     def _estimates(self, k: int) -> list[float]:
         return [estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts]
@@ -74,7 +79,7 @@ class TaskResult:
     def flexible(self) -> "TaskResult":
         """The result, under its own name and without replies, that also counts `UNMARKED` answers as right."""
         outcomes = [[RIGHT if outcome == UNMARKED else outcome for outcome in each] for each in self.outcomes]
-        return replace(self, task=self.task + FLEXIBLE, outcomes=outcomes, problems=[], replies=[])
+        return replace(self, task=self.task + FLEXIBLE, outcomes=outcomes, replies=[])
 
 
 def estimate_pass_at_k(num_samples: int, num_right: int, k: int) -> float:

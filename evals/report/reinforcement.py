@@ -27,7 +27,7 @@ def reinforcement_section(run: Run) -> list[Block]:
     if rows:
         blocks.append(Table(["held-out problems", "before", "after"], rows))
     if any("±" in cell for row in rows for cell in row):
-        blocks.append(Text("± is the standard error over the problems.", quiet=True))
+        blocks.append(Text("± is the standard error; problems told in the same words count as one.", quiet=True))
     if rollouts:
         blocks.append(Table(["replies in training", "first tenth of the steps", "last tenth"], rollouts))
     return blocks + problems_before_and_after(stage)

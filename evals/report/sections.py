@@ -132,7 +132,7 @@ def chat_section(run: Run) -> list[Block]:
         cores = ["" if stage.chat.chat_core is None else f"{stage.chat.chat_core:.4f}" for stage in stages]
         rows.append(["ChatCORE", *cores, *([""] if reference else []), "", ""])
     error = max(score.standard_error for stage in stages for score in stage.chat.tasks.values())
-    remark = f"Standard error of a figure: at most {100 * error:.1f} points."
+    remark = f"Standard error of a figure, over the kinds of problems: at most {100 * error:.1f} points."
     for stage in stages:
         fewer = {score.count for task, score in stage.chat.tasks.items() if score.count != known[task].count}
         if fewer:

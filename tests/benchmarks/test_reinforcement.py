@@ -40,16 +40,18 @@ def test_seeds_take_the_sources_in_turn():
 
 
 def test_a_gain_counts_only_problems_on_which_the_models_differ():
-    def rows(right: str) -> list[dict]:
+    def rows(right: str, kinds: str = "abcdef") -> list[dict]:
         return [
-            {"messages": [user(str(n))], "outcomes": ["right" if each == "1" else "wrong"]}
-            for n, each in enumerate(right)
+            {"messages": [user(str(n))], "kind": kind, "outcomes": ["right" if each == "1" else "wrong"]}
+            for n, (each, kind) in enumerate(zip(right, kinds, strict=False))
         ]
 
     assert reinforcement.paired_gain(rows("110010"), rows("110010")) == (0, 0)
     gain, error = reinforcement.paired_gain(rows("1100"), rows("1011"))  # differences 0, -1, 1, 1
     assert gain == pytest.approx(1 / 4)
     assert error == pytest.approx((((1 / 16 + 25 / 16 + 9 / 16 + 9 / 16) / 3) / 4) ** 0.5)
+    _, by_kind = reinforcement.paired_gain(rows("000000", "aaabbb"), rows("111000", "aaabbb"))
+    assert by_kind == pytest.approx(0.5), "as of two problems, one of which was learned"
     with pytest.raises(InputError, match="asked different problems"):
         reinforcement.paired_gain(rows("11"), rows("11")[::-1])
 

@@ -119,11 +119,23 @@ def test_pass_at_k_is_the_share_of_k_samples_with_a_right_one(n):
 
 def test_the_standard_error_of_pass_at_k_is_that_of_the_problems_estimates():
     outcomes = [[RIGHT] * right + [WRONG] * (4 - right) for right in (0, 1, 2, 4)]
-    result = TaskResult("t", "generate", 0.0, outcomes, 0, 1.0, problems=[], replies=[])
+    problems = [number_problem("?", "4")] * 4
+    result = TaskResult("t", "generate", 0.0, outcomes, 0, 1.0, problems=problems, replies=[])
     for k, estimates in ((1, [0, 1 / 4, 1 / 2, 1]), (2, [0, 1 / 2, 5 / 6, 1]), (4, [0, 1, 1, 1])):
         assert result.pass_at(k) == pytest.approx(fmean(estimates))
         assert result.standard_error(k) == pytest.approx(stdev(estimates) / 2)
-    assert dataclasses.replace(result, outcomes=outcomes[:1]).standard_error(2) is None
+    assert dataclasses.replace(result, outcomes=outcomes[:1], problems=problems[:1]).standard_error(2) is None
+
+
+def test_problems_that_are_told_in_the_same_words_count_as_one_in_the_standard_error():
+    kinds = ["one"] * 3 + ["another"] * 3
+    outcomes = [[RIGHT]] * 3 + [[WRONG]] * 3
+    problems = [number_problem("?", "4", kind) for kind in kinds]
+    result = TaskResult("t", "generate", 0.0, outcomes, 0, 1.0, problems=problems, replies=[])
+    assert result.standard_error() == pytest.approx(0.5), "of a kind that is solved and one that is not"
+    by_itself = [dataclasses.replace(problem, kind="") for problem in problems]
+    assert dataclasses.replace(result, problems=by_itself).standard_error() == pytest.approx((0.3 / 6) ** 0.5)
+    assert result.flexible().standard_error() == result.standard_error()
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,15 @@ class ExamItem:
         messages: the conversation up to the question.
         answer: the right number, or the words of a fact, or one way to say that one does not know.
         others: wrong answers; for a choice, the other choices.
+        alike: what it has in common with others, which are likely solved or failed together: the words of a problem
+            without its numbers and things, the column of a table that a fact is asked from.
     """
 
     kind: str
     messages: list[Message]
     answer: str
     others: tuple[str, ...] = ()
+    alike: str = ""
 
 
 def exam(name: str, count: int = 200, seed: int = 0) -> list[ExamItem]:
@@ -79,30 +82,30 @@ def mentions(text: str, words: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, flags) is not None
 
 
-def _draw_question(rng: Random) -> Question:
-    """A question about a fact of the documents, in a phrasing that no conversation uses."""
+def _draw_question(rng: Random) -> tuple[Question, str]:
+    """A question about a fact of the documents, in a phrasing that no conversation uses, and what it asks for."""
     while True:
         inquiry = draw_inquiry(rng)
         if inquiry.has_one_answer:
             question = inquiry.ask_in_exam(rng.choice(inquiry.rows), rng)
             if len(question.others) >= 2:
-                return question
+                return question, inquiry.templates[0]
 
 
 def _ask_fact(rng: Random) -> ExamItem:
-    question = _draw_question(rng)
+    question, asked_for = _draw_question(rng)
     # Wrong answers that the right sentence mentions do not show that a reply is wrong: Panama in Panama City.
     others = tuple(
         other for other in question.others if other not in SYMBOLS_AND_WORDS and not mentions(question.sentence, other)
     )
-    return ExamItem("facts", [user(question.text)], question.answer, others)
+    return ExamItem("facts", [user(question.text)], question.answer, others, asked_for)
 
 
 def _ask_choice(rng: Random) -> ExamItem:
-    question = _draw_question(rng)
+    question, asked_for = _draw_question(rng)
     choices = draw_choices(question, 4, rng)
     others = tuple(choice for choice in choices if not mentions(question.sentence, choice))
-    return ExamItem("choice", [user(offer_choices(question.text, choices))], question.answer, others)
+    return ExamItem("choice", [user(offer_choices(question.text, choices))], question.answer, others, asked_for)
 
 
 def _ask_unanswerable(rng: Random) -> ExamItem:
@@ -114,7 +117,7 @@ def _ask_unanswerable(rng: Random) -> ExamItem:
 def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
     def ask(rng: Random) -> ExamItem:
         problem = draw_problem(rng, rng.choice(steps), "validation")
-        return ExamItem(name, [user(problem.question)], problem.answer)
+        return ExamItem(name, [user(problem.question)], problem.answer, alike=problem.kind)
 
     return ask
 
@@ -122,7 +125,7 @@ def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
 def _ask_new_kind(rng: Random) -> ExamItem:
     """A problem with a sequence of steps that nothing trained on has."""
     problem = draw_composed(rng, rng.choice(STEPS["validation"]), "validation")
-    return ExamItem("new_kinds", [user(problem.question)], problem.answer)
+    return ExamItem("new_kinds", [user(problem.question)], problem.answer, alike=problem.kind)
 
 
 EXAMS: dict[str, Callable[[Random], ExamItem]] = {

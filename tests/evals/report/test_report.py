@@ -253,6 +253,13 @@ def test_gsm8k_is_shown_both_ways_with_how_the_figures_compare(run_dir):
     assert chat.chat_core is None and chat.notes == NOTES
 
 
+def test_the_standard_error_is_the_measured_one_or_as_of_problems_that_differ(run_dir):
+    scores = {"old": task(0.5, count=100), "new": task(0.5, count=100) | {"standard_error": 0.08}}
+    write(run_dir / "grpo" / "evals" / "chat.json", {"tasks": scores | {"none": task(0.5) | {"standard_error": None}}})
+    errors = {name: score.standard_error for name, score in gather(run_dir).stages[-1].chat.tasks.items()}
+    assert errors == {"old": 0.05, "new": 0.08, "none": pytest.approx(0.5 / 200**0.5)}
+
+
 @pytest.mark.slow
 def test_chat_core_needs_all_five_tasks(run_dir):
     assert gather(run_dir).stages[-1].chat.chat_core is None

@@ -1,5 +1,7 @@
 """The exams ask what is known in words and numbers that are not, and grade as a person would."""
 
+import re
+
 import pytest
 
 from recipes.data.primer.conversations import primer_conversations
@@ -82,3 +84,13 @@ def test_a_problem_is_graded_by_its_last_number(name):
         assert grade(item, f"The answer is {item.answer}.") and grade(item, f"{item.answer}.0")
         assert not grade(item, f"The answer is {int(item.answer) + 1}.") and not grade(item, "I do not know.")
         assert not grade(item, f"{item.answer} or 0")
+
+
+def test_problems_in_the_same_words_are_known_to_be_alike():
+    problems = exam("multi_step", 600)
+    words = {item.alike for item in problems}
+    assert len(words) == 28, "each of the 28 stories in its held-out phrasing"
+    for item in problems:
+        assert len(re.findall(r"\d+", item.messages[0]["content"])) == len(re.findall(r"\{[a-d]\}", item.alike)), item
+    facts = exam("facts")
+    assert 10 < len({item.alike for item in facts}) < len(facts) / 2, "one column is asked for many times"
