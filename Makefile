@@ -14,6 +14,7 @@ NEED_TORCHAO := tests/benchmarks/test_formats.py tests/modeling_nanochat/test_qu
 CODE := modeling_nanochat tokenizer recipes evals space benchmarks docs notebooks tests
 PRESET ?= auto
 DEPTH ?=
+SEED ?=
 RUN ?=
 BUNDLE ?=
 WORKERS ?= 2
@@ -26,7 +27,7 @@ CHARACTERS = $(or $(RUN),runs/shakespeare-$(KIND))
 
 speedrun: $(READY)
 	$(BIN)/python -m recipes.speedrun --preset $(PRESET) $(if $(DEPTH),--depth $(DEPTH)) \
-		$(if $(RUN),--run_dir $(RUN)) $(if $(BUNDLE),--core_bundle $(BUNDLE))
+		$(if $(SEED),--seed $(SEED)) $(if $(RUN),--run_dir $(RUN)) $(if $(BUNDLE),--core_bundle $(BUNDLE))
 
 # A model of single characters from one text file, or a dataset of the Hub: docs/shakespeare.md.
 shakespeare: $(READY)

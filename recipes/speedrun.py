@@ -35,6 +35,7 @@ class SpeedrunArguments(Arguments):
         least=1,
         most=1000,
     )
+    seed: int = flag(0, "of every stage: how much of a result is chance, other seeds show", least=0, below=2**32)
 
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
@@ -76,10 +77,11 @@ def speedrun(args: SpeedrunArguments) -> None:
     depth = choose_depth(preset, args.depth)
     if args.core_bundle is not None:  # now: it is opened when the base model is trained
         available(read_tasks(Path(args.core_bundle)), Path(args.core_bundle))
-    run_dir = Path(args.run_dir or default_run_dir(preset, depth))
+    run_dir = Path(args.run_dir or default_run_dir(preset, depth, args.seed))
     check_run(run_dir, new=True)
     with hold(run_dir, "run_dir"):
         check_depth(run_dir / "base", args.depth)
+        check_seed(run_dir / "base", args.seed)
         print(f"preset {preset}{'' if depth is None else f', depth {depth}'}, into {run_dir}", flush=True)
         run_stages(args, preset, depth, run_dir)
 
@@ -88,7 +90,8 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
     """Tokenizer, base model, its way to an assistant, each with its evaluation and headline; then the report."""
     train_tokenizer(run_dir / "tokenizer", preset)
     base = ["pretrain.py", *config("pretrain", preset), "--tokenizer", run_dir / "tokenizer"]
-    train_stage("base", [*base, *([] if depth is None else ["--depth", str(depth)])], preset, run_dir)
+    seed = ["--seed", str(args.seed)]
+    train_stage("base", [*base, *([] if depth is None else ["--depth", str(depth)]), *seed], preset, run_dir)
     print_headline(run_dir / "base")
     show_samples("base", run_dir)
     if args.core_bundle is not None:
@@ -97,15 +100,15 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
     examine("base", preset, run_dir, BASE_MODEL_LIMITS)
 
     if preset == "cpu":
-        mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base"]
+        mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base", *seed]
         train_stage("mid", mid, preset, run_dir)
         examine("mid", preset, run_dir)
         sft = config("sft", preset)
     else:  # midtraining and SFT in one; the preset names its mixture by a path from the project's root
         sft = [*config("sft", "gpu_2026"), "--conversations", CONFIGS / "mixtures" / "sft_2026.yaml"]
-    train_stage("sft", ["sft.py", *sft], preset, run_dir)
+    train_stage("sft", ["sft.py", *sft, *seed], preset, run_dir)
     examine("sft", preset, run_dir)
-    train_stage("grpo", ["grpo.py", *config("grpo", preset)], preset, run_dir)
+    train_stage("grpo", ["grpo.py", *config("grpo", preset), *seed], preset, run_dir)
     examine("grpo", preset, run_dir)
     print_comparison(run_dir)
     show_samples("grpo", run_dir)
@@ -128,11 +131,12 @@ def choose_depth(preset: str, depth: int | None) -> int | None:
     return 20 if torch.cuda.device_count() >= 8 else 12
 
 
-def default_run_dir(preset: str, depth: int | None) -> Path:
-    """A directory for each preset and depth: another depth must not find these stages finished."""
+def default_run_dir(preset: str, depth: int | None, seed: int = 0) -> Path:
+    """A directory for each preset, depth and seed: another one must not find these stages finished."""
+    of_seed = f"-seed{seed}" if seed else ""
     if preset == "cpu":
-        return Path("runs", "cpu" if depth is None else f"cpu-d{depth}")
-    return Path("runs", f"d{depth}")
+        return Path("runs", ("cpu" if depth is None else f"cpu-d{depth}") + of_seed)
+    return Path("runs", f"d{depth}{of_seed}")
 
 
 def check_depth(base_dir: Path, depth: int | None) -> None:
@@ -142,6 +146,16 @@ def check_depth(base_dir: Path, depth: int | None) -> None:
         raise InputError(
             f"depth {depth}: {base_dir.parent} is a run of depth {trained}. "
             "Choose another run_dir, or leave depth out to continue that run."
+        )
+
+
+def check_seed(base_dir: Path, seed: int) -> None:
+    """Refuse to go on with one seed where another began."""
+    begun = read_arguments(base_dir).get("seed", seed)
+    if begun != seed:
+        raise InputError(
+            f"seed {seed}: {base_dir.parent} is a run of seed {begun}. "
+            f"Choose another run_dir, or give seed {begun} to continue that run."
         )
 
 
