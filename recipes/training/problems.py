@@ -20,9 +20,9 @@ from recipes.utils.errors import InputError
 # same in other words and told of other things; and problems put together anew, most of which are out of reach until
 # others are learned. Those of one step keep the model from always taking another.
 HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
-STORIES = {1: 0.1, 2: 0.1, 3: 0.1}
-REWORDED = {1: 0.05, 2: 0.15, 3: 0.15}
-RETOLD = {2: 0.15, 3: 0.15}
+STORIES = {1: 0.05, 2: 0.05, 3: 0.05}
+REWORDED = {1: 0.1, 2: 0.15, 3: 0.15}
+RETOLD = {2: 0.2, 3: 0.2}
 COMPOSED = {2: 0.03, 3: 0.01, 4: 0.01}
 
 
