@@ -8,14 +8,16 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
+from trl.chat_template_utils import parse_response
 
 from recipes.inference.generate import Sampling, generate_replies
+from recipes.training import rollouts
 from recipes.training.curriculum import Curriculum
 from recipes.training.rewards import right_answer
 from recipes.training.rollouts import RolloutTrainer, bf16_copy, gains_from_bf16_copy, refresh
 from recipes.utils.calculator import calculator
 from tests.recipes.inference.talker import KNOWN, always, train_talker, user
-from tokenizer.special_tokens import ASSISTANT_END, PYTHON_START
+from tokenizer.special_tokens import ASSISTANT_END, PYTHON_END, PYTHON_START
 
 ROWS = [{"prompt": [user(question)], "answer": "48"} for question in KNOWN for _ in range(2)]
 
@@ -64,6 +66,28 @@ def test_replies_masks_rewards_and_metrics_are_those_of_trls_loop(talker, tmp_pa
     """Also where replies are cut, where an answer has no room, and where no further call is allowed."""
     got = generated_alike(talker, tmp_path, **options)
     assert options or (got["tool_mask"] == 0).sum() > 20, "answers are not trained on"
+
+
+def test_a_call_is_parsed_once_and_answered_alike_whatever_was_said_before(talker, tmp_path, monkeypatch):
+    model, tokenizer = talker()
+    trainer = build(RolloutTrainer, model, tokenizer, tmp_path)
+    calls = ("12*4", "7+", "12*4", "100/7")
+    texts = [f"{before}{PYTHON_START}{call}{PYTHON_END}" for before in ("", "Let me see. ", "Then ") for call in calls]
+    prompt, written = [5, 6, 7], [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    alone = []
+    for turn in written:
+        trainer.answers.clear()
+        alone.append(trainer.answer(prompt, turn, 0))
+    trainer.answers.clear()
+    parsed = []
+
+    def parse(*args, **more):
+        parsed.append(args)
+        return parse_response(*args, **more)
+
+    monkeypatch.setattr(rollouts, "parse_response", parse)
+    assert [trainer.answer(prompt, turn, 0) for turn in written] == alone
+    assert len(parsed) == len(set(calls)) and len({tuple(each) for each in alone}) == 3
 
 
 def test_a_turn_that_ends_within_a_call_is_answered_as_trl_does(tokenizer_dir, tmp_path, fresh_accelerate):
