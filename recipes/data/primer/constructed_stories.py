@@ -25,7 +25,7 @@ How many eggs has {name} if {he} had {a}, broke {b} of them and got {c} new ones
 {c} new {things} are on the way to {name}, who had {a} and has lost {b} of them. \
 How many will {he} have when they arrive?
 {c} cars drive into a parking lot after {b} of the {a} cars there have left. How many cars are in the lot now?
-A train carries {a} people, stops, lets {b} of them off, and takes {c} others in. How many people does it carry then?
+A train carries {a} people, stops, lets {b} of them off, and picks up {c} others. How many people does it carry then?
 {b} of the {a} books on a shelf are taken away, and {c} others are put there. How many books are on the shelf now?
 {name} had {a} cards and gave {b} of them to {other}, who gave {c} other cards in return. \
 How many cards has {name} then?
@@ -56,7 +56,7 @@ How many lines does the poem have?
 A box holds {a} nails, {b} screws, {c} hooks, and nothing else. How many pieces does it hold?
 {a} stones are put on an empty truck, then {b} are added, and in the end {c} more are thrown on. \
 How many stones does the truck carry?
-{name} has {a} {things}, {other} has {b}, and a friend of theirs has {c}. How many {things} do they have together?
+{name} has {a} {things}, {other} has {b}, and a friend of theirs has {c}. How many {things} do the three have together?
 On {day} {name} runs for {a} minutes in the morning and {b} at night, and on {next_day} for {c} minutes. \
 How many minutes does {he} run?
 How many points did {name} get in the game? {he} won {a} points at the start, {b} in the middle and {c} at the end.
@@ -71,7 +71,7 @@ A truck carries {a} crates of {b} bottles each, {c} single bottles, and nothing 
 {name} bakes {a} trays of {b} rolls, and {other} bakes {c} rolls. How many rolls do they bake together?
 For every one of {his} {a} cousins {name} draws {b} pictures, and for {his} teacher {he} draws {c}. \
 How many pictures is that?
-How many minutes did {name} make music? {he} played {a} songs of {b} minutes each and then sang for {c} minutes.
+For how many minutes did {name} make music? {he} played {a} songs of {b} minutes each and then sang for {c} minutes.
 
 a*b x-c
 How many pages are still empty when {name} has {a} notebooks of {b} pages each and has filled {c} pages?
@@ -83,8 +83,7 @@ All but {c} of the bottles in {a} crates are full. There are {b} bottles in ever
 How many eggs arrive whole?
 {name} plants {a} rows of {b} carrots, and {other} pulls up {c} of the carrots. How many carrots stay in the ground?
 Each of {a} children has {b} balloons. The wind takes {c} balloons away. How many balloons do the children still have?
-How many cents are left for {name}? {he} sold {a} cups of tea at {b} cents each, but had to pay {c} cents for the \
-sugar.
+How many cents has {name} left? {he} sold {a} cups of tea at {b} cents each, but had to pay {c} cents for the sugar.
 
 a*b x/c
 How many tables are needed if {a} groups of {b} guests come and {c} guests sit at each table?
@@ -107,13 +106,13 @@ day?
 {c} people can sit in a boat. {a} adults and {b} children want to cross a river, all at the same time. \
 How many boats do they need?
 After {b} more dancers join a group of {a}, all of them form {c} equal lines. How many dancers are in a line?
-There are {a} roses, {b} lilies and {c} vases, and every vase gets the same number of flowers. \
+There are {a} roses, {b} lilies and {c} vases, and all the flowers are split evenly over the vases. \
 How many flowers are in a vase?
 {b} {things} are added to a pile of {a}, and the whole pile is shared out equally to {c} children. \
 How many does a child get?
 {name} has {a} photos and {other} has {b}. They put them all into an album, {c} on each page. \
 How many pages do they fill?
-On {day} {name} bakes {a} rolls and on {next_day} {b}. For every bag {he} takes {c} of them. \
+On {day} {name} bakes {a} rolls and on {next_day} {b}. {he} puts all of them into bags, {c} in each. \
 How many bags does {he} fill?
 How many shelves does {name} need? {he} owns {a} thick and {b} thin books, and {c} books fit on each shelf.
 
@@ -130,7 +129,7 @@ How many dollars has each sister then?
 How many bricks are left on that cart?
 {name} deals {a} cards evenly to {b} players. {other} is one of the players and puts down {c} cards. \
 How many cards does {other} still hold?
-In each of {b} fields are as many sheep as in the others, {a} sheep in all. Then {c} leave each field. \
+There are equally many sheep in each of {b} fields, {a} sheep in all. Then {c} leave each field. \
 How many stay in a field?
 How many minutes of the last lesson are left? \
 {a} minutes are split into {b} equal lessons, and {c} minutes of the last one have passed.
@@ -141,16 +140,16 @@ The blue vase already holds {c} flowers. Then {a} more go in equal parts into {b
 How many does the blue one hold now?
 After {a} sheep have been split into {b} equal flocks, {c} more sheep join the last flock. \
 How many sheep are in that flock?
-{b} workers get {a} dollars, split them equally, and find {c} dollars more each in their boxes. \
+{b} workers get {a} dollars, split them equally, and are given {c} dollars more each. \
 How many dollars does each worker have?
 {a} stones are laid in {b} equal heaps, and {c} stones are added to the first heap. \
 How many stones does the first heap have?
 {name} deals {a} {things} out evenly to {b} friends. {other} is one of them and already held {c}. \
 How many does {other} hold now?
-In each of {b} classes are as many children as in the others, {a} in all. Each class gets {c} new children. \
+There are equally many children in each of {b} classes, {a} in all. Each class gets {c} new children. \
 How many are in a class then?
 How many kilometers does {name} run on {day}? \
-{a} kilometers are split evenly over {b} days, {day} is one of them, and {he} runs {c} extra kilometers that day.
+{he} splits {a} kilometers evenly over {b} days, {day} among them, and runs {c} more on {day}.
 
 a+b x*c
 How many cents do {c} lunches cost if a lunch is a soup for {a} cents and a roll for {b} cents?
@@ -160,12 +159,13 @@ Before breakfast {name} swims for {a} minutes, and after work for {b}. {he} does
 How many minutes does {he} swim?
 A bunch is made of {a} roses, {b} tulips and nothing else, and {name} sells {c} bunches. How many flowers are in them?
 {a} red and {b} white beads are put on every string. How many beads are needed for {c} strings?
-A wall gets {a} bricks an hour from {name} and {b} an hour from {other}. How many bricks are in it after {c} hours?
+A new wall gets {a} bricks an hour from {name} and {b} an hour from {other}. \
+How many bricks are in it after both have worked {c} hours?
 Each of {c} guests is given {a} plums and {b} cherries. How many pieces of fruit do the guests have?
 Find out how many eggs {c} cakes take. A cake needs {a} eggs for the dough and {b} for the cream.
 
 a-b x*c
-How many pages with text are in {c} copies of a book if a copy has {a} pages and {b} of them are empty?
+How many pages are not empty in {c} copies of a book if each copy has {a} pages and {b} of them are empty?
 {c} classes plan a trip. Every class has {a} children, but {b} from each class cannot come. How many children can come?
 All but {b} of the {a} eggs in each box are white. How many white eggs are in {c} boxes?
 {name} bakes {a} loaves a day, keeps {b} of them, and sells the others. How many loaves does {he} sell in {c} days?
@@ -178,7 +178,7 @@ How many free rooms are there in the town? \
 It has {c} hotels with {a} rooms each, and in each hotel {b} rooms are taken.
 
 b*c x+a
-How many stairs does {name} climb if there are {a} up to the door and then {b} floors with {c} stairs each?
+How many stairs does {name} climb if {he} goes up {a} to the door and then {b} flights of {c} stairs each?
 {a} cars stand in the street. In a garage there are {b} floors with {c} cars on each. \
 How many cars are in the garage and the street?
 Before {name} bought {b} bags of {c} {things}, {he} already had {a}. How many {things} has {he} after that?
@@ -197,17 +197,17 @@ A hall has {a} seats. {b} classes of {c} children each sit down there. How many 
 How many meters of rope are left?
 {name} needs {a} bricks for a wall, has {b} carts, and finds {c} bricks in each of them. \
 How many bricks are still missing?
-Bags of {c} potatoes each are filled from a heap of {a} potatoes. How many potatoes are left when {b} bags are full?
-{name} has to wash {a} plates. {other} helps and washes {c} plates an hour for {b} hours. \
-How many plates are left for {name}?
+Bags of {c} potatoes each are filled from a heap of {a} potatoes. \
+How many potatoes are left in the heap when {b} bags are full?
+{name} has to wash {a} plates. {other} washes {c} of them an hour for {b} hours, and {name} washes the rest. \
+How many plates does {name} wash?
 Each of {b} trucks takes away {c} of the {a} trees that were cut down. How many trees still lie in the forest?
 How many dollars must {name} still pay? A bike costs {a} dollars, and {he} has paid {c} dollars a week for {b} weeks.
 
 a-b x/c
-How many trips must a boat make if {a} people want to cross, {b} of them take the bridge and the boat carries {c} of \
-the others at a time?
+How many cars are needed if {a} people want to go home, {b} of them walk and the others ride together, {c} in each car?
 {c} painters share the work evenly. A house has {a} windows, and {b} are painted already. \
-How many windows are left for each of them?
+How many windows are left for each painter?
 All but {b} of {a} eggs are good, and {name} packs the good ones in boxes of {c}. How many boxes does {he} fill?
 {name} has {a} photos, gives away {b}, and puts {c} of the rest on each page of an album. \
 How many pages does {he} fill?
@@ -227,10 +227,11 @@ After {b} minutes {a} liters of water have run into a pool, and it goes on like 
 How many liters run in during {c} minutes?
 A machine fills {a} bottles in {b} minutes, never gets slower or faster, and runs for {c} minutes. \
 How many bottles does it fill?
-{a} letters are carried out in {b} hours. How many letters are carried out in {c} hours at the same speed?
+{a} letters are delivered in {b} hours. How many letters are delivered in {c} hours at the same speed?
 {name} pays {a} cents for {b} stamps. {other} buys {c} stamps of the same kind. How many cents does {other} pay?
-For every {b} guests a cook takes {a} potatoes. How many potatoes does the cook take for {c} guests?
-How many seats are in the hall? It has {c} rows, all rows are equally long, and {b} such rows have {a} seats.
+Every guest gets the same number of potatoes, and {b} guests get {a}. \
+How many potatoes does a cook take for {c} guests?
+How many seats are in the hall? It has {c} rows, all rows are equally long, and {b} such rows together have {a} seats.
 
 a+b x-c y+d
 How many fish are in the pond if there were {a}, {name} put in {b}, birds caught {c} and {d} were born?
@@ -245,7 +246,8 @@ How many books are on the shelf?
 How many sheep do they have now?
 On {day} {a} children come to an empty camp, and then {b} more. On {next_day} {c} leave and {d} come. \
 How many children are in the camp?
-How many meters is the balloon above the ground? It rose {a} meters and then {b}, sank {c} meters and rose {d} more.
+How many meters is the balloon above the ground? \
+It rose {a} meters from the ground, rose {b} more, sank {c} meters and rose {d} again.
 
 a-b x+c y-d
 How many liters are in the barrel when it held {a}, {b} ran out, {c} were poured in and then {d} were used for the \
@@ -267,12 +269,12 @@ a+b x+c y-d
 How many flowers are still fresh if {name} picks {a} roses, {b} tulips and {c} lilies and {d} of them dry up?
 {d} of the animals on a farm are asleep. It has {a} cows, {b} pigs and {c} goats. How many of the animals are awake?
 All but {d} of the {a} adults, {b} boys and {c} girls on a ship can swim. How many people on the ship can swim?
-A box has {a} long, {b} short, and {c} bent nails in it, and {name} uses {d} of the nails. \
+A box has {a} iron, {b} steel, and {c} copper nails in it, and {name} uses {d} of the nails. \
 How many nails are left in the box?
 First {a}, then {b} and then {c} bricks are put on an empty cart. At a house {d} bricks are taken off. \
 How many are still on the cart?
 {name} brings {a} cakes and {b} pies, and {other} brings {c} tarts. Of all these, {d} are eaten. \
-How many cakes, pies and tarts are left?
+How many of them are left?
 On {day} {name} writes {a} letters in the morning and {b} at night, and on {next_day} {c}. \
 Of all these letters {d} are not sent. How many are sent?
 How many dollars has {name} left? {he} got {a} from {his} mother, {b} from {his} uncle and {c} from {his} aunt, and \
@@ -282,10 +284,10 @@ a*b c*d x+y
 How many eggs lie in a kitchen that has {a} small cartons with {b} eggs each and {c} large cartons with {d} eggs each?
 On each of {c} evenings {name} sang {d} songs. On each of {a} mornings {he} sang {b}. How many songs did {he} sing?
 After {a} hours at {b} kilometers an hour, a train goes on for {c} hours at {d} kilometers an hour. \
-How many kilometers does it go?
+How many kilometers does it go in all?
 {name} lays {a} rows of {b} red tiles, {c} rows of {d} blue tiles, and no others. How many tiles does {he} lay?
-{b} books are put on each of {a} low shelves, and {d} books are put on each of {c} high shelves. \
-How many books stand there now?
+{b} books are put on each of {a} empty low shelves, and {d} books are put on each of {c} empty high shelves. \
+How many books are on all these shelves now?
 {name} has {a} bags with {b} {things} in each, and {other} has {c} bags with {d} in each. \
 How many {things} do they have together?
 Each of {a} boys brings {b} {things}, and each of {c} girls brings {d}. How many {things} do the children bring?
@@ -308,7 +310,7 @@ Find out how many pages {name} still has to read. \
 
 a*b x+c y-d
 How many candles remain if {name} has {a} boxes of {b} candles, finds {c} in a drawer and burns {d} of all the candles?
-{d} of {name}'s stamps go to {other}. {name} had {a} full pages with {b} stamps each and {c} loose ones. \
+{d} of {name}'s stamps go to {other}. {name} had {c} loose stamps and {a} full pages with {b} stamps each. \
 How many stamps does {name} keep?
 All but {d} of the people in a hall are singing. {a} rows of {b} people and a choir of {c} people are there. \
 How many people are singing?
@@ -320,8 +322,8 @@ How many coins lie there now?
 How many rolls do they have left?
 Each of {a} children brings {b} balloons, and the teacher brings {c}. Then {d} of the balloons burst. \
 How many balloons are left?
-How many points has {name} now? {he} won {a} games, got {b} points for each, got {c} more for speed and lost {d} for \
-a mistake.
+How many points has {name} now? {he} won {a} games, got {b} points for each, then once got {c} more for speed and \
+once lost {d} for a mistake.
 
 a*b x-c y+d
 How many chairs are in the hall if it had {a} rows of {b}, {c} chairs were carried out and {d} new ones came in?
@@ -329,9 +331,10 @@ How many chairs are in the hall if it had {a} rows of {b}, {c} chairs were carri
 How many whole bottles are in the house?
 After selling {c} of the eggs from {a} boxes of {b}, {name} gets {d} fresh eggs from {his} hens. \
 How many eggs has {he} then?
-{name} sets {a} rows of {b} plants, loses {c} of them in the cold, and sets {d} new ones. How many plants has {he} now?
-{b} books are put on each of {a} empty shelves. Then {c} are taken off, and {d} others are put there. \
-How many books are on the shelves?
+{name} sets {a} rows of {b} plants, loses {c} of the plants in the cold, and sets {d} new plants. \
+How many plants has {he} now?
+{b} books are put on each of {a} empty shelves. \
+Then {c} of all these books are taken off, and {d} others are put there. How many books are on the shelves?
 {name} has {a} packs of {b} cards and gives {c} cards to {other}, who gives {d} other cards in return. \
 How many cards has {name} after that?
 Each of {a} ships brings {b} people to an empty island. Later {c} people leave it, and {d} come by plane. \
@@ -356,36 +359,36 @@ How many cents must {name} still pay? {he} orders {c} meals, each a soup for {a}
 paid {d} cents already.
 
 a+b x/c y+d
-How many {things} has {name} if {c} children, {he} among them, split {a} red and {b} blue ones evenly and {he} had \
-{d} before?
+How many {things} has {name} now if {he} had {d} and then got {his} share when {c} children split {a} small and {b} \
+large ones evenly?
 {other} already has {d} cards. Then {a} red and {b} black cards are dealt evenly to {c} players. \
 {other} is one of them. How many has {other} now?
 After {a} sheep and {b} goats have been split into {c} equal herds, {d} more animals join the first herd. \
 How many animals are in it?
-{name} mixes {a} plums, {b} cherries, and nothing else, fills {c} bowls equally, and lays {d} nuts in each. \
-How many pieces does a bowl hold?
+{name} mixes {a} plums and {b} cherries, splits them all evenly into {c} bowls, and adds {d} nuts to each bowl. \
+How many plums, cherries and nuts are in a bowl in all?
 {b} bricks are added to a pile of {a}. All are loaded on {c} carts in equal parts, and {d} more are put on the last \
 cart. How many are on that cart?
-{c} boxes hold {d} pens each. {name} has {a} other pens, {other} has {b}, and they spread these evenly over the \
-boxes. How many are in each box now?
-Each of {c} shelves gets the same part of {a} thick and {b} thin books, and then {d} maps. \
+There are {d} pens in each of {c} boxes. {name} has {a} other pens, {other} has {b}, and they spread all of these \
+evenly over the boxes. How many are in each box now?
+Each of {c} shelves gets an equal part of {a} thick and {b} thin books, and {d} maps are added to each shelf. \
 How many books and maps are on a shelf?
-How many minutes a day does {name} work? {a} minutes of reading and {b} of writing are split evenly over {c} days, \
-and {he} also draws for {d} minutes each day.
+How many minutes a day is {name} busy? {a} minutes of reading and {b} of writing are split evenly over {c} days, and \
+{he} also draws for {d} minutes each day.
 
 a-b x/c y-d
 How many nuts has each child left if {b} of {a} nuts are bad, {c} children share the good ones evenly and each eats \
 {d}?
 {d} seats in every row are broken. Of {a} seats in a hall, {b} are on the balcony, and the others form {c} equal \
 rows. How many good seats has a row?
-All but {b} of {a} bottles are full. The full ones go into {c} crates, as many in each, and {d} are taken out of the \
-first crate. How many stay in it?
+All but {b} of {a} bottles are full. The full ones go into {c} crates, the same number in each, and {d} are taken out \
+of the first. How many stay in it?
 {name} has {a} dollars, keeps {b}, splits the rest evenly among {c} cousins, and sees each of them spend {d}. \
 How many dollars has each cousin then?
 {b} sheep are sold from a flock of {a}. The rest are split evenly over {c} fields, and {d} are led out of the last \
 field. How many remain in that field?
-{name} gives {b} of {his} {a} cards to {other} and deals the rest evenly to {c} players. Each puts down {d} cards. \
-How many does a player still hold?
+{name} gives {b} of {his} {a} cards to {other} and deals the rest evenly to {c} other people. \
+Each of these puts down {d} cards. How many does each still hold?
 In each of {c} rooms are equally many guests. {a} were invited, but {b} of them did not come. \
 Now {d} guests leave each room. How many stay in a room?
 How many pages has {name} left for today? Of {a} pages {he} had read {b}, the rest is split evenly over {c} days, and \
@@ -396,7 +399,7 @@ How many coins are in a chest if {a} sacks of {b} coins are emptied evenly into 
 into each chest?
 {d} books were already on each shelf. Now {a} boxes of {b} books are emptied and spread evenly over the {c} shelves. \
 How many books are on a shelf?
-After {a} teams of {b} players have been split into {c} equal groups, {d} more players join each group. \
+After all the players of {a} teams of {b} have been split into {c} equal groups, {d} more players join each group. \
 How many players are in a group?
 {name} opens {a} bags, finds {b} {things} in each, shares them evenly among {c} children, and gives {d} more to \
 {other}, one of the children. How many has {other}?
@@ -404,8 +407,8 @@ How many players are in a group?
 How many does that cart carry?
 {name} earns {b} dollars on each of {a} days and splits them evenly among {c} people. \
 {other} is one of them and had {d} before. How many has {other} now?
-Each of {a} hens lays {b} eggs. {c} baskets get the same number of these eggs, and each held {d} eggs before. \
-How many eggs are in a basket now?
+Each of {a} hens lays {b} eggs. All these eggs are split evenly over {c} baskets, and each basket held {d} eggs \
+before. How many eggs are in a basket now?
 Find out how many pages {name} reads a day if {he} splits {a} books of {b} pages evenly over {c} days and reads {d} \
 pages of a newspaper every day too.
 
@@ -415,14 +418,14 @@ dollars more?
 A bag costs {d} cents. {b} pears cost {a} cents. How many cents does {name} pay for a bag and {c} such pears?
 A machine makes {a} bricks in {b} hours. After it has run for {c} hours, {d} bricks from another machine are added. \
 How many bricks are there?
-{b} equal strings take {a} beads, and {name} has {c} such strings, {d} loose beads, and no others. \
+{b} equal strings of beads have {a} beads in all, and {name} has {c} such strings, {d} loose beads, and no others. \
 How many beads has {he}?
 A tank holds {d} liters of water. More is pumped in for {c} minutes, {a} liters in every {b} minutes. \
 How many liters are in the tank then?
 {name} types {a} words in {b} minutes. {other} types just as fast for {c} minutes, and then {d} words more. \
 How many words does {other} type?
-For every {b} tickets a theater gets {a} dollars. It sells {c} tickets and gets {d} dollars for drinks. \
-How many dollars does it get in all?
-How many kilometers from home is {name}? {he} was {d} kilometers away at noon and then rode straight on for {c} \
-hours, and {b} hours of riding make {a} kilometers.
+Every ticket for a theater costs the same, and {b} tickets cost {a} dollars. \
+It sells {c} tickets and gets {d} dollars for drinks. How many dollars does it get in all?
+How many kilometers has {name} ridden? {he} had ridden {d} before noon and then rode on for {c} hours, and {b} hours \
+of riding make {a} kilometers.
 """
