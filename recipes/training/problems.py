@@ -11,6 +11,7 @@ from recipes.data.messages import user
 from recipes.data.primer.composed_stories import draw_composed
 from recipes.data.primer.problems import Problem, draw_different
 from recipes.data.primer.problems import problems as primer_problems
+from recipes.data.primer.recombined_stories import draw_recombined
 from recipes.data.primer.retold_stories import draw_retold
 from recipes.data.primer.reworded_stories import draw_reworded
 from recipes.data.sources.gsm8k import gsm8k_problems
@@ -20,10 +21,11 @@ from recipes.utils.errors import InputError
 # same in other words and told of other things; and problems put together anew, most of which are out of reach until
 # others are learned. Those of one step keep the model from always taking another.
 HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
-STORIES = {1: 0.05, 2: 0.05, 3: 0.05}
-REWORDED = {1: 0.1, 2: 0.15, 3: 0.15}
-RETOLD = {2: 0.2, 3: 0.2}
-COMPOSED = {2: 0.03, 3: 0.01, 4: 0.01}
+STORIES = {1: 0.1, 2: 0.05, 3: 0.05}
+REWORDED = {1: 0.1, 2: 0.1, 3: 0.1}
+RECOMBINED = {2: 0.2, 3: 0.2}
+RETOLD = {2: 0.05}
+COMPOSED = {2: 0.05}
 
 
 def open_problems(spec: str, split: str, count: int, seed: int = 0) -> datasets.Dataset:
@@ -63,6 +65,7 @@ def draw_primer_problems(split: str, count: int, seed: int) -> list[Problem]:
         "train": (
             (stories, STORIES),
             (many(draw_reworded), REWORDED),
+            (many(draw_recombined), RECOMBINED),
             (many(draw_retold), RETOLD),
             (many(draw_composed), COMPOSED),
         ),

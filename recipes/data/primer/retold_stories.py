@@ -7,7 +7,6 @@ the steps of the story that they tell. None of their sentences is in a held-out 
 
 from random import Random
 
-from recipes.data.primer.constructed_stories import CONSTRUCTED
 from recipes.data.primer.problems import STORIES, Problem, ask
 
 RETOLD = """
@@ -241,7 +240,7 @@ def read_retold(text: str) -> dict[tuple[str, ...], tuple[str, ...]]:
     return {tuple(steps.split()): tuple(phrasings) for steps, *phrasings in blocks}
 
 
-PHRASINGS = {steps: phrasings + read_retold(CONSTRUCTED)[steps] for steps, phrasings in read_retold(RETOLD).items()}
+PHRASINGS = read_retold(RETOLD)
 
 
 def draw_retold(rng: Random, steps: int) -> Problem:

@@ -1,7 +1,6 @@
 """Retold stories ask for the same steps, and share no sentence with what is held out."""
 
 import re
-from difflib import SequenceMatcher
 from functools import cache
 from itertools import chain
 from random import Random
@@ -10,6 +9,7 @@ import pytest
 
 from recipes.data.primer.problems import STORIES, Problem, has_reserved_numbers
 from recipes.data.primer.problems import problems as stories
+from recipes.data.primer.recombined_stories import likeness
 from recipes.data.primer.retold_stories import PHRASINGS, draw_retold
 from recipes.utils.calculator import calculator
 from tests.recipes.data.test_composed_stories import sentences
@@ -25,7 +25,7 @@ def drawn(steps: int) -> tuple[Problem, ...]:
 
 def test_every_story_of_several_steps_is_retold_in_several_ways():
     assert PHRASINGS.keys() == TOLD.keys()
-    assert min(map(len, PHRASINGS.values())) >= 12
+    assert min(map(len, PHRASINGS.values())) >= 4
     everything = [phrasing for phrasings in PHRASINGS.values() for phrasing in phrasings]
     assert len(set(everything)) == len(everything)
 
@@ -51,8 +51,7 @@ def test_the_answer_follows_from_the_numbers_and_none_is_a_held_out_pair(steps):
 def test_they_are_clean_sentences_that_ask_once(steps):
     for problem in drawn(steps):
         assert not re.search(r"[{}]|  |\.\.|\\|(^|[.?] )[a-z]", problem.question), problem.question
-        asked = problem.question.startswith("Find out how many ")
-        assert problem.question.count("?") == (0 if asked else 1) and problem.question[-1] in "?.", problem.question
+        assert problem.question.count("?") == 1 and problem.question.endswith("?"), problem.question
 
 
 def test_no_sentence_is_in_a_held_out_phrasing_and_no_question_is_one_that_is_shown():
@@ -73,9 +72,3 @@ def test_none_is_nearer_to_the_held_out_phrasing_than_those_that_are_shown_or_by
     limit = max(0.5, *(likeness(shown, held_out) for shown in others))
     for phrasing in PHRASINGS[steps]:
         assert likeness(phrasing, held_out) < limit, phrasing
-
-
-def likeness(one: str, other: str) -> float:
-    """Share of the words of two phrasings that stand in both in the same order."""
-    words = (re.findall(r"\{\w+\}|\w+|[?.,]", text.lower()) for text in (one, other))
-    return SequenceMatcher(None, *words, autojunk=False).ratio()

@@ -20,7 +20,7 @@ def test_the_primer_gives_as_many_different_problems_as_asked_for(split, count):
 def test_training_has_few_problems_as_conversations_tell_them_and_most_in_other_words():
     kinds = open_problems("primer", "train", 200)["kind"]
     named = Counter(kind.split()[0] for kind in kinds if not kind.startswith("story"))
-    assert named == {"retold": 80, "reworded": 80, "composed": 10} and len(kinds) == 200
+    assert named == {"recombined": 80, "reworded": 60, "retold": 10, "composed": 10} and len(kinds) == 200
     steps = {each.question: n for n in (1, 2, 3) for each in primer_problems("validation", n, 80, seed=1)}
     held_out = open_problems("primer", "validation", 200, seed=1)
     assert Counter(steps[row["prompt"][0]["content"]] for row in held_out) == {1: 40, 2: 80, 3: 80}
