@@ -3,7 +3,7 @@
 A setting is the recipe's configuration with a few flags changed. Each is run with several seeds, and each seed may
 have an SFT model of its own, since what GRPO adds depends on that, too. The recipe and the evaluation run as users run
 them, each in its own process. All answers are greedy and to the same problems, so that the standard error of a gain is
-that of the differences, from one kind of problem to the next. Finished runs are skipped when the command is repeated.
+that of the differences, clustered by phrasing. Finished runs are skipped when the command is repeated.
 """
 
 import json
@@ -218,9 +218,10 @@ def examine(model: str, tasks: str, output: Path) -> dict[str, Any]:
 
 
 def answers(found: dict[str, Any], model: str, tasks: str) -> bool:
-    """Whether the results that were found are those of this model on these tasks."""
-    given = found["arguments"]
-    return (given["model"], given["tasks"], given["save_replies"]) == (model, tasks, True) and not found["failed"]
+    """Whether the results that were found are those of this model on these tasks, and say which problems are alike."""
+    given, tasks_found = found["arguments"], found["tasks"].values()
+    mine = (given["model"], given["tasks"], given["save_replies"]) == (model, tasks, True) and not found["failed"]
+    return mine and all("alike" in row for task in tasks_found for row in task.get("rows", []))
 
 
 def call(words: list[str], log: Path) -> None:
@@ -253,17 +254,16 @@ def compare(run: Run, before: dict[str, Any], after: dict[str, Any], exam: str) 
 
 
 def paired_gain(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tuple[float, float]:
-    """Mean over the problems of right after less right before, and its standard error over the kinds of problems.
+    """Mean over the problems of right after less right before, and its standard error.
 
-    The problems are the same ones, so only those count that one model got right and the other did not. Problems of
-    one kind, which are told in the same words, are learned together.
+    The problems are the same ones, so only those count that one model got right and the other did not. Those told in
+    the same words are learned together, and are a cluster.
     """
     if [row["messages"] for row in before] != [row["messages"] for row in after]:
         raise InputError("the two models were asked different problems: choose another output_dir.")
     right = [[row["outcomes"] == [RIGHT] for row in rows] for rows in (before, after)]
     differences = [int(is_now) - int(was) for was, is_now in zip(*right, strict=True)]
-    kinds = [row.get("kind", place) for place, row in enumerate(after)]  # older results lack it
-    error = standard_error(differences, kinds)
+    error = standard_error(differences, [row["alike"] or place for place, row in enumerate(after)])
     return statistics.mean(differences), float("nan") if error is None else error
 
 

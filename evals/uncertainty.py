@@ -4,6 +4,9 @@ import math
 from collections.abc import Hashable, Sequence
 from statistics import fmean
 
+PLUS_MINUS = "± is the standard error."
+BY_WORDS = f"{PLUS_MINUS[:-1]}, which knows that problems told in the same words are often solved or failed together."
+
 
 def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float | None:
     """Standard error of the mean of `values`, in their unit; None for fewer than two clusters.

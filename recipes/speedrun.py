@@ -25,7 +25,9 @@ class SpeedrunArguments(Arguments):
 
     preset: str = flag("auto", "of recipes/configs; auto: by the hardware found", choices=("auto", "cpu", "gpu"))
     run_dir: str | None = flag(
-        None, "where everything goes (default: runs/cpu on a CPU, runs/dDEPTH on GPUs)", path=True
+        None,
+        "where everything goes (default: runs/cpu on a CPU, runs/dDEPTH on GPUs, with -seedN for a seed)",
+        path=True,
     )
     core_bundle: str | None = flag(None, "measure CORE of the base model on the tasks in this directory", path=True)
     price_per_hour: float | None = flag(None, "dollars an hour of this machine, for the report", least=0)
@@ -35,7 +37,9 @@ class SpeedrunArguments(Arguments):
         least=1,
         most=1000,
     )
-    seed: int = flag(0, "of every stage: how much of a result is chance, other seeds show", least=0, below=2**32)
+    seed: int | None = flag(
+        None, "of all training stages; other seeds show how much of a result is chance", least=0, below=2**32
+    )
 
 
 if __name__ == "__main__":  # before torch is imported, which takes seconds
@@ -81,17 +85,22 @@ def speedrun(args: SpeedrunArguments) -> None:
     check_run(run_dir, new=True)
     with hold(run_dir, "run_dir"):
         check_depth(run_dir / "base", args.depth)
-        check_seed(run_dir / "base", args.seed)
-        print(f"preset {preset}{'' if depth is None else f', depth {depth}'}, into {run_dir}", flush=True)
+        check_seed(run_dir, args.seed)
+        dials = [f", {name} {value}" for name, value in (("depth", depth), ("seed", args.seed)) if value is not None]
+        print(f"preset {preset}{''.join(dials)}, into {run_dir}", flush=True)
         run_stages(args, preset, depth, run_dir)
 
 
 def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir: Path) -> None:
     """Tokenizer, base model, its way to an assistant, each with its evaluation and headline; then the report."""
+
+    def train(name: str, *script: str | Path) -> None:
+        seed = [] if args.seed is None else ["--seed", str(args.seed)]
+        train_stage(name, [*script, *seed], preset, run_dir)
+
     train_tokenizer(run_dir / "tokenizer", preset)
     base = ["pretrain.py", *config("pretrain", preset), "--tokenizer", run_dir / "tokenizer"]
-    seed = ["--seed", str(args.seed)]
-    train_stage("base", [*base, *([] if depth is None else ["--depth", str(depth)]), *seed], preset, run_dir)
+    train("base", *base, *([] if depth is None else ["--depth", str(depth)]))
     print_headline(run_dir / "base")
     show_samples("base", run_dir)
     if args.core_bundle is not None:
@@ -100,15 +109,14 @@ def run_stages(args: SpeedrunArguments, preset: str, depth: int | None, run_dir:
     examine("base", preset, run_dir, BASE_MODEL_LIMITS)
 
     if preset == "cpu":
-        mid = ["midtrain.py", *config("mid", preset), "--source", run_dir / "base", *seed]
-        train_stage("mid", mid, preset, run_dir)
+        train("mid", "midtrain.py", *config("mid", preset), "--source", run_dir / "base")
         examine("mid", preset, run_dir)
         sft = config("sft", preset)
     else:  # midtraining and SFT in one; the preset names its mixture by a path from the project's root
         sft = [*config("sft", "gpu_2026"), "--conversations", CONFIGS / "mixtures" / "sft_2026.yaml"]
-    train_stage("sft", ["sft.py", *sft, *seed], preset, run_dir)
+    train("sft", "sft.py", *sft)
     examine("sft", preset, run_dir)
-    train_stage("grpo", ["grpo.py", *config("grpo", preset), *seed], preset, run_dir)
+    train("grpo", "grpo.py", *config("grpo", preset))
     examine("grpo", preset, run_dir)
     print_comparison(run_dir)
     show_samples("grpo", run_dir)
@@ -131,9 +139,9 @@ def choose_depth(preset: str, depth: int | None) -> int | None:
     return 20 if torch.cuda.device_count() >= 8 else 12
 
 
-def default_run_dir(preset: str, depth: int | None, seed: int = 0) -> Path:
-    """A directory for each preset, depth and seed: another one must not find these stages finished."""
-    of_seed = f"-seed{seed}" if seed else ""
+def default_run_dir(preset: str, depth: int | None, seed: int | None = None) -> Path:
+    """A directory for each preset, depth and seed: a run of another must not find these stages finished."""
+    of_seed = "" if seed is None else f"-seed{seed}"
     if preset == "cpu":
         return Path("runs", ("cpu" if depth is None else f"cpu-d{depth}") + of_seed)
     return Path("runs", f"d{depth}{of_seed}")
@@ -149,14 +157,15 @@ def check_depth(base_dir: Path, depth: int | None) -> None:
         )
 
 
-def check_seed(base_dir: Path, seed: int) -> None:
-    """Refuse to go on with one seed where another began."""
-    begun = read_arguments(base_dir).get("seed", seed)
-    if begun != seed:
-        raise InputError(
-            f"seed {seed}: {base_dir.parent} is a run of seed {begun}. "
-            f"Choose another run_dir, or give seed {begun} to continue that run."
-        )
+def check_seed(run_dir: Path, seed: int | None) -> None:
+    """Refuse to take the stages of one seed for those of another."""
+    for stage in STAGES:
+        trained = read_arguments(run_dir / stage).get("seed", seed)
+        if seed is not None and trained != seed:
+            raise InputError(
+                f"seed {seed}: {run_dir / stage} was trained with seed {trained}. "
+                "Choose another run_dir, or leave seed out to continue that run."
+            )
 
 
 def train_tokenizer(directory: Path, preset: str) -> None:

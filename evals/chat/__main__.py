@@ -53,6 +53,7 @@ if __name__ == "__main__":  # before torch is imported, which takes seconds
 
 from evals.chat.evaluate import TaskResult, chat_core, evaluate_task
 from evals.chat.tasks import CHAT_CORE, PRIMER_TASKS, Task, notes_on, open_task, split_tasks
+from evals.uncertainty import BY_WORDS, PLUS_MINUS
 from recipes.data.messages import choice_wording
 from recipes.inference.generate import Sampling
 from recipes.inference.models import load_chat_model, results_file
@@ -88,6 +89,8 @@ def evaluate(args: ChatEvalArguments) -> None:
         except Exception as error:  # on every process: what the others make of it is not lost
             failed[task.name] = in_one_line(error, 300)
             state.print(plain_text(f"{task.name} failed: {failed[task.name]}"), flush=True)
+    if results:
+        state.print(BY_WORDS if any(problem.alike for task in tasks for problem in task.problems) else PLUS_MINUS)
     if line := core_line(results):
         state.print(line)
     notes = notes_on([result.task for result in results], wording)
@@ -118,7 +121,7 @@ def table_head(num_samples: int) -> str:
 
 
 def table_line(result: TaskResult, num_samples: int) -> str:
-    """One task's figures; those of its accuracy in percent, with its standard error over the kinds of problems."""
+    """One task's figures; those of its accuracy in percent, with its standard error."""
     error, passed = result.standard_error(), ""
     accuracy = f"{100 * result.accuracy:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
     if num_samples > 1:
@@ -172,13 +175,11 @@ def as_json(result: TaskResult, args: ChatEvalArguments) -> dict:
             {
                 "messages": problem.messages,
                 "answer": problem.answer,
-                "kind": kind,
+                "alike": problem.alike or None,
                 "replies": replies,
                 "outcomes": outcomes,
             }
-            for problem, kind, replies, outcomes in zip(
-                result.problems, result.kinds, result.replies, result.outcomes, strict=True
-            )
+            for problem, replies, outcomes in zip(result.problems, result.replies, result.outcomes, strict=True)
         ]
     return figures
 

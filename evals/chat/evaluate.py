@@ -65,13 +65,9 @@ class TaskResult:
         return sum(self._estimates(k)) / self.count
 
     def standard_error(self, k: int = 1) -> float | None:
-        """Standard error of `pass_at(k)` over the kinds of problems; None for a single kind."""
-        return standard_error(self._estimates(k), self.kinds)
-
-    @property
-    def kinds(self) -> list[str | int]:
-        """The kind of each problem, or its number if it is like no other."""
-        return [problem.kind or number for number, problem in enumerate(self.problems)]
+        """Standard error of `pass_at(k)`, with problems that are alike as clusters; None for a single cluster."""
+        clusters = [problem.alike or number for number, problem in enumerate(self.problems)]
+        return standard_error(self._estimates(k), clusters)
 
     def _estimates(self, k: int) -> list[float]:
         return [estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts]

@@ -53,7 +53,7 @@ class Problem:
     answer: str  # a right answer, for people to read
     grade: Callable[[str], str]  # of a reply's last message, after all tool calls; returns `RIGHT` or another outcome
     letters: Sequence[str] = ()  # the choices, if the answer is a letter
-    kind: str = ""  # problems of one kind are likely solved or failed together; empty: it is like no other
+    alike: str = ""  # the same for problems that are likely solved or failed together; empty: it is like no other
 
     def is_right(self, reply: str) -> bool:
         """Whether a reply's last message is right."""
@@ -129,7 +129,9 @@ def right_if(holds: Callable[[str], bool]) -> Callable[[str], str]:
 
 def open_primer_exam(name: str, count: str | None, max_problems: int | None) -> Task:
     items = [item for _, item in draw(exam(name, int(count)) if count else exam(name), max_problems)]
-    problems = [Problem(item.messages, item.answer, right_if(partial(grade, item)), kind=item.alike) for item in items]
+    problems = [
+        Problem(item.messages, item.answer, right_if(partial(grade, item)), alike=item.alike) for item in items
+    ]
     return Task(name, "generate", 0.25 if name == "choice" else 0.0, problems)
 
 
@@ -180,9 +182,9 @@ def grade_gsm8k(answer: str, reply: str) -> str:
     return UNMARKED if ends_in_number(answer, reply) else WRONG
 
 
-def number_problem(question: str, answer: str, kind: str = "") -> Problem:
+def number_problem(question: str, answer: str, alike: str = "") -> Problem:
     """A question whose answer is a number; a reply is right if its final number is the answer."""
-    return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)), kind=kind)
+    return Problem([user(question)], answer, right_if(partial(ends_in_number, answer)), alike=alike)
 
 
 # Programs

@@ -1,7 +1,6 @@
 """The files of a stage's directory, each read into what the report needs of it."""
 
 import json
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,14 +33,7 @@ class TaskScore:
     baseline: float
     centered: float
     pass_at: dict[str, float] = field(default_factory=dict)  # "pass@8" and the like, where measured
-    measured_error: float | None = None  # of the accuracy, over the kinds of problems; older files lack it
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the accuracy; as if no two problems were alike, if nothing else is known."""
-        if self.measured_error is not None:
-            return self.measured_error
-        return math.sqrt(max(0.0, self.accuracy * (1 - self.accuracy)) / self.count)
+    standard_error: float | None = None  # of the accuracy, as measured; None in older files, or of a single problem
 
 
 @dataclass(frozen=True)
@@ -174,7 +166,7 @@ def parse_task(task: dict[str, Any]) -> TaskScore:
         baseline=number(task["baseline"]),
         centered=number(task["centered"]),
         pass_at={name: value for name, value in task.items() if name.startswith("pass@") and is_number(value)},
-        measured_error=task["standard_error"] if is_number(task.get("standard_error")) else None,
+        standard_error=task["standard_error"] if is_number(task.get("standard_error")) else None,
     )
     if score.count < 1:
         raise ValueError("a task without problems")

@@ -1,8 +1,11 @@
 """The report's section on GRPO: pass@k, the replies in training, and the same problems before and after."""
 
+import re
+
 from evals.chat.before_after import heading
 from evals.report.gather import Run, Stage
 from evals.report.page import Block, Heading, Picture, Pictures, Table, Text
+from evals.uncertainty import BY_WORDS
 from recipes.plots.curves import STANDARD_ERROR, over_run, plot_reinforcement, series
 from recipes.utils.plain_text import share
 
@@ -27,7 +30,7 @@ def reinforcement_section(run: Run) -> list[Block]:
     if rows:
         blocks.append(Table(["held-out problems", "before", "after"], rows))
     if any("±" in cell for row in rows for cell in row):
-        blocks.append(Text("± is the standard error; problems told in the same words count as one.", quiet=True))
+        blocks.append(Text(BY_WORDS, quiet=True))
     if rollouts:
         blocks.append(Table(["replies in training", "first tenth of the steps", "last tenth"], rollouts))
     return blocks + problems_before_and_after(stage)
@@ -35,8 +38,8 @@ def reinforcement_section(run: Run) -> list[Block]:
 
 def measures_of(stage: Stage) -> dict[str, str]:
     """What was measured on held-out problems: the key of its records, and its name."""
-    keys = {key for record in stage.records for key in record if key.startswith(("val/pass@", "val/greedy"))}
-    figures = [key for key in keys if not key.endswith(STANDARD_ERROR) and series(stage.records, key)]
+    keys = {key for record in stage.records for key in record if re.fullmatch(r"val/(greedy|pass@\d+)", key)}
+    figures = [key for key in keys if series(stage.records, key)]
     return {key: key.removeprefix("val/") for key in sorted(figures, key=lambda key: (len(key), key))}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from evals.chat.tasks import FLEXIBLE
+from evals.chat.tasks import FLEXIBLE, PRIMER_TASKS
 from evals.core.bundle import GPT2_CORE
 from evals.report.charts import plot_chat, plot_core, plot_core_over_steps, plot_core_tasks, plot_over_time
 from evals.report.files import CORE_TASKS, Samples
@@ -131,8 +131,10 @@ def chat_section(run: Run) -> list[Block]:
     if any(stage.chat.chat_core is not None for stage in stages):
         cores = ["" if stage.chat.chat_core is None else f"{stage.chat.chat_core:.4f}" for stage in stages]
         rows.append(["ChatCORE", *cores, *([""] if reference else []), "", ""])
-    error = max(score.standard_error for stage in stages for score in stage.chat.tasks.values())
-    remark = f"Standard error of a figure, over the kinds of problems: at most {100 * error:.1f} points."
+    errors = [score.standard_error for stage in stages for score in stage.chat.tasks.values()]
+    remark = "" if None in errors else f"Standard error of a figure: at most {100 * max(errors):.1f} points."
+    if remark and any(task in PRIMER_TASKS for task in tasks):
+        remark += " It knows that problems told in the same words are often solved or failed together."
     for stage in stages:
         fewer = {score.count for task, score in stage.chat.tasks.items() if score.count != known[task].count}
         if fewer:

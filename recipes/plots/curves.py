@@ -15,7 +15,9 @@ from recipes.plots.figures import HEIGHT, MUTED, WIDTH, as_png, finite, label_en
 from recipes.plots.palette import HELD_OUT, SPREAD, STAGE_COLORS
 
 Records = list[dict[str, Any]]
-STANDARD_ERROR = "_se"  # ends the key of a figure's standard error in metrics.jsonl
+# Ends the key of a figure's standard error in metrics.jsonl. Earlier versions wrote `_se`, which took every problem as
+# a draw of its own and was too small: it is not shown.
+STANDARD_ERROR = "_clustered_se"
 # What is told of GRPO's replies in training: key in metrics.jsonl, name, and how a value is written.
 ROLLOUTS: tuple[tuple[str, str, str], ...] = (
     ("train/reward", "reward", "{:.2f}"),

@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from evals.chat.before_after import keep_attempts, print_problems, read_problems
 from evals.chat.evaluate import evaluate_task
 from evals.chat.tasks import Task, number_problem
+from evals.uncertainty import BY_WORDS
 from recipes.inference.generate import Sampling
 from recipes.plots.curves import STANDARD_ERROR, draw_reinforcement, over_run
 from recipes.training.trainer_metrics import MetricsCallback
@@ -20,8 +21,8 @@ class PassAtK(TrainerCallback):
     """pass@1 and pass@k on held-out problems before, during and after training: logged, printed, and drawn.
 
     pass@1 and pass@k are estimated from `samples` sampled replies a problem; greedy is the share solved by the
-    likeliest one; each with its standard error over the kinds of problems. Measured between two steps, when the
-    checkpoint of the last one is written. The likeliest replies to the first problems are kept
+    likeliest one; each with its standard error, for which problems of one kind are a cluster. Measured between two
+    steps, when the checkpoint of the last one is written. The likeliest replies to the first problems are kept
     (evals/chat/before_after.py).
     """
 
@@ -35,7 +36,7 @@ class PassAtK(TrainerCallback):
         sampling: Sampling,
         batch_size: int,
     ) -> None:
-        checked = [number_problem(row["prompt"][0]["content"], row["answer"], row["kind"]) for row in problems]
+        checked = [number_problem(row["prompt"][0]["content"], row["answer"], alike=row["kind"]) for row in problems]
         self.task = Task("held-out problems", "generate", 0.0, checked)
         self.trainer, self.metrics = trainer, metrics
         self.every, self.samples, self.sampling, self.batch_size = every, samples, sampling, batch_size
@@ -94,7 +95,7 @@ class PassAtK(TrainerCallback):
         names = [key.removeprefix("val/") for key in self.keys]
         count = f"{len(self.task.problems)} held-out problems, {self.samples} sampled replies each"
         print(f"\n{count}; right is a reply that ends in the right number")
-        print("± is the standard error; problems told in the same words count as one")
+        print(BY_WORDS)
         print(f"{'step':>6}" + "".join(f"{name:>14}" for name in names))
         for record in measured:
             print(f"{record['step']:>6}" + "".join(f"{self._share(record, key):>14}" for key in self.keys))

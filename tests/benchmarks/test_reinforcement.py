@@ -42,7 +42,7 @@ def test_seeds_take_the_sources_in_turn():
 def test_a_gain_counts_only_problems_on_which_the_models_differ():
     def rows(right: str, kinds: str = "abcdef") -> list[dict]:
         return [
-            {"messages": [user(str(n))], "kind": kind, "outcomes": ["right" if each == "1" else "wrong"]}
+            {"messages": [user(str(n))], "alike": kind, "outcomes": ["right" if each == "1" else "wrong"]}
             for n, (each, kind) in enumerate(zip(right, kinds, strict=False))
         ]
 

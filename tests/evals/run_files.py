@@ -80,8 +80,9 @@ def write_run(directory: Path) -> Path:
     write(directory / "base" / "metrics.jsonl", lines([*training(40), {"step": 40, "val/bpb": 0.87654321}]))
     write(directory / "mid" / "metrics.jsonl", lines([*training(20), {"step": 20, "val/bpb": 0.5}]))
     write(directory / "sft" / "metrics.jsonl", lines([*training(10), {"step": 10, "val/loss": 0.7}]))
-    before, after = ({"step": step, "val/greedy": 0.3 + 0.001 * step, "val/pass@1": 0.2, "val/pass@8": 0.6,
-                      "val/greedy_se": 0.0234, "val/pass@1_se": None} for step in (0, 10))  # fmt: skip
+    errors = {"val/greedy_clustered_se": 0.0234, "val/pass@1_clustered_se": None}
+    before, after = ({"step": step, "val/greedy": 0.3 + 0.001 * step, "val/pass@1": 0.2, "val/pass@8": 0.6, **errors}
+                     for step in (0, 10))  # fmt: skip
     rewards = training(10, **{"train/reward": 0.5, "train/groups_with_spread": 0.375, "train/tools/call_frequency": 2})
     ends = {name: {"step": step, "working": f"[6*{step} = {6 * step}] It is {6 * step}.", "right": step > 0}
             for name, step in (("before", 0), ("after", 10))}  # fmt: skip

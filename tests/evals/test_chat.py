@@ -127,13 +127,13 @@ def test_the_standard_error_of_pass_at_k_is_that_of_the_problems_estimates():
     assert dataclasses.replace(result, outcomes=outcomes[:1], problems=problems[:1]).standard_error(2) is None
 
 
-def test_problems_that_are_told_in_the_same_words_count_as_one_in_the_standard_error():
+def test_problems_that_are_told_in_the_same_words_are_a_cluster_of_the_standard_error():
     kinds = ["one"] * 3 + ["another"] * 3
     outcomes = [[RIGHT]] * 3 + [[WRONG]] * 3
-    problems = [number_problem("?", "4", kind) for kind in kinds]
+    problems = [number_problem("?", "4", alike=kind) for kind in kinds]
     result = TaskResult("t", "generate", 0.0, outcomes, 0, 1.0, problems=problems, replies=[])
     assert result.standard_error() == pytest.approx(0.5), "of a kind that is solved and one that is not"
-    by_itself = [dataclasses.replace(problem, kind="") for problem in problems]
+    by_itself = [dataclasses.replace(problem, alike="") for problem in problems]
     assert dataclasses.replace(result, problems=by_itself).standard_error() == pytest.approx((0.3 / 6) ** 0.5)
     assert result.flexible().standard_error() == result.standard_error()
 

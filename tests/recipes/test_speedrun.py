@@ -136,25 +136,30 @@ def test_on_gpus_sft_follows_the_base_model_at_once_by_the_preset_for_it(monkeyp
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_a_seed_has_a_directory_of_its_own_and_reaches_every_stage(monkeypatch, tmp_path, preset):
-    assert speedrun.default_run_dir("cpu", None, 0) == Path("runs/cpu")
+    assert speedrun.default_run_dir("cpu", None, 0) == Path("runs/cpu-seed0")
     assert speedrun.default_run_dir("cpu", 6, 3) == Path("runs/cpu-d6-seed3")
     assert speedrun.default_run_dir("gpu", 12, 3) == Path("runs/d12-seed3")
     scripts = []
     monkeypatch.setattr(speedrun, "train_stage", lambda name, script, *rest: scripts.append(script))
     for each in ("train_tokenizer", "print_headline", "examine", "show_samples", "print_comparison", "run_stage"):
         monkeypatch.setattr(speedrun, each, lambda *rest, **more: None)
-    speedrun.run_stages(SpeedrunArguments(preset, seed=3), preset, 12, tmp_path)
-    assert len(scripts) == {"cpu": 4, "gpu": 3}[preset]
-    assert all(script[script.index("--seed") + 1] == "3" for script in scripts)
+    for seed in (3, None):
+        speedrun.run_stages(SpeedrunArguments(preset, seed=seed), preset, 12, tmp_path)
+    half = len(scripts) // 2
+    assert half == {"cpu": 4, "gpu": 3}[preset]
+    assert all(script[script.index("--seed") + 1] == "3" for script in scripts[:half])
+    assert not any("--seed" in script for script in scripts[half:]), "each stage has a default of its own"
 
 
-def test_stages_of_one_seed_do_not_go_on_with_another(tmp_path):
-    speedrun.check_seed(tmp_path / "base", 1)  # nothing there yet
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "arguments.json").write_text('{"seed": 1}')
-    speedrun.check_seed(tmp_path / "base", 1)
-    with pytest.raises(InputError, match="seed 0: .* is a run of seed 1. Choose another run_dir, or give seed 1"):
-        speedrun.check_seed(tmp_path / "base", 0)
+@pytest.mark.parametrize("stage", ["base", "grpo"])
+def test_stages_of_one_seed_are_not_taken_for_those_of_another(tmp_path, stage):
+    speedrun.check_seed(tmp_path, 1)  # nothing there yet
+    (tmp_path / stage).mkdir()
+    (tmp_path / stage / "arguments.json").write_text('{"seed": 1}')
+    speedrun.check_seed(tmp_path, 1)
+    speedrun.check_seed(tmp_path, None)
+    with pytest.raises(InputError, match=f"seed 0: .*{stage} was trained with seed 1. Choose another run_dir, or le"):
+        speedrun.check_seed(tmp_path, 0)
 
 
 def test_a_core_bundle_that_is_missing_is_refused_before_anything_is_trained(tiny_preset, tmp_path):

@@ -36,8 +36,8 @@ class ExamItem:
         messages: the conversation up to the question.
         answer: the right number, or the words of a fact, or one way to say that one does not know.
         others: wrong answers; for a choice, the other choices.
-        alike: what it has in common with others, which are likely solved or failed together: the words of a problem
-            without its numbers and things, the column of a table that a fact is asked from.
+        alike: what it has in common with others that are likely solved or failed together: the words of a story
+            without its numbers and things, the steps of a composed problem, what is asked for.
     """
 
     kind: str
@@ -82,42 +82,43 @@ def mentions(text: str, words: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, flags) is not None
 
 
-def _draw_question(rng: Random) -> tuple[Question, str]:
-    """A question about a fact of the documents, in a phrasing that no conversation uses, and what it asks for."""
+def _draw_question(rng: Random) -> Question:
+    """A question about a fact of the documents, in a phrasing that no conversation uses."""
     while True:
         inquiry = draw_inquiry(rng)
         if inquiry.has_one_answer:
             question = inquiry.ask_in_exam(rng.choice(inquiry.rows), rng)
             if len(question.others) >= 2:
-                return question, inquiry.templates[0]
+                return question
 
 
 def _ask_fact(rng: Random) -> ExamItem:
-    question, asked_for = _draw_question(rng)
+    question = _draw_question(rng)
     # Wrong answers that the right sentence mentions do not show that a reply is wrong: Panama in Panama City.
     others = tuple(
         other for other in question.others if other not in SYMBOLS_AND_WORDS and not mentions(question.sentence, other)
     )
-    return ExamItem("facts", [user(question.text)], question.answer, others, asked_for)
+    return ExamItem("facts", [user(question.text)], question.answer, others, question.asks_for)
 
 
 def _ask_choice(rng: Random) -> ExamItem:
-    question, asked_for = _draw_question(rng)
+    question = _draw_question(rng)
     choices = draw_choices(question, 4, rng)
     others = tuple(choice for choice in choices if not mentions(question.sentence, choice))
-    return ExamItem("choice", [user(offer_choices(question.text, choices))], question.answer, others, asked_for)
+    text = offer_choices(question.text, choices)
+    return ExamItem("choice", [user(text)], question.answer, others, question.asks_for)
 
 
 def _ask_unanswerable(rng: Random) -> ExamItem:
     question = draw_unanswerable("exam", rng)
     made_up = tuple(fact for fact in (question.answer, *question.others) if fact not in SYMBOLS_AND_WORDS)
-    return ExamItem("honesty", [user(question.text)], "I do not know.", made_up)
+    return ExamItem("honesty", [user(question.text)], "I do not know.", made_up, question.asks_for)
 
 
 def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
     def ask(rng: Random) -> ExamItem:
         problem = draw_problem(rng, rng.choice(steps), "validation")
-        return ExamItem(name, [user(problem.question)], problem.answer, alike=problem.kind)
+        return ExamItem(name, [user(problem.question)], problem.answer, (), problem.kind)
 
     return ask
 
@@ -125,7 +126,7 @@ def _ask_problem(name: str, *steps: int) -> Callable[[Random], ExamItem]:
 def _ask_new_kind(rng: Random) -> ExamItem:
     """A problem with a sequence of steps that nothing trained on has."""
     problem = draw_composed(rng, rng.choice(STEPS["validation"]), "validation")
-    return ExamItem("new_kinds", [user(problem.question)], problem.answer, alike=problem.kind)
+    return ExamItem("new_kinds", [user(problem.question)], problem.answer, (), problem.kind)
 
 
 EXAMS: dict[str, Callable[[Random], ExamItem]] = {

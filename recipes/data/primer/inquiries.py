@@ -1,7 +1,7 @@
 """Inquiries: how conversations and exams ask for a fact, and the sentence that answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 
@@ -155,7 +155,7 @@ class Inquiry:
     def ask(self, template: str, row: Row) -> Question:
         """Fill a question or phrase from the row, and add its answer and wrong answers."""
         wrong = self.topic.wrong_answers(self.aspect, self.column, template, row)
-        return Question(say(template, row), row[self.column], say(self.sentence, row), wrong)
+        return Question(say(template, row), row[self.column], say(self.sentence, row), wrong, self.templates[0])
 
     def ask_plainly(self, row: Row, rng: Random) -> Question:
         """One of the topic's questions that conversations may use, without a wrapper."""
@@ -196,7 +196,7 @@ def draw_choices(question: Question, count: int, rng: Random) -> list[str]:
 
 
 def _wrap(question: Question, wrapper: str) -> Question:
-    return Question(wrapper.format(question.text), question.answer, question.sentence, question.others)
+    return replace(question, text=wrapper.format(question.text))
 
 
 def offer_choices(question: str, choices: Sequence[str]) -> str:

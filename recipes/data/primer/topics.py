@@ -60,6 +60,7 @@ class Question:
     answer: str
     sentence: str
     others: tuple[str, ...]  # wrong answers
+    asks_for: str = ""  # the same for all questions that ask for one column of an aspect
 
 
 @dataclass(frozen=True)

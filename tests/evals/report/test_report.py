@@ -253,11 +253,15 @@ def test_gsm8k_is_shown_both_ways_with_how_the_figures_compare(run_dir):
     assert chat.chat_core is None and chat.notes == NOTES
 
 
-def test_the_standard_error_is_the_measured_one_or_as_of_problems_that_differ(run_dir):
-    scores = {"old": task(0.5, count=100), "new": task(0.5, count=100) | {"standard_error": 0.08}}
-    write(run_dir / "grpo" / "evals" / "chat.json", {"tasks": scores | {"none": task(0.5) | {"standard_error": None}}})
-    errors = {name: score.standard_error for name, score in gather(run_dir).stages[-1].chat.tasks.items()}
-    assert errors == {"old": 0.05, "new": 0.08, "none": pytest.approx(0.5 / 200**0.5)}
+def test_the_largest_standard_error_is_told_where_all_are_known(run_dir):
+    for stage, error in (("base", 0.01), ("sft", 0.08), ("grpo", 0.02)):
+        score = {"facts": task(0.5) | {"standard_error": error}}
+        write(run_dir / stage / "evals" / "chat.json", {"tasks": score})
+    said = "Standard error of a figure: at most 8.0 points. It knows that problems told in the same words"
+    assert said in drafted(run_dir)
+    for unknown in ({}, {"standard_error": None}):  # an older file; a single problem
+        write(run_dir / "sft" / "evals" / "chat.json", {"tasks": {"facts": task(0.5) | unknown}})
+        assert "Standard error" not in drafted(run_dir)
 
 
 @pytest.mark.slow

@@ -92,5 +92,11 @@ def test_problems_in_the_same_words_are_known_to_be_alike():
     assert len(words) == 28, "each of the 28 stories in its held-out phrasing"
     for item in problems:
         assert len(re.findall(r"\d+", item.messages[0]["content"])) == len(re.findall(r"\{[a-d]\}", item.alike)), item
-    facts = exam("facts")
-    assert 10 < len({item.alike for item in facts}) < len(facts) / 2, "one column is asked for many times"
+    for name in ("facts", "choice", "honesty"):
+        asked = exam(name)
+        assert 10 < len({item.alike for item in asked}) < len(asked) / 2, "one column is asked for many times"
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_it_is_known_of_each_item_what_it_is_like(name):
+    assert all(item.alike for item in exam(name, 20))

@@ -103,7 +103,7 @@ def test_standard_errors_are_bars_where_they_are_known(tmp_path):
     pictures = []
     for error in (None, 0.02, 0.05):
         pictures.append(
-            draw_passes([MEASURED[0], *(each | {"val/pass@1_se": error} for each in MEASURED[1:])], tmp_path)
+            draw_passes([MEASURED[0], *(each | {"val/pass@1_clustered_se": error} for each in MEASURED[1:])], tmp_path)
         )
     assert all((one != other).any() for one, other in pairwise(pictures))
     assert (pictures[0] == draw_passes(MEASURED, tmp_path)).all()

@@ -14,7 +14,7 @@ def test_records_of_another_k_and_of_earlier_versions_are_in_the_table(tmp_path,
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.write({"step": 0, "val/greedy": 0.25, "val/pass@1": 0.5, "val/pass@16": 0.75})
     new = {"val/greedy": 0.4, "val/pass@1": 0.5, "val/pass@4": 0.8}
-    log.write({"step": 10, **new, **{f"{key}_se": 0.025 for key in new}})
+    log.write({"step": 10, **new, **{f"{key}_clustered_se": 0.025 for key in new}})
     problems = datasets.Dataset.from_list([{"prompt": [user("What is 1 plus 1?")], "answer": "2", "kind": "sum"}] * 3)
     passes = PassAtK(None, SimpleNamespace(log=log), problems, 0, 4, Sampling(), 1)
     passes.report(tmp_path / "pass_at_k.png")
