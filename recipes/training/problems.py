@@ -17,9 +17,10 @@ from recipes.data.primer.reworded_stories import draw_reworded
 from recipes.data.sources.gsm8k import gsm8k_problems
 from recipes.utils.errors import InputError
 
-# Share of each number of steps. Training has few stories as conversations tell them, so as not to forget them; the
-# same in other words and told of other things; and problems put together anew, most of which are out of reach until
-# others are learned. Those of one step keep the model from always taking another.
+# Share of each number of steps. A reward teaches from problems that are solved sometimes. Stories put together anew in
+# the words of conversations are such, and so they are most; those in other words, or told of other things, are mostly
+# out of reach for a small model. Few are as conversations tell them, so as not to forget them, and those of one step
+# keep the model from always taking another.
 HELD_OUT = {1: 0.2, 2: 0.4, 3: 0.4}
 STORIES = {1: 0.1, 2: 0.05, 3: 0.05}
 REWORDED = {1: 0.1, 2: 0.1, 3: 0.1}
