@@ -113,40 +113,54 @@ def draw_recombined(rng: Random, steps: int) -> Problem:
 
 def tell(tale: list[str], form: str, rng: Random) -> str:
     """A tale in sentences, or in clauses of one sentence, or as a question with a condition; empty if it cannot be."""
-    *moves, last = tale
-    if last.startswith("*"):
-        told = [draw(CLAUSES, move, rng) for move in moves]
-        subject = rng.choice(ALL_OF_THEM).replace("{n}", f"{{{last[1]}}}")
-        return f"{subject} {join(told)}. {rng.choice(QUESTIONS['*'])}".replace("{other}", "a friend")
-    shared = next((place for place, move in enumerate(tale) if move[0] == "/"), None)
-    of_each = shared is not None and shared < len(tale) - 1
-    end = "of each" if of_each else last[0] if last[0] in "+-/" else "+"
+    if tale[-1].startswith("*"):
+        return tell_of_all(tale, rng)
     if form == "sentences":
-        told = [
-            draw(OF_EACH if shared is not None and place > shared else SENTENCES, move, rng)
-            if rng.random() < 0.6 or (shared is not None and place > shared)
-            else f"{'{name}' if place == 0 else '{he}'} {draw(CLAUSES, move, rng)}."
-            for place, move in enumerate(tale)
-        ]
-        if "{name}" not in told[0]:  # nobody to be called he
-            told = [sentence.replace("{he} ", "{name} ", 1) for sentence in told]
-        known = any("{name}" in sentence for sentence in told)
-        return " ".join([*told, rng.choice([each for each in QUESTIONS[end] if known or "{name}" not in each])])
-    if of_each:
+        return tell_in_sentences(tale, rng)
+    if ending(tale) == "of each":  # of others than before, and so in a sentence of its own
         return ""
-    told = [draw(CLAUSES, move, rng) for move in tale]
+    clauses = join([draw(CLAUSES, move, rng) for move in tale])
     if form == "condition":
-        return f"{rng.choice(CONDITIONS[end])} {join(told)}?"
-    return f"{{name}} {join(told)}. {rng.choice(QUESTIONS[end])}"
+        return f"{rng.choice(CONDITIONS[ending(tale)])} {clauses}?"
+    return f"{{name}} {clauses}. {rng.choice(QUESTIONS[ending(tale)])}"
+
+
+def tell_of_all(tale: list[str], rng: Random) -> str:
+    """A tale of several children to each of whom the same happens."""
+    *moves, times = tale
+    clauses = join([draw(CLAUSES, move, rng) for move in moves])
+    children = rng.choice(ALL_OF_THEM).replace("{n}", f"{{{times[1]}}}")
+    return f"{children} {clauses}. {rng.choice(QUESTIONS['*'])}".replace("{other}", "a friend")
+
+
+def tell_in_sentences(tale: list[str], rng: Random) -> str:
+    """A sentence for each move."""
+    told: list[str] = []
+    for place, move in enumerate(tale):
+        has_subject = rng.random() < 0.6
+        if any(before.startswith("/") for before in tale[:place]):
+            told.append(draw(OF_EACH, move, rng))
+        elif has_subject:
+            told.append(draw(SENTENCES, move, rng))
+        else:
+            told.append(f"{'{he}' if place else '{name}'} {draw(CLAUSES, move, rng)}.")
+    if "{name}" not in told[0]:  # nobody to be called he
+        told = [sentence.replace("{he} ", "{name} ", 1) for sentence in told]
+    is_named = any("{name}" in sentence for sentence in told)
+    questions = [question for question in QUESTIONS[ending(tale)] if is_named or "{name}" not in question]
+    return " ".join([*told, rng.choice(questions)])
+
+
+def ending(tale: list[str]) -> str:
+    """What is asked for at the end, a key of `QUESTIONS`: what the last move leaves, or a share after it."""
+    return "of each" if any(move.startswith("/") for move in tale[:-1]) else tale[-1][0]
 
 
 def draw(ways: dict[str, tuple[str, ...]], move: str, rng: Random) -> str:
     """One of the ways to tell a move such as `a`, `+b` or `-b*c`, with its letters in place of m and n."""
     letters = re.findall("[a-d]", move)
-    sign = re.sub("[a-d]", "", move)
-    told = rng.choice(ways[sign])
-    first, second = letters[0], letters[-1]
-    return told.replace("{m}", f"{{{first}}}").replace("{n}", f"{{{second}}}")
+    told = rng.choice(ways[re.sub("[a-d]", "", move)])
+    return told.replace("{m}", f"{{{letters[0]}}}").replace("{n}", f"{{{letters[-1]}}}")
 
 
 def join(clauses: list[str]) -> str:
