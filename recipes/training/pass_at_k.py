@@ -95,10 +95,11 @@ class PassAtK(TrainerCallback):
         names = [key.removeprefix("val/") for key in self.keys]
         count = f"{len(self.task.problems)} held-out problems, {self.samples} sampled replies each"
         print(f"\n{count}; right is a reply that ends in the right number")
-        print(BY_WORDS)
         print(f"{'step':>6}" + "".join(f"{name:>14}" for name in names))
         for record in measured:
             print(f"{record['step']:>6}" + "".join(f"{self._share(record, key):>14}" for key in self.keys))
+        if any(record.get(key + STANDARD_ERROR) is not None for record in measured for key in self.keys):
+            print(BY_WORDS)
         for name, first, last in over_run(self.metrics.log.records):
             print(f"{name}: {first} in the first tenth of the steps, {last} in the last")
         print_problems(read_problems(self.kept))

@@ -18,8 +18,8 @@ def test_records_of_another_k_and_of_earlier_versions_are_in_the_table(tmp_path,
     problems = datasets.Dataset.from_list([{"prompt": [user("What is 1 plus 1?")], "answer": "2", "kind": "sum"}] * 3)
     passes = PassAtK(None, SimpleNamespace(log=log), problems, 0, 4, Sampling(), 1)
     passes.report(tmp_path / "pass_at_k.png")
-    title, _, *lines = [line.split() for line in capsys.readouterr().out.splitlines() if line][:5]
-    assert title[:3] == ["3", "held-out", "problems,"]
+    title, *lines, note = [line.split() for line in capsys.readouterr().out.splitlines() if line][:5]
+    assert title[:3] == ["3", "held-out", "problems,"] and note[:4] == ["±", "is", "the", "standard"]
     assert lines == [
         ["step", "greedy", "pass@1", "pass@4"],
         ["0", "25.0%", "50.0%"],
