@@ -263,7 +263,7 @@ def paired_gain(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tu
         raise InputError("the two models were asked different problems: choose another output_dir.")
     right = [[row["outcomes"] == [RIGHT] for row in rows] for rows in (before, after)]
     differences = [int(is_now) - int(was) for was, is_now in zip(*right, strict=True)]
-    error = standard_error(differences, [row["alike"] or place for place, row in enumerate(after)])
+    error = standard_error(differences, [row["alike"] for row in after])
     return statistics.mean(differences), float("nan") if error is None else error
 
 

@@ -84,8 +84,7 @@ def speedrun(args: SpeedrunArguments) -> None:
     run_dir = Path(args.run_dir or default_run_dir(preset, depth, args.seed))
     check_run(run_dir, new=True)
     with hold(run_dir, "run_dir"):
-        check_depth(run_dir / "base", args.depth)
-        check_seed(run_dir, args.seed)
+        check_stages(run_dir, depth=args.depth, seed=args.seed)
         dials = [f", {name} {value}" for name, value in (("depth", depth), ("seed", args.seed)) if value is not None]
         print(f"preset {preset}{''.join(dials)}, into {run_dir}", flush=True)
         run_stages(args, preset, depth, run_dir)
@@ -147,25 +146,16 @@ def default_run_dir(preset: str, depth: int | None, seed: int | None = None) -> 
     return Path("runs", f"d{depth}{of_seed}")
 
 
-def check_depth(base_dir: Path, depth: int | None) -> None:
-    """Refuse to take the finished stages of one depth for those of another."""
-    trained = read_arguments(base_dir).get("depth", depth)
-    if depth is not None and trained != depth:
-        raise InputError(
-            f"depth {depth}: {base_dir.parent} is a run of depth {trained}. "
-            "Choose another run_dir, or leave depth out to continue that run."
-        )
-
-
-def check_seed(run_dir: Path, seed: int | None) -> None:
-    """Refuse to take the stages of one seed for those of another."""
+def check_stages(run_dir: Path, **asked: int | None) -> None:
+    """Refuse to take the stages of one depth or seed for those of another."""
     for stage in STAGES:
-        trained = read_arguments(run_dir / stage).get("seed", seed)
-        if seed is not None and trained != seed:
-            raise InputError(
-                f"seed {seed}: {run_dir / stage} was trained with seed {trained}. "
-                "Choose another run_dir, or leave seed out to continue that run."
-            )
+        trained = read_arguments(run_dir / stage)
+        for name, value in asked.items():
+            if None not in (value, trained.get(name)) and trained[name] != value:
+                raise InputError(
+                    f"{name} {value}: {run_dir / stage} was trained with {name} {trained[name]}. "
+                    f"Choose another run_dir, or give the {name} that this run began with, if any."
+                )
 
 
 def train_tokenizer(directory: Path, preset: str) -> None:

@@ -66,8 +66,7 @@ class TaskResult:
 
     def standard_error(self, k: int = 1) -> float | None:
         """Standard error of `pass_at(k)`, with problems that are alike as clusters; None for a single cluster."""
-        clusters = [problem.alike or number for number, problem in enumerate(self.problems)]
-        return standard_error(self._estimates(k), clusters)
+        return standard_error(self._estimates(k), [problem.alike for problem in self.problems])
 
     def _estimates(self, k: int) -> list[float]:
         return [estimate_pass_at_k(len(each), sum(each), k) for each in self.verdicts]

@@ -151,31 +151,24 @@ def test_a_seed_has_a_directory_of_its_own_and_reaches_every_stage(monkeypatch, 
     assert not any("--seed" in script for script in scripts[half:]), "each stage has a default of its own"
 
 
-@pytest.mark.parametrize("stage", ["base", "grpo"])
-def test_stages_of_one_seed_are_not_taken_for_those_of_another(tmp_path, stage):
-    speedrun.check_seed(tmp_path, 1)  # nothing there yet
+@pytest.mark.parametrize(("name", "stage"), [("depth", "base"), ("seed", "base"), ("seed", "grpo")])
+def test_stages_of_one_depth_or_seed_are_not_taken_for_those_of_another(tmp_path, name, stage):
+    speedrun.check_stages(tmp_path, **{name: 12})  # nothing there yet
     (tmp_path / stage).mkdir()
-    (tmp_path / stage / "arguments.json").write_text('{"seed": 1}')
-    speedrun.check_seed(tmp_path, 1)
-    speedrun.check_seed(tmp_path, None)
-    with pytest.raises(InputError, match=f"seed 0: .*{stage} was trained with seed 1. Choose another run_dir, or le"):
-        speedrun.check_seed(tmp_path, 0)
+    (tmp_path / stage / "arguments.json").write_text(json.dumps({name: 12}))
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "arguments.json").write_text("{}")  # as of a stage that does not take it
+    speedrun.check_stages(tmp_path, **{name: 12})
+    speedrun.check_stages(tmp_path, **{name: None})
+    told = f"{name} 0: .*{stage} was trained with {name} 12. Choose another run_dir, or give the {name} that this run"
+    with pytest.raises(InputError, match=told):
+        speedrun.check_stages(tmp_path, **{name: 0})
 
 
 def test_a_core_bundle_that_is_missing_is_refused_before_anything_is_trained(tiny_preset, tmp_path):
     with pytest.raises(InputError, match="no CORE bundle in .*: no such directory"):
         speedrun.speedrun(SpeedrunArguments("cpu", str(tmp_path / "run"), core_bundle=str(tmp_path / "bundle")))
     assert not (tmp_path / "run").exists()
-
-
-def test_stages_of_one_depth_are_not_taken_for_those_of_another(tmp_path):
-    speedrun.check_depth(tmp_path / "base", 12)  # nothing there yet
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "arguments.json").write_text('{"depth": 12}')
-    speedrun.check_depth(tmp_path / "base", 12)
-    speedrun.check_depth(tmp_path / "base", None)
-    with pytest.raises(InputError, match="depth 20: .* is a run of depth 12. Choose another run_dir, or leave depth"):
-        speedrun.check_depth(tmp_path / "base", 20)
 
 
 @pytest.mark.parametrize(("gpus", "processes"), [(0, 1), (1, 1), (4, 4)])

@@ -175,9 +175,14 @@ def is_like_exams(story: Story, phrasing: str) -> bool:
     """
     first, *later = map(anonymous, split_sentences(phrasing))
     telling = {sentence for sentence in later if "#" in sentence} | ({first} if first.count("#") > 1 else set())
-    *others, _, held_out = story.phrasings
-    nearest = max(0.5, *(likeness(shown, held_out) for shown in others))
-    return bool(telling & held_out_sentences()) or likeness(phrasing, held_out) >= nearest
+    return bool(telling & held_out_sentences()) or likeness(phrasing, story.phrasings[-1]) >= nearest_shown(story)
+
+
+@cache
+def nearest_shown(story: Story) -> float:
+    """How like its held-out phrasing a story is told in conversations; at least a half."""
+    *shown, _, held_out = story.phrasings
+    return max(0.5, *(likeness(phrasing, held_out) for phrasing in shown))
 
 
 @cache
@@ -192,7 +197,6 @@ def anonymous(sentence: str) -> str:
     return re.sub(r"\{(name|he|other)\}", "N", re.sub(r"\{[a-d]\}", "#", sentence))
 
 
-@cache
 def likeness(one: str, other: str) -> float:
     """Share of the words of two phrasings that stand in both in the same order."""
     words = (re.findall(r"\{\w+\}|\w+|[?.,]", text.lower()) for text in (one, other))
