@@ -61,7 +61,8 @@ class Visitor:
 
     @property
     def answers(self) -> Locator:
-        return self.page.locator("#chat .bot.message")
+        """Answers with at least one word: not the bubble that gradio shows before it. (Stop there: no answer.)"""
+        return self.page.locator("#chat .bot.message:not(.pending)")
 
     @property
     def calls(self) -> Locator:
@@ -86,6 +87,8 @@ class Visitor:
         """Wait for the line under the answer, which is its end."""
         expect(self.figures).to_contain_text("token")
         expect(self.page.locator("#message .submit-button")).to_be_visible()
+        # The conversation is drawn anew after that: a button that is replaced between press and release does nothing.
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def press(self, label: str) -> None:
         """A button of the conversation, the last of its name."""
